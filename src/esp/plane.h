@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* esp/plane.h - the user-space ESP data plane's core (RFC 4303 tunnel mode, RFC 3948): the SA
+ * database and what happens to a packet. Batch-shaped, no I/O, no clock.
+ *
+ *   inner packet -> flow and selector check -> replay number, seal -> outer datagram
+ *   outer datagram -> SPI -> replay check, open -> selectors -> flow direction -> inner packet
+ *
+ * Default closed: an inner packet for which no SA fits is dropped and counted, in both
+ * directions. Enforced here again after IKE's narrowing, because a peer's IKE may be hostile (R1). */
+#pragma once
+#include "base/log.h"
+#include "base/path.h"
+#include "base/rng.h"
+#include "crypto/aead.h"
+
+#define ESP_TS_MAX 8
+#define ESP_BATCH 64
+#define ESP_PACKET_MAX 2048       /* inner or outer, one packet */
+#define ESP_OVERHEAD 64           /* SPI 4, sequence 4, IV 8, pad and trailer, ICV 16: never more */
+
+struct esp_ts {                   /* see ike/sa.h; same meaning */
+	enum addr_family family;
+	uint8_t protocol;
+	uint16_t port_lo, port_hi;
+	uint8_t ip_lo[16], ip_hi[16];
+};
+
+enum esp_open {                   /* who may open a flow through this SA (R1) */
+	ESP_OPEN_IN = 1,              /* the peer: we are the granting side */
+	ESP_OPEN_OUT = 2,             /* we: the peer granted us a service */
+	ESP_OPEN_BOTH = 3
+};
+
+struct esp_sa_config {
+	uint32_t spi_in, spi_out;
+	enum aead_alg alg;
+	uint8_t key_in[AEAD_KEY_MAX + 4], key_out[AEAD_KEY_MAX + 4];
+	struct esp_ts ts_local[ESP_TS_MAX], ts_peer[ESP_TS_MAX];
+	unsigned n_local, n_peer;
+	enum esp_open open;
+	bool allow_ping;              /* ICMPv6/ICMP echo inside the selectors is open both ways, rate-limited */
+	bool esn;
+	uint32_t call, grant_id;      /* labels for counters and removal */
+	uint64_t hard_packets;        /* 0: 2^32 - 2^20 without ESN: then nothing more is sent (RFC 4303, 3.3.3) */
+	struct path path;             /* outer addresses to send to */
+};
+
+struct esp_plane;
+struct esp_plane_config {
+	const struct rng *rng;
+	struct log log;
+	unsigned max_sas, max_flows;
+};
+MUST_CHECK enum err esp_plane_new(const struct esp_plane_config *cfg, struct esp_plane **ret);
+void esp_plane_free(struct esp_plane *p);
+MUST_CHECK enum err esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_config *cfg);
+void esp_sa_remove(struct esp_plane *p, uint32_t spi_in);         /* flows through it go as well */
+void esp_call_remove(struct esp_plane *p, uint32_t call);
+void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path);
+/* Outbound stops (consent lost); inbound goes on. */
+void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
+bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
+
+/* One packet in a batch. For outer datagrams `path` says from or to where. Memory: the input's is the
+ * caller's and may be overwritten (decrypted in place); the output's belongs to the plane until the
+ * next call of the same function. */
+struct esp_packet {
+	struct path path;
+	uint8_t *p;
+	size_t len;
+	uint32_t call;
+};
+/* Outer datagrams (ESP, without UDP header) in; inner packets out. Returns how many of out[] are filled,
+ * at most n. */
+unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
+			 struct esp_packet out[ESP_BATCH]);
+/* Inner packets in; outer datagrams out. */
+unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
+			  struct esp_packet out[ESP_BATCH]);
+void esp_plane_tick(struct esp_plane *p, uint64_t now_us);        /* flow time-outs */
+uint64_t esp_plane_deadline_us(const struct esp_plane *p);
+
+/* Counters by reason. */
+enum esp_drop {
+	ESP_DROP_SHORT, ESP_DROP_UNKNOWN_SPI, ESP_DROP_REPLAY, ESP_DROP_AUTH, ESP_DROP_FORMAT,
+	ESP_DROP_SELECTOR,        /* inner packet outside the SA's selectors */
+	ESP_DROP_DIRECTION,       /* a flow that this side may not open */
+	ESP_DROP_NO_SA,           /* outbound: nothing grants it */
+	ESP_DROP_HELD, ESP_DROP_EXHAUSTED, ESP_DROP_FLOWS_FULL, ESP_DROP_PING_RATE, ESP_DROP_TOO_BIG,
+	ESP_DROP_DUMMY,           /* next header 59 (RFC 4303, 2.6) */
+	ESP_N_DROPS
+};
+const char *esp_drop_name(enum esp_drop d);
+struct esp_counters {
+	uint64_t packets_in, packets_out, bytes_in, bytes_out;    /* inner bytes that passed */
+	uint64_t drops[ESP_N_DROPS];
+	uint64_t last_in_us, last_out_us;
+};
+const struct esp_counters *esp_plane_counters(const struct esp_plane *p);     /* all of it, strangers included */
+/* Of one call; false: none. */
+bool esp_call_counters(const struct esp_plane *p, uint32_t call, struct esp_counters *ret);

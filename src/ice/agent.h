@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* ice/agent.h - one ICE session with one component (RFC 8445 full agent), with consent
+ * freshness (RFC 7675). One agent a call; many agents share one local port, the
+ * dispatcher finds the agent by ufrag (requests) or transaction (responses).
+ *
+ * Order: new, add_local (any number), set_remote, start. Before start, checks that
+ * arrive are answered and remembered (RFC 8445, 7.3). "No fixed waits": the first pair that
+ * passed a check is reported at once by ICE_VALID, nomination follows on its own.
+ *
+ * A relayed candidate's path carries a TURN channel; it has its place in struct path. */
+#pragma once
+#include "base/log.h"
+#include "base/path.h"
+#include "base/rng.h"
+#include "ice/candidate.h"
+#include "ice/stun.h"
+
+#define ICE_LOCAL_MAX 16
+#define ICE_REMOTE_MAX 32
+#define ICE_PAIRS_MAX 100         /* RFC 8445, 6.1.2.5 */
+#define ICE_UFRAG_LEN 8
+#define ICE_PWD_LEN 24
+
+struct ice_agent;
+
+struct ice_config {
+	const struct rng *rng;
+	struct log log;               /* copied; area set to "ice" by the agent */
+	bool controlling;
+	uint32_t patience_ms;         /* RFC 8863: do not fail earlier; 0: 39,500 */
+};
+
+MUST_CHECK enum err ice_agent_new(const struct ice_config *cfg, struct ice_agent **ret);
+void ice_agent_free(struct ice_agent *a);
+const char *ice_agent_ufrag(const struct ice_agent *a);      /* ours; random, ICE_UFRAG_LEN */
+const char *ice_agent_pwd(const struct ice_agent *a);
+
+/* A host candidate at `base` (our socket's address as bound on that interface), or a
+ * server-reflexive one seen from it. Foundation and priority are set here; a redundant
+ * one is dropped (5.1.3). Also allowed after start (a trickled or late srflx). */
+MUST_CHECK enum err ice_agent_add_local(struct ice_agent *a, enum ice_type type, const struct addr *addr,
+					const struct addr *base);
+/* For the description: index from 0; false: no more. Ordered by priority, highest first. */
+bool ice_agent_local(const struct ice_agent *a, unsigned index, struct ice_candidate *ret);
+/* The other side's description. Candidates are copied. */
+MUST_CHECK enum err ice_agent_set_remote(struct ice_agent *a, const char *ufrag, const char *pwd, bool lite,
+					 const struct ice_candidate *cands, unsigned n);
+void ice_agent_start(struct ice_agent *a, uint64_t now_us);
+
+/* Is this request's USERNAME for us (its first half is our ufrag)? Is this response's
+ * transaction one of ours? Cheap; no state changes. */
+bool ice_agent_owns(const struct ice_agent *a, const struct stun_msg *m);
+void ice_agent_input(struct ice_agent *a, uint64_t now_us, const struct path *path, const struct stun_msg *m);
+void ice_agent_tick(struct ice_agent *a, uint64_t now_us);
+uint64_t ice_agent_deadline_us(const struct ice_agent *a);
+bool ice_agent_poll_output(struct ice_agent *a, struct out *ret);
+
+/* Has this address pair passed a check with this call's credentials, in either direction? The
+ * gate before IKE (R5). */
+bool ice_agent_validated(const struct ice_agent *a, const struct path *path);
+
+enum ice_event_kind {
+	ICE_VALID,                /* first pair that passed a check of ours: IKE may start on it */
+	ICE_SELECTED,             /* nominated (again, when a better path was nominated later) */
+	ICE_FAILED,               /* every pair failed and patience is over */
+	ICE_CONSENT_LOST,         /* 30 s without an answer on the selected pair: stop sending (RFC 7675) */
+	ICE_CONSENT_BACK          /* a check on it was answered again */
+};
+struct ice_event {
+	enum ice_event_kind kind;
+	struct path path;         /* local = base address, remote = peer */
+	enum ice_type local_type, remote_type;
+	uint32_t rtt_us;          /* of the last answered check on it */
+};
+bool ice_agent_poll_event(struct ice_agent *a, struct ice_event *ret);
+/* Last measured round trip of the selected pair, 0: none. */
+uint32_t ice_agent_rtt_us(const struct ice_agent *a);
+
+struct ice_stats {
+	uint64_t n_checks_out, n_checks_in, n_bad_auth, n_role_conflicts, n_unmatched;
+};
+const struct ice_stats *ice_agent_stats(const struct ice_agent *a);

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* ike/sa.h - one IKE SA with its Child SAs (RFC 7296), initiator or responder.
+ *
+ * No I/O and no clock. Messages go in and out without the non-ESP marker; the loop adds and
+ * removes it. The window, retransmission and duplicate detection are inside (RFC 7296, 2.1
+ * to 2.3). Policy is outside: the SA reports what the peer proved and asks, the owner decides:
+ *
+ *   initiator: new -> start -> IKE_EV_AUTHENTICATED -> IKE_EV_GRANT*, IKE_EV_CHILD_UP*
+ *   responder: new -> input(IKE_SA_INIT) -> input(IKE_AUTH) -> IKE_EV_ASKED -> ike_sa_decide()
+ *              -> IKE_EV_AUTHENTICATED, IKE_EV_CHILD_UP
+ *
+ * After every call that takes now_us drain ike_sa_poll_output() and ike_sa_poll_event(). A
+ * message that fails leaves the SA as it was. */
+#pragma once
+#include "base/log.h"
+#include "base/path.h"
+#include "base/rng.h"
+#include "base/timers.h"
+#include "crypto/aead.h"
+#include "crypto/cert.h"
+#include "crypto/kex.h"
+
+struct ike_sa;
+
+#define IKE_MSG_MAX 8192              /* a longer message is dropped unread */
+#define IKE_GRANTS_MAX 16             /* services in one call */
+#define IKE_NAME_MAX 63               /* of a service */
+#define IKE_CHILDREN_MAX 16
+#define IKE_TS_MAX 8                  /* selectors a side in one Child SA */
+
+/* One traffic selector (RFC 7296, 3.13.1): an address range, a protocol (0: any) and a
+ * port range (ICMP: type << 8 | code). Host order. */
+struct ike_ts {
+	enum addr_family family;
+	uint8_t protocol;
+	uint16_t port_lo, port_hi;
+	uint8_t ip_lo[16], ip_hi[16];
+};
+struct ike_ts_list {
+	struct ike_ts ts[IKE_TS_MAX];
+	unsigned n;
+};
+/* Intersection of what was asked with one list of what is allowed (RFC 7296, 2.9): entry by
+ * entry; *ret->n is 0 when nothing is left. */
+void ike_ts_narrow(const struct ike_ts_list *asked, const struct ike_ts_list *allowed, struct ike_ts_list *ret);
+
+/* One granted service, as TIELINE_GRANT carries it. */
+struct ike_grant {
+	uint32_t request, id;
+	uint8_t protocol;                 /* 6 TCP, 17 UDP, 0 a network */
+	uint16_t port;
+	uint32_t seconds;                 /* 0: unlimited */
+	char name[IKE_NAME_MAX + 1];
+};
+
+struct ike_psk { uint8_t bytes[64]; size_t len; };    /* 0: none */
+
+struct ike_config {
+	const struct rng *rng;
+	struct log log;
+	bool initiator;
+	const struct identity *identity;  /* ours; borrowed for the SA's life */
+	char local_aor[256], peer_aor[256];   /* mail form, without "sip:": IDi/IDr */
+	/* What the peer must prove. A certificate whose DER hashes to one of the fingerprints, whose key
+	 * is the pinned one, and a good signature over the AUTH octets by that key. */
+	struct { enum hash_alg hash; uint8_t value[HASH_MAX]; } fingerprints[4];
+	unsigned n_fingerprints;
+	bool has_peer_key;
+	uint8_t peer_key[SPKI_HASH];      /* tieline calls: always */
+	bool bare;                        /* a stock peer: its ID and vendor IDs are not ours to demand */
+	/* Call binding (DESIGN 6.4); tieline calls: always */
+	bool has_binding;
+	uint8_t tag[8], bind_hash[32];
+	/* Services asked for in IKE_AUTH (initiator; tieline calls). n_names 0: all that is allowed. */
+	uint32_t request;
+	char names[IKE_GRANTS_MAX][IKE_NAME_MAX + 1];
+	unsigned n_names;
+	/* Selectors proposed (initiator, and CREATE_CHILD_SA that we start). */
+	struct ike_ts_list tsi, tsr;
+	/* Is this inbound ESP SPI taken? A pure question, asked while an SPI is chosen. */
+	bool (*spi_taken)(void *arg, uint32_t spi);
+	void *spi_arg;
+	uint32_t dpd_s;                   /* liveness check after that much silence; 0: off */
+};
+
+MUST_CHECK enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret);
+void ike_sa_free(struct ike_sa *sa);      /* sends nothing; wipes */
+
+/* Initiator: sends IKE_SA_INIT on this path. */
+MUST_CHECK enum err ike_sa_start(struct ike_sa *sa, uint64_t now_us, const struct path *path);
+/* A datagram for this SA. Dropped and counted when it is not for it or not authentic. */
+void ike_sa_input(struct ike_sa *sa, uint64_t now_us, const struct path *path, struct span msg);
+/* New exchanges of ours and retransmissions leave here from now on; responses leave where the
+ * request came from (2.11). */
+void ike_sa_set_path(struct ike_sa *sa, const struct path *path);
+void ike_sa_tick(struct ike_sa *sa, uint64_t now_us);
+uint64_t ike_sa_deadline_us(const struct ike_sa *sa);
+bool ike_sa_poll_output(struct ike_sa *sa, struct out *ret);
+
+uint64_t ike_sa_spi_i(const struct ike_sa *sa);
+uint64_t ike_sa_spi_r(const struct ike_sa *sa);   /* 0: not known yet */
+/* Ours: the half of the SPI pair by which the dispatcher finds us. */
+uint64_t ike_sa_local_spi(const struct ike_sa *sa);
+const char *ike_sa_state_name(const struct ike_sa *sa);
+bool ike_sa_up(const struct ike_sa *sa);
+
+/* ---- the responder's decision ---- */
+enum ike_verdict {
+	IKE_GRANTED,              /* grants[0] is the Child SA of this exchange, the others are listed */
+	IKE_WAITING,              /* N(TIELINE_WAIT): somebody is asked; ike_sa_grant_later() follows */
+	IKE_REFUSED,              /* authenticated, but nothing granted: N(TS_UNACCEPTABLE), N(TIELINE_REFUSE); the SA stays */
+	IKE_REJECTED              /* AUTHENTICATION_FAILED: the SA ends */
+};
+struct ike_decision {
+	enum ike_verdict verdict;
+	uint32_t request;
+	unsigned n_grants;
+	struct ike_grant grants[IKE_GRANTS_MAX];
+	/* What the Child SA may carry: narrowed against what was proposed. Ours is the responder's side. */
+	struct ike_ts_list ts_local, ts_peer;
+	uint16_t wait_s;
+	uint8_t refuse_reason;    /* 0 refused, 1 declined, 2 no answer */
+};
+/* Answers IKE_EV_ASKED; the response leaves. */
+void ike_sa_decide(struct ike_sa *sa, uint64_t now_us, const struct ike_decision *d);
+/* After IKE_WAITING: an INFORMATIONAL with GRANT or REFUSE. */
+MUST_CHECK enum err ike_sa_grant_later(struct ike_sa *sa, uint64_t now_us, const struct ike_decision *d);
+/* Initiator: CREATE_CHILD_SA for one more grant; towards a stock peer request and id are 0. */
+MUST_CHECK enum err ike_sa_child_create(struct ike_sa *sa, uint64_t now_us, uint32_t request, uint32_t grant_id,
+					const struct ike_ts_list *tsi, const struct ike_ts_list *tsr);
+/* Deletes one Child SA (by our inbound SPI), e.g. a revoked grant. */
+MUST_CHECK enum err ike_sa_child_delete(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in);
+/* N(DELETE) of the IKE SA, then IKE_EV_CLOSED when answered or after the retransmissions. */
+void ike_sa_delete(struct ike_sa *sa, uint64_t now_us);
+/* Empty INFORMATIONAL now. */
+void ike_sa_probe(struct ike_sa *sa, uint64_t now_us);
+
+/* ---- events ---- */
+enum ike_event_kind {
+	IKE_EV_ASKED,             /* responder: AUTH verified; request and names; decide */
+	IKE_EV_CHILD_ASKED,       /* responder: CREATE_CHILD_SA; request, grant_id; decide with one grant */
+	IKE_EV_AUTHENTICATED,     /* both sides proved who they are */
+	IKE_EV_GRANT,             /* initiator: grant */
+	IKE_EV_WAIT,              /* initiator: the other side asks somebody, wait_s */
+	IKE_EV_REFUSED,           /* initiator: request, refuse_reason (or a Child SA exchange failed: notify) */
+	IKE_EV_CHILD_UP,          /* child */
+	IKE_EV_CHILD_GONE,        /* child.spi_in: deleted by either side */
+	IKE_EV_CLOSED,            /* deleted by the peer or by us: fail NONE */
+	IKE_EV_FAILED             /* the SA is dead: fail says why */
+};
+enum ike_failure {
+	IKE_FAIL_NONE, IKE_FAIL_TIMEOUT,          /* no answer to our retransmissions */
+	IKE_FAIL_NO_PROPOSAL, IKE_FAIL_AUTH,      /* the peer's AUTH, or AUTHENTICATION_FAILED from it */
+	IKE_FAIL_FINGERPRINT,                     /* its certificate is not the announced one */
+	IKE_FAIL_PIN,                             /* certificate announced, but not the pinned key */
+	IKE_FAIL_BINDING,                         /* vendor ID, tag or bind hash missing or different (6.4) */
+	IKE_FAIL_PROTOCOL,                        /* malformed or an error notify: `notify` */
+	IKE_FAIL_INTERNAL
+};
+const char *ike_failure_name(enum ike_failure f);
+
+struct ike_child {
+	uint32_t spi_in, spi_out;
+	enum aead_alg alg;
+	uint8_t key_in[AEAD_KEY_MAX + 4], key_out[AEAD_KEY_MAX + 4];  /* key || salt (RFC 4106, 8.1) */
+	size_t key_len;                   /* with the salt */
+	struct ike_ts_list ts_local, ts_peer;
+	bool esn, we_initiated;
+	uint32_t request, grant_id;
+};
+struct ike_event {
+	enum ike_event_kind kind;
+	uint32_t request, grant_id;
+	unsigned n_names;                 /* ASKED: 0 = everything allowed */
+	char names[IKE_GRANTS_MAX][IKE_NAME_MAX + 1];
+	bool no_request;                  /* ASKED by a stock peer: no TIELINE_REQUEST */
+	bool wants_child;                 /* ASKED: an SA payload is there */
+	struct ike_ts_list ts_local, ts_peer;     /* ASKED: as proposed, seen from us */
+	struct ike_grant grant;
+	uint16_t wait_s, notify;
+	uint8_t refuse_reason;
+	enum ike_failure fail;
+	struct ike_child child;           /* keys: wipe after use (ike_event_done) */
+	uint8_t peer_key[SPKI_HASH];      /* ASKED, AUTHENTICATED */
+};
+bool ike_sa_poll_event(struct ike_sa *sa, struct ike_event *ret);
+void ike_event_done(struct ike_event *e);         /* wipes */
+
+struct ike_stats {
+	uint64_t n_in, n_out, n_retransmitted, n_duplicate, n_bad_auth, n_malformed, n_stray;
+};
+const struct ike_stats *ike_sa_stats(const struct ike_sa *sa);
