@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* vpn/vpn.h - everything of one daemon between its sockets and its users: accounts, trust,
+ * policy, calls, Child SAs. No I/O and no clock; the daemon and the simulator link the same
+ * objects and differ only in what they do with the outputs.
+ *
+ * In: SIP bytes, datagrams of the tunnel port (already classified, DESIGN 5), packets from the
+ * TUN, commands of users, and the time. Out: bytes, packets, and `wants` (things only the host
+ * can do), `events` (what a user is told). After every call that takes now_us, drain
+ * vpn_poll_output(), vpn_poll_want() and vpn_poll_event(). */
+#pragma once
+#include "base/log.h"
+#include "base/path.h"
+#include "base/rng.h"
+#include "base/timers.h"
+#include "esp/plane.h"
+#include "vpn/config.h"
+#include "vpn/reason.h"
+#include "vpn/trust.h"
+
+struct vpn;
+struct identity;
+
+struct vpn_env {
+	const struct rng *rng;
+	const struct log_sink *log;
+	int64_t (*wall_s)(void *arg);     /* unix time; for dates in descriptions and pins */
+	void *arg;
+};
+
+/* cfg and trust are moved in on success; identity is borrowed for the life of vpn. */
+MUST_CHECK enum err vpn_new(const struct vpn_env *env, struct config *cfg, struct trust *trust,
+			    const struct identity *identity, struct vpn **ret);
+void vpn_free(struct vpn *v);
+
+/* What the host knows and vpn cannot: */
+/* our addresses on which the tunnel port is open (with that port) and their changes */
+void vpn_set_locals(struct vpn *v, uint64_t now_us, const struct addr *locals, unsigned n);
+/* the account's server and STUN server as addresses; `local`: our source address towards the server
+ * (UDP: with the SIP socket's port). Starts (or renews) registration and the STUN keepalive. */
+void vpn_set_server(struct vpn *v, uint64_t now_us, unsigned account, const struct addr *server,
+		    const struct addr *stun, const struct addr *local);
+
+/* ---- bytes in ---- */
+void vpn_input_sip(struct vpn *v, uint64_t now_us, const struct path *path, struct span bytes);
+void vpn_input_stream(struct vpn *v, uint64_t now_us, const struct path *path, enum stream_event ev);
+void vpn_input_stun(struct vpn *v, uint64_t now_us, const struct path *path, struct span d);
+void vpn_input_ike(struct vpn *v, uint64_t now_us, const struct path *path, struct span d);   /* without marker */
+/* Decrypted in place; inner packets of the batch are put to `out` (valid until the next call); returns how many. */
+unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
+		       struct esp_packet out[ESP_BATCH]);
+unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
+			 struct esp_packet out[ESP_BATCH]);
+void vpn_tick(struct vpn *v, uint64_t now_us);
+uint64_t vpn_deadline_us(const struct vpn *v);
+
+/* ---- bytes out ---- */
+enum vpn_channel { VPN_SIP, VPN_STUN, VPN_IKE };      /* IKE: the host adds the non-ESP marker */
+bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *ret);
+
+/* ---- things only the host can do ---- */
+enum vpn_want_kind {
+	VPN_WANT_PEER_UP,         /* route `peer` into the TUN */
+	VPN_WANT_PEER_DOWN,       /* route away; every forward and relayed socket of `call` closed */
+	VPN_WANT_FORWARD,         /* caller: open a local listener for `grant`; answer vpn_forward_ready() */
+	VPN_WANT_FORWARD_CLOSE,   /* one grant ended */
+	VPN_WANT_SAVE_PINS,       /* trust_write(vpn_trust()) to the pins file */
+	VPN_WANT_AUDIT            /* a line for audit.log: text */
+};
+struct vpn_want {
+	enum vpn_want_kind kind;
+	unsigned call;
+	uint32_t grant_id;
+	uint8_t protocol;
+	uint16_t port, local_port;        /* local_port: wished, 0 any */
+	char name[CFG_NAME_MAX + 1];
+	uint8_t self[16], peer[16];       /* inner addresses */
+	bool peer_is_ip4;                 /* a stock peer's inner address */
+	uint8_t peer_key[SPKI_HASH];
+	uint64_t owner;                   /* the user's token of vpn_call() */
+	char text[512];
+};
+bool vpn_poll_want(struct vpn *v, struct vpn_want *ret);
+/* local: where the forward listens; family NONE: it failed. */
+void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t grant_id, const struct addr *local);
+
+/* ---- users ---- */
+struct vpn_call_request {
+	const char *to;                   /* as typed; normalised here */
+	const char *service;              /* NULL: all that is allowed */
+	const char *from;                 /* account AOR, NULL: the first */
+	bool trust_first;
+	uint32_t timeout_s;               /* 0: the account's ring */
+	uint16_t local_port;
+	uint64_t owner;                   /* opaque, comes back in events and wants */
+};
+/* ERR_NOTFOUND: no such account. ERR_LIMIT: max-calls. ERR_MALFORMED: not an address. What comes after
+ * is told by events. */
+MUST_CHECK enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request *r, unsigned *ret_call);
+void vpn_hangup(struct vpn *v, uint64_t now_us, unsigned call);
+void vpn_hangup_all(struct vpn *v, uint64_t now_us);      /* and unregister: the daemon is going */
+/* True once nothing is left to be said (after vpn_hangup_all). */
+bool vpn_idle(const struct vpn *v);
+/* Changed policy: running calls are looked at again at once (revocation). cfg and trust moved in. */
+MUST_CHECK enum err vpn_reload(struct vpn *v, uint64_t now_us, struct config *cfg, struct trust *trust);
+
+enum vpn_event_kind {
+	VPN_EV_REGISTERED, VPN_EV_REGISTER_FAILED,
+	VPN_EV_INCOMING,          /* callee: a known peer calls */
+	VPN_EV_TRYING, VPN_EV_RINGING, VPN_EV_ANSWERED, VPN_EV_PATH, VPN_EV_AUTHENTICATED, VPN_EV_WAITING,
+	VPN_EV_GRANTED, VPN_EV_REFUSED, VPN_EV_UP, VPN_EV_PATH_CHANGED, VPN_EV_ENDED
+};
+const char *vpn_event_name(enum vpn_event_kind k);    /* the control protocol's words */
+struct vpn_event {
+	enum vpn_event_kind kind;
+	unsigned account, call;
+	uint64_t owner;
+	uint32_t t_ms;                    /* since the call began */
+	char peer[CFG_AOR_MAX];
+	uint8_t key[SPKI_HASH];
+	bool has_key;
+	enum trust_level level;
+	char name[CFG_NAME_MAX + 1];      /* GRANTED, REFUSED */
+	uint8_t protocol;
+	uint16_t port;
+	struct addr local, remote;        /* GRANTED: where the forward listens; PATH: the pair */
+	char path_type[8];                /* host, srflx, prflx, relay */
+	int64_t until_s;                  /* 0: unlimited */
+	enum reason code;                 /* ENDED, REFUSED, REGISTER_FAILED */
+	char reason[256];                 /* one plain sentence */
+};
+bool vpn_poll_event(struct vpn *v, struct vpn_event *ret);
+
+/* ---- for `status`, `explain`, `trust` ---- */
+const struct config *vpn_config(const struct vpn *v);
+struct trust *vpn_trust(struct vpn *v);
+struct vpn_account_status { char aor[CFG_AOR_MAX]; bool registered; char reason[128]; uint8_t key[SPKI_HASH]; uint8_t address[16]; };
+bool vpn_account_status(const struct vpn *v, unsigned account, struct vpn_account_status *ret);   /* from 0; false: no more */
+struct vpn_service_status {
+	char name[CFG_NAME_MAX + 1];
+	uint8_t protocol;
+	uint16_t port;
+	uint32_t grant_id;
+	struct addr local;
+	int64_t until_s;
+};
+struct vpn_call_status {
+	unsigned id;
+	char account[CFG_AOR_MAX], peer[CFG_AOR_MAX];
+	uint8_t key[SPKI_HASH];
+	enum trust_level level;
+	const char *state;
+	bool outgoing;
+	int64_t since_s;
+	struct addr local, remote;
+	char path_type[8];
+	uint32_t rtt_us;
+	uint8_t self[16], peer_address[16];
+	unsigned n_services;
+	struct vpn_service_status services[CFG_ALLOW_MAX];
+	struct esp_counters counters;
+};
+bool vpn_call_status(const struct vpn *v, unsigned *at, struct vpn_call_status *ret);   /* *at from 0; false: no more */
+/* The call between us and this inner address, 0: none. For relays and ping. */
+unsigned vpn_call_of_peer(const struct vpn *v, const uint8_t peer[16]);
