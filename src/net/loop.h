@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* net/loop.h - the event loop of a process (libevent): readable and writable descriptors, one
+ * deadline, signals. All callbacks run in the thread of loop_run(). */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/err.h"
+
+struct loop;
+struct loop_fd;
+enum { LOOP_READ = 1, LOOP_WRITE = 2 };
+
+MUST_CHECK enum err loop_new(struct loop **ret);
+void loop_free(struct loop *l);
+uint64_t loop_now_us(const struct loop *l);       /* CLOCK_MONOTONIC, read anew at each call */
+int64_t loop_wall_s(void);                        /* unix time */
+MUST_CHECK enum err loop_fd_add(struct loop *l, int fd, int events, void (*ready)(void *arg, int fd, int events),
+				void *arg, struct loop_fd **ret);
+MUST_CHECK enum err loop_fd_set(struct loop_fd *f, int events);   /* 0: paused */
+void loop_fd_free(struct loop_fd *f);             /* does not close fd; safe inside its own callback */
+/* `idle` runs after each round of callbacks (to drain protocol outputs); `deadline` tells when `tick` is
+ * due next (TIME_NEVER: not at all). */
+struct loop_hooks {
+	void (*tick)(void *arg, uint64_t now_us);
+	uint64_t (*deadline)(void *arg);
+	void (*idle)(void *arg);
+	void *arg;
+};
+void loop_hooks_set(struct loop *l, const struct loop_hooks *h);
+MUST_CHECK enum err loop_signal(struct loop *l, int signo, void (*fired)(void *arg, int signo), void *arg);
+/* Runs fn once, after the current event: to free what is still in use. */
+MUST_CHECK enum err loop_defer(struct loop *l, void (*fn)(void *arg), void *arg);
+MUST_CHECK enum err loop_run(struct loop *l);     /* until loop_stop */
+void loop_stop(struct loop *l);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* net/udp.h - UDP sockets. The port group is the one local port of DESIGN 5: N+1 sockets on one port
+ * with SO_REUSEPORT and a classic BPF program; socket 0 takes everything but ESP. One group an address
+ * family; made once, before anything is signalled, never closed singly, never connected. */
+#pragma once
+#include "base/path.h"
+#include "net/demux.h"
+
+#define UDP_BATCH 64
+#define UDP_DATAGRAM_MAX 9216
+
+/* Local address as sockaddr for other net/ files. */
+struct sockaddr_storage;
+unsigned addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ret);    /* its length */
+struct addr addr_from_sockaddr(const struct sockaddr_storage *ss);
+
+/* Opens n_data + 1 sockets bound to port (0: any; the same port for all) on every address of `family`,
+ * attaches the program, sets packet info so that the local address of each datagram is known. fds[0] is the
+ * control socket. ERR_STATE: the port is in use. On error no descriptor is left. */
+MUST_CHECK enum err udp_group_open(enum addr_family family, uint16_t port, unsigned n_data, int *fds, uint16_t *ret_port);
+
+struct udp_msg {
+	struct path path;             /* local (from packet info), remote, tos */
+	uint8_t *p;                   /* borrowed until the next udp_recv on the same buffers */
+	size_t len;
+};
+struct udp_buffers;               /* memory of UDP_BATCH datagrams */
+struct udp_buffers *udp_buffers_new(void);
+void udp_buffers_free(struct udp_buffers *b);
+/* Up to UDP_BATCH datagrams; 0: nothing there (or a transient error). local_port fills path.local.port. */
+unsigned udp_recv(int fd, uint16_t local_port, struct udp_buffers *b, struct udp_msg ret[UDP_BATCH]);
+/* Sends one datagram from path->local (its ip selects the source address, if not "any") to path->remote. */
+MUST_CHECK enum err udp_send(int fd, const struct path *path, struct span prefix, struct span bytes);
+/* Up to UDP_BATCH datagrams; returns how many left. */
+unsigned udp_send_batch(int fd, const struct udp_msg *msgs, unsigned n);
+/* A plain UDP socket (SIP, relays). local with port 0: any. */
+MUST_CHECK enum err udp_open(const struct addr *local, int *ret_fd, struct addr *ret_local);
+/* Our source address towards remote, by the routing table (port 0). */
+MUST_CHECK enum err udp_source_towards(const struct addr *remote, struct addr *ret);
