@@ -143,28 +143,30 @@ enum err base64_parse(struct span text, uint8_t *dst, size_t cap, size_t *ret_le
 	return OK;
 }
 
+static bool is_plain(uint8_t c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
 char *text_escape(struct span s, char *dst, size_t cap)
 {
 	static const char digits[] = "0123456789abcdef";
-	size_t at = 0;
+	size_t at = 0, whole = 0, room;
 
-	if (cap < 4) {
+	for (size_t i = 0; i < s.len; i++)
+		whole += is_plain(s.p[i]) ? 1 : 4;
+	if (whole >= cap && cap < 4) {
 		if (cap)
 			dst[0] = 0;
 		return dst;
 	}
+	room = whole < cap ? whole : cap - 4;     /* what does not fit ends in "..." */
 	for (size_t i = 0; i < s.len; i++) {
 		uint8_t c = s.p[i];
-		bool plain = c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
-		size_t need = plain ? 1 : 4;
-		bool last = i + 1 == s.len;
 
-		if (cap - at < need + (last ? 1 : 4)) {
-			memcpy(dst + at, "...", 3);
-			at += 3;
+		if (at + (is_plain(c) ? 1 : 4) > room)
 			break;
-		}
-		if (plain) {
+		if (is_plain(c)) {
 			dst[at++] = (char)c;
 		} else {
 			dst[at++] = '\\';
@@ -172,6 +174,10 @@ char *text_escape(struct span s, char *dst, size_t cap)
 			dst[at++] = digits[c >> 4];
 			dst[at++] = digits[c & 15];
 		}
+	}
+	if (whole >= cap) {
+		memcpy(dst + at, "...", 3);
+		at += 3;
 	}
 	dst[at] = 0;
 	return dst;
