@@ -10,7 +10,7 @@ const char *err_name(enum err e)
 		[ERR_AUTH] = "not authentic",
 		[ERR_DENIED] = "not allowed",
 		[ERR_LIMIT] = "limit reached",
-		[ERR_STATE] = "wrong state",
+		[ERR_WRONG_STATE] = "wrong state",
 		[ERR_NOTFOUND] = "not found",
 		[ERR_UNSUPPORTED] = "not supported",
 		[ERR_NOMEM] = "out of memory",

@@ -13,7 +13,7 @@ enum err {
 	ERR_AUTH,        /* a MAC, signature, fingerprint or password is wrong */
 	ERR_DENIED,      /* understood, but not allowed here */
 	ERR_LIMIT,       /* a written bound was reached, or a buffer is too small */
-	ERR_STATE,       /* right message, wrong moment */
+	ERR_WRONG_STATE, /* right message, wrong moment */
 	ERR_NOTFOUND,
 	ERR_UNSUPPORTED, /* well formed, but nothing we do */
 	ERR_NOMEM,

@@ -118,7 +118,7 @@ enum err table_put(struct table *t, struct span key, void *value)
 	struct item **link = find_link(t, key), *it;
 
 	if (*link)
-		return ERR_STATE;
+		return ERR_WRONG_STATE;
 	if (t->n == t->max_items)
 		return ERR_LIMIT;
 	it = calloc(1, sizeof(*it) + key.len);

@@ -27,5 +27,5 @@ void streams_free(struct streams *s);
 MUST_CHECK enum err streams_listen(struct streams *s, int listen_fd, enum transport transport);
 /* Carries out OUT_OPEN, OUT_SEND, OUT_CLOSE of a stream transport. */
 void streams_output(struct streams *s, const struct out *o);
-/* Listening TCP socket. ERR_STATE: in use. */
+/* Listening TCP socket. ERR_WRONG_STATE: in use. */
 MUST_CHECK enum err tcp_listen(const struct addr *local, int *ret_fd, struct addr *ret_local);

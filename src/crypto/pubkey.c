@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* A peer's public key, and the names of keys. */
+#include "crypto/cert.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/core_names.h>
+#include <openssl/ecdsa.h>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include "base/text.h"
+
+struct pubkey {
+	EVP_PKEY *key;
+	uint8_t *spki;
+	size_t spki_len;
+};
+
+/* Takes key. EC keys must name their curve: explicit parameters let a peer choose a weak group. */
+static enum err pubkey_of(EVP_PKEY *key, struct pubkey **ret)
+{
+	struct pubkey *k;
+	int len;
+
+	if (!key)
+		return ERR_MALFORMED;
+	if (EVP_PKEY_is_a(key, "EC")) {
+		char encoding[32] = "";
+		EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
+		bool good = ctx && EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_EC_ENCODING, encoding,
+								  sizeof(encoding), NULL) == 1 &&
+			    !strcmp(encoding, "named_curve") && EVP_PKEY_public_check(ctx) == 1;
+
+		EVP_PKEY_CTX_free(ctx);
+		if (!good) {
+			EVP_PKEY_free(key);
+			return ERR_MALFORMED;
+		}
+	}
+	k = calloc(1, sizeof(*k));
+	if (!k) {
+		EVP_PKEY_free(key);
+		return ERR_NOMEM;
+	}
+	k->key = key;
+	len = i2d_PUBKEY(key, &k->spki);
+	if (len <= 0) {
+		pubkey_free(k);
+		return ERR_SYSTEM;
+	}
+	k->spki_len = (size_t)len;
+	*ret = k;
+	return OK;
+}
+
+enum err pubkey_from_spki(struct span spki_der, struct pubkey **ret)
+{
+	const uint8_t *p = spki_der.p;
+	EVP_PKEY *key;
+	struct pubkey *k;
+	enum err e;
+
+	if (!spki_der.len || spki_der.len > CERT_DER_MAX)
+		return ERR_MALFORMED;
+	key = d2i_PUBKEY(NULL, &p, (long)spki_der.len);
+	if (!key || p != spki_der.p + spki_der.len) {
+		EVP_PKEY_free(key);
+		return ERR_MALFORMED;
+	}
+	e = pubkey_of(key, &k);
+	if (e != OK)
+		return e;
+	/* One key, one name: an encoding that is not the canonical one would have another hash. */
+	if (!span_eq(pubkey_spki(k), spki_der)) {
+		pubkey_free(k);
+		return ERR_MALFORMED;
+	}
+	*ret = k;
+	return OK;
+}
+
+static X509 *cert_parse(struct span der)
+{
+	const uint8_t *p = der.p;
+	X509 *x;
+
+	if (!der.len || der.len > CERT_DER_MAX)
+		return NULL;
+	x = d2i_X509(NULL, &p, (long)der.len);
+	if (x && p != der.p + der.len) {
+		X509_free(x);
+		return NULL;
+	}
+	return x;
+}
+
+enum err pubkey_from_cert(struct span cert_der, struct pubkey **ret)
+{
+	X509 *x = cert_parse(cert_der);
+	EVP_PKEY *key = x ? X509_get_pubkey(x) : NULL;
+
+	X509_free(x);
+	return pubkey_of(key, ret);
+}
+
+void pubkey_free(struct pubkey *k)
+{
+	if (!k)
+		return;
+	EVP_PKEY_free(k->key);
+	OPENSSL_free(k->spki);
+	free(k);
+}
+
+enum pubkey_type pubkey_type(const struct pubkey *k)
+{
+	char group[64] = "";
+
+	if (EVP_PKEY_is_a(k->key, "ED25519"))
+		return PUBKEY_ED25519;
+	if (EVP_PKEY_is_a(k->key, "RSA"))
+		return PUBKEY_RSA;
+	if (!EVP_PKEY_is_a(k->key, "EC") || EVP_PKEY_get_group_name(k->key, group, sizeof(group), NULL) != 1)
+		return PUBKEY_OTHER;
+	if (!strcmp(group, "prime256v1") || !strcmp(group, "P-256"))
+		return PUBKEY_EC_P256;
+	return !strcmp(group, "secp384r1") || !strcmp(group, "P-384") ? PUBKEY_EC_P384 : PUBKEY_OTHER;
+}
+
+struct span pubkey_spki(const struct pubkey *k)
+{
+	return span_of(k->spki, k->spki_len);
+}
+
+enum err pubkey_verify_der(const struct pubkey *k, enum hash_alg hash, struct span data, struct span sig)
+{
+	static const char *const names[HASH_COUNT] = { NULL, NULL, "SHA256", "SHA384", "SHA512" };
+	static const uint8_t nothing[1];
+	EVP_MD_CTX *ctx;
+	bool good;
+
+	if (!names[hash])
+		return ERR_DENIED;        /* no signature over MD5 or SHA-1 (RFC 8247) */
+	if (!EVP_PKEY_is_a(k->key, "EC"))
+		return ERR_UNSUPPORTED;
+	ctx = EVP_MD_CTX_new();
+	if (!ctx)
+		return ERR_NOMEM;
+	good = EVP_DigestVerifyInit_ex(ctx, NULL, names[hash], NULL, NULL, k->key, NULL) == 1 &&
+	       EVP_DigestVerify(ctx, sig.p ? sig.p : nothing, sig.len, data.p ? data.p : nothing, data.len) == 1;
+	EVP_MD_CTX_free(ctx);
+	return good ? OK : ERR_AUTH;
+}
+
+enum err pubkey_verify_raw(const struct pubkey *k, struct span data, const uint8_t sig[64])
+{
+	ECDSA_SIG *s;
+	BIGNUM *r, *t;
+	uint8_t *der = NULL;
+	int len;
+	enum err e;
+
+	if (pubkey_type(k) != PUBKEY_EC_P256)
+		return ERR_MALFORMED;
+	s = ECDSA_SIG_new();
+	r = BN_bin2bn(sig, 32, NULL);
+	t = BN_bin2bn(sig + 32, 32, NULL);
+	if (!s || !r || !t || ECDSA_SIG_set0(s, r, t) != 1) {
+		BN_free(r);
+		BN_free(t);
+		ECDSA_SIG_free(s);
+		return ERR_NOMEM;
+	}
+	len = i2d_ECDSA_SIG(s, &der);
+	e = len > 0 ? pubkey_verify_der(k, HASH_SHA256, data, span_of(der, (size_t)len)) : ERR_SYSTEM;
+	OPENSSL_free(der);
+	ECDSA_SIG_free(s);
+	return e;
+}
+
+/* ---- names ---- */
+
+enum err spki_hash(struct span spki_der, uint8_t ret[SPKI_HASH])
+{
+	return hash_of(HASH_SHA256, spki_der, ret);
+}
+
+char *key_text(const uint8_t hash[SPKI_HASH], char dst[KEY_TEXT])
+{
+	memcpy(dst, "sha-256:", 8);
+	hex_write(span_of(hash, SPKI_HASH), dst + 8, KEY_TEXT - 8);
+	return dst;
+}
+
+enum err key_parse(struct span text, uint8_t ret[SPKI_HASH])
+{
+	uint8_t hash[SPKI_HASH];
+	size_t len;
+
+	if (!span_istarts(text, "sha-256:"))
+		return ERR_MALFORMED;
+	if (hex_parse(span_from(text, 8), true, hash, sizeof(hash), &len) != OK || len != sizeof(hash))
+		return ERR_MALFORMED;
+	memcpy(ret, hash, sizeof(hash));
+	return OK;
+}
+
+enum err spki_address(struct span spki_der, uint8_t ret[16])
+{
+	struct span parts[] = { SPAN_LIT("tieline address v1"), spki_der };
+	uint8_t hash[32];
+	enum err e = hash_parts(HASH_SHA256, parts, 2, hash);
+
+	if (e != OK)
+		return e;
+	ret[0] = 0xfd;
+	memcpy(ret + 1, hash, 15);
+	return OK;
+}
+
+bool cert_has_mail(struct span cert_der, struct span mail)
+{
+	X509 *x = cert_parse(cert_der);
+	GENERAL_NAMES *names = x ? X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL) : NULL;
+	bool found = false;
+
+	for (int i = 0; names && !found && i < sk_GENERAL_NAME_num(names); i++) {
+		const GENERAL_NAME *g = sk_GENERAL_NAME_value(names, i);
+
+		if (g->type == GEN_EMAIL)
+			found = span_eq(mail, span_of(ASN1_STRING_get0_data(g->d.rfc822Name),
+						      (size_t)ASN1_STRING_length(g->d.rfc822Name)));
+	}
+	GENERAL_NAMES_free(names);
+	X509_free(x);
+	return found;
+}
