@@ -2,7 +2,9 @@
 # Copyright The tieline authors
 #
 # A thin front of meson. Every target installs what it needs first (scripts/deps.sh).
-.PHONY: all build-release build-asan test check lint clean
+FUZZ_SECONDS ?= 60
+
+.PHONY: all build-release build-asan build-fuzz test check fuzz fuzz-cover lint clean
 all: build-release
 
 build-release:
@@ -23,6 +25,18 @@ test: build-release build-asan
 check: build-asan
 	tests/run unit
 
+build-fuzz:
+	@scripts/deps.sh build test fuzz
+	@[ -f build-fuzz/build.ninja ] || CC=clang-14 meson setup build-fuzz -Dfuzz=true
+	ninja -C build-fuzz
+
+fuzz: build-fuzz
+	scripts/fuzz.py run $(FUZZ_SECONDS)
+
+# How much of its own files each fuzzer's corpus reaches.
+fuzz-cover: build-fuzz
+	scripts/fuzz.py cover
+
 lint:
 	@scripts/deps.sh lint test
 	@[ -f build/build.ninja ] || meson setup build
@@ -30,4 +44,4 @@ lint:
 	git ls-files 'src/*.c' | xargs clang-tidy --quiet -p build
 
 clean:
-	rm -rf build build-asan
+	rm -rf build build-asan build-fuzz

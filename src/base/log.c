@@ -33,7 +33,7 @@ struct log log_of(const struct log_sink *sink, const char *area, const char *tag
 	return l;
 }
 
-static void put(const struct log *l, enum log_level level, const char *fmt, va_list args)
+PRINTF_LIKE(3, 0) static void put(const struct log *l, enum log_level level, const char *fmt, va_list args)
 {
 	char text[1024];
 
