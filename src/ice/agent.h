@@ -4,8 +4,9 @@
  * freshness (RFC 7675). One agent a call; many agents share one local port, the
  * dispatcher finds the agent by ufrag (requests) or transaction (responses).
  *
- * Order: new, add_local (any number), set_remote, start. Before start, checks that
- * arrive are answered and remembered (RFC 8445, 7.3). "No fixed waits": the first pair that
+ * Order: new, add_local (any number), set_remote, start. Checks that arrive
+ * before start are kept and answered by it: nothing leaves before the other side's description
+ * was checked (RFC 8445, 7.3 would have them answered; the wait is the description's). "No fixed waits": the first pair that
  * passed a check is reported at once by ICE_VALID, nomination follows on its own.
  *
  * A relayed candidate's path carries a TURN channel; it has its place in struct path. */
