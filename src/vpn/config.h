@@ -37,7 +37,6 @@ struct cfg_account {
 	char password[256], password_file[256];
 	bool relay_only, separate_key, insecure_digest;
 	uint32_t ring_s, dpd_s;
-	unsigned line;
 };
 
 struct cfg_service {
@@ -62,7 +61,6 @@ struct cfg_peer {
 	uint8_t cert[32];             /* SHA-256 of the DER certificate */
 	bool has_address;
 	struct addr address;          /* inner address of a stock peer */
-	unsigned line;
 };
 
 struct cfg_call {                 /* [call NAME]: kept up unattended */

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+
+#include "harness.h"
+#include "vpn/config.h"
+
+#define KEY_A "sha-256:4AADB9000000000000000000000000000000000000000000000000000000000a"
+#define ACCOUNT "[account]\naor = sip:me@example.net\nserver = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n"
+
+static const char whole[] =
+	"# a home\n[daemon]\nuser = nobody\nport = 0\ninterface = tie9\nhost = no\ndataplane = auto\nmax-calls = 3\n"
+	"dead-after = 90s\nlog-level = debug\n"
+	"[account]\naor = SIP:me@Example.NET\nserver = [2001:db8::1]:5070;transport=udp\nuser = m\npassword = x=y\n"
+	"stun = stun.example.net\ncandidates = all\nkey = shared\ninsecure-digest = yes\nring = 1m\ndpd = 10s\n"
+	"[account]\naor = two@example.net\nserver = exchange.example.net\npassword-file = /x\n"
+	"[service desktop]\nlisten = tcp/5900\n[service dns]\nlisten = udp/53\ntarget = 192.168.1.1:53\n"
+	"[peer bob@example.net]\nkey = " KEY_A "\nallow = desktop, dns\nfor = 1h\nrequire = sas\nping = no\n"
+	"[peer sip:box@example.net]\nbare = yes\nice = no\nsha1 = no\ncert = " KEY_A "\naddress = 10.9.0.2\nallow = dns\n";
+
+static void every_key(void **state)
+{
+	struct config *c;
+	struct conf_error e;
+
+	(void)state;
+	if (config_parse("f", span_str(whole), &c, &e) != OK)
+		fail_msg("%s", e.text);
+	assert_string_equal(c->user, "nobody");
+	assert_string_equal(c->interface, "tie9");
+	assert_true(c->port == 0 && c->max_calls == 3 && c->dead_after_s == 90 && c->log_level == LOG_DEBUG);
+	assert_int_equal(c->n_accounts, 2);
+	assert_string_equal(c->accounts[0].aor, "sip:me@example.net");
+	assert_string_equal(c->accounts[0].server.host, "2001:db8::1");
+	assert_true(c->accounts[0].server.port == 5070 && c->accounts[0].server.transport == TRANSPORT_UDP);
+	assert_string_equal(c->accounts[0].password, "x=y");
+	assert_true(c->accounts[0].ring_s == 60 && c->accounts[0].dpd_s == 10 && c->accounts[0].insecure_digest);
+	assert_string_equal(c->accounts[1].user, "two");
+	assert_string_equal(c->accounts[1].stun.host, "exchange.example.net");
+	assert_true(c->accounts[1].stun.port == 3478 && c->accounts[1].server.transport == TRANSPORT_TCP);
+	assert_true(config_service(c, "dns")->has_target && !config_service(c, "desktop")->has_target);
+	assert_int_equal(config_peer(c, "sip:bob@example.net")->n_allow, 2);
+	assert_true(config_peer(c, "sip:bob@example.net")->require == LEVEL_SAS && !config_peer(c, "sip:bob@example.net")->ping);
+	assert_true(config_peer(c, "sip:box@example.net")->bare && !config_peer(c, "sip:box@example.net")->ice);
+	assert_null(config_peer(c, "sip:eve@example.net"));
+	config_free(c);
+}
+
+/* Each is refused with a sentence that holds these words, and nothing is returned. */
+static void refusals(void **state)
+{
+	static const struct { const char *text, *words; } rows[] = {
+		{ "", "no [account]" },
+		{ "[account]\naor = x\n", "f:2" },
+		{ ACCOUNT "[service a b]\nlisten = tcp/1\n", "a name of letters" },
+		{ ACCOUNT "[service a]\nlisten = icmp/1\n", "tcp/PORT or udp/PORT" },
+		{ ACCOUNT "[service a]\nlisten = tcp/0\n", "tcp/PORT or udp/PORT" },
+		{ ACCOUNT "[service a]\nlisten = tcp/1\n[service b]\nlisten = tcp/1\n", "in one service only" },
+		{ ACCOUNT "[service a]\nlisten = tcp/1\ntarget = 0.0.0.0:5\n", "an address and port" },
+		{ ACCOUNT "[service a]\nlisten = tcp/1\naccept = /bin/true\n", "not available in this version" },
+		{ ACCOUNT "[peer p@e]\nallow = nothing\n", "allows \"nothing\"" },
+		{ ACCOUNT "[peer p@e]\nask = yes\n", "not available in this version" },
+		{ ACCOUNT "[peer p@e]\nkey = md5:00\n", "sha-256:" },
+		{ ACCOUNT "[peer p@e]\nice = no\n", "bare = yes with" },
+		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = 10.0.0.1\n", "cert or key" },
+		{ ACCOUNT "[peer p@e]\n[peer sips:p@E]\n", "each peer once" },
+		{ ACCOUNT "[network n]\n", "host = yes" },
+		{ ACCOUNT "[call n]\n", "not available" },
+		{ ACCOUNT "[daemon]\nhost = yes\n", "not available" },
+		{ ACCOUNT "[daemon]\nport = 65536\n", "a port from 0 to 65535" },
+		{ ACCOUNT "[daemon]\nmax-calls = 0\n", "from 1 to 256" },
+		{ ACCOUNT "[daemon]\ndead-after = 5\n", "within its limits" },
+		{ ACCOUNT "[daemon]\ncolour = red\n", "colour" },
+		{ ACCOUNT ACCOUNT, "one account only" },
+		{ ACCOUNT "password-file = /x\n", "either password or password-file" },
+		{ "[account]\naor = a@b\nserver = x;transport=tls\npassword = p\n", ";transport=tcp" },
+		{ "[account]\naor = a@b\nserver = [::1\npassword = p\n", ";transport=tcp" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct config *c = NULL;
+		struct conf_error e = { 0 };
+
+		assert_int_not_equal(config_parse("f", span_str(rows[i].text), &c, &e), OK);
+		assert_null(c);
+		if (!strstr(e.text, rows[i].words))
+			fail_msg("row %zu: \"%s\" lacks \"%s\"", i, e.text, rows[i].words);
+	}
+}
+
+static void every_truncation(void **state)
+{
+	(void)state;
+	for (size_t cut = 0; cut < sizeof(whole) - 1; cut++) {
+		struct config *c = NULL;
+		struct conf_error e;
+
+		if (config_parse("f", span_of(whole, cut), &c, &e) == OK)
+			config_free(c);
+		else
+			assert_null(c);
+	}
+}
+
+static bool once(void *arg)
+{
+	struct config *c;
+	struct conf_error e;
+
+	(void)arg;
+	if (config_parse("f", span_str(whole), &c, &e) != OK)
+		return false;
+	config_free(c);
+	return true;
+}
+
+static void allocation_failures(void **state)
+{
+	(void)state;
+	harness_alloc_ladder(once, NULL);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_key), cmocka_unit_test(refusals), cmocka_unit_test(every_truncation),
+		cmocka_unit_test(allocation_failures),
+	};
+
+	return HARNESS_RUN(tests);
+}
