@@ -234,6 +234,11 @@ struct esp_flow *esp_flow_open(struct esp_flows *f, uint64_t now_us, const struc
 	return fl;
 }
 
+bool esp_flow_begins_anew(const struct esp_flow *fl, const struct esp_inner *p)
+{
+	return fl->state == ESP_FLOW_CLOSING && esp_flow_opens(p);
+}
+
 bool esp_flow_admits(const struct esp_flow *fl, const struct esp_inner *p, bool inbound, bool may_open)
 {
 	if (fl->tuple.protocol != ESP_PROTO_TCP || inbound == fl->opened_inbound || may_open)
@@ -246,14 +251,8 @@ static enum esp_flow_state tcp_after(struct esp_flow *fl, const struct esp_inner
 {
 	bool from_opener = inbound == fl->opened_inbound;
 
-	if (fl->state == ESP_FLOW_CLOSING) {
-		if (!esp_flow_opens(p))
-			return ESP_FLOW_CLOSING;
-		/* The ports are used again. */
-		fl->opened_inbound = inbound;
-		fl->replied = fl->fin_local = fl->fin_peer = false;
-		return ESP_FLOW_HALF;
-	}
+	if (fl->state == ESP_FLOW_CLOSING)
+		return ESP_FLOW_CLOSING;
 	if (p->tcp_flags & ESP_TCP_RST)
 		return ESP_FLOW_CLOSING;
 	if (p->tcp_flags & ESP_TCP_FIN)

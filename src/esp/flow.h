@@ -62,6 +62,8 @@ bool esp_flow_make_room(struct esp_flows *f, uint32_t owner);
 /* After esp_flow_make_room, of a tuple that has no live flow. */
 struct esp_flow *esp_flow_open(struct esp_flows *f, uint64_t now_us, const struct esp_tuple *t, bool inbound,
 			       uint32_t owner, uint32_t grant, void *sa);
+/* The flow is over, and this packet may begin another one with the same ports: remove it first. */
+bool esp_flow_begins_anew(const struct esp_flow *fl, const struct esp_inner *p);
 /* Does a packet of an existing flow pass? No: the side that may not open sends a SYN. may_open: that side
  * may open flows by its grant. Changes nothing. */
 bool esp_flow_admits(const struct esp_flow *fl, const struct esp_inner *p, bool inbound, bool may_open);

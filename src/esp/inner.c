@@ -9,8 +9,7 @@ enum {
 	IP4_RESERVED = 0x8000, IP4_MORE = 0x2000, IP4_OFFSET = 0x1fff,
 	IP6_MORE = 1, IP6_OFFSET = 0xfff8,
 	OPTION_END = 0, OPTION_NOP = 1, OPTION_LSRR = 131, OPTION_SSRR = 137,    /* RFC 791, 3.1 */
-	EXT_HOP_BY_HOP = 0, EXT_ROUTING = 43, EXT_FRAGMENT = 44, EXT_DESTINATION = 60, EXT_NONE = 59,
-	ECN_CE = 3
+	EXT_HOP_BY_HOP = 0, EXT_ROUTING = 43, EXT_FRAGMENT = 44, EXT_DESTINATION = 60, EXT_NONE = 59
 };
 
 /* What an IP header says, and what follows it. */
@@ -277,17 +276,17 @@ enum err esp_inner_parse(struct span packet, struct esp_inner *ret)
 	return e;
 }
 
-void esp_inner_set_ce(uint8_t *packet)
+void esp_inner_set_ecn(uint8_t *packet, uint8_t ecn)
 {
 	uint16_t before, after;
 	uint32_t sum;
 
 	if (packet[0] >> 4 == 6) {
-		packet[1] |= ECN_CE << 4;
+		packet[1] = (uint8_t)((packet[1] & ~(3 << 4)) | (ecn & 3) << 4);
 		return;
 	}
 	before = be16(packet);
-	packet[1] |= ECN_CE;
+	packet[1] = (uint8_t)((packet[1] & ~3) | (ecn & 3));
 	after = be16(packet);
 	/* RFC 1624, 3: HC' = ~(~HC + ~m + m') */
 	sum = (uint32_t)(uint16_t)~be16(packet + 10) + (uint16_t)~before + after;

@@ -50,5 +50,5 @@ MUST_CHECK enum err esp_inner_parse(struct span packet, struct esp_inner *ret);
 
 bool esp_proto_has_ports(uint8_t protocol);
 
-/* Sets Congestion Experienced in a packet that esp_inner_parse accepted (RFC 6040, 4.2). */
-void esp_inner_set_ce(uint8_t *packet);
+/* Changes the two bits in a packet that esp_inner_parse accepted. */
+void esp_inner_set_ecn(uint8_t *packet, uint8_t ecn);
