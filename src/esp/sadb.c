@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "crypto/secret.h"
-
 /* Numbers that we do not reach without ESN: what is left is time for a rekeying (plane.h). */
 #define SEQ_RESERVE (UINT64_C(1) << 20)
 
