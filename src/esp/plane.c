@@ -227,7 +227,7 @@ static struct esp_tuple echo_tuple(const struct esp_ends *ends, bool inbound)
 {
 	struct esp_tuple t = esp_tuple_of(ends, inbound);
 
-	t.local_port = t.peer_port = (ends->family == ADDR_IP4 ? 8 : 128) << 8;
+	t.local_port = t.peer_port = ends->family == ADDR_IP4 ? 8 << 8 : 128 << 8;
 	return t;
 }
 
