@@ -149,6 +149,45 @@ static void icmp_errors(void **state)
 	}
 }
 
+/* A grant of a network: any protocol between two ranges. */
+static void network_grant(void **state)
+{
+	struct esp_sa_config a = pair_config_a(true);
+	struct pkt gre = pkt_make(true, HOST_A, HOST_B, 47, SPAN_LIT("gre")), query = pkt_udp(true, HOST_A, 1, HOST_B, 9, 4);
+	struct pair *p;
+
+	(void)state;
+	a.n_local = a.n_peer = 1;
+	a.ts_local[0] = pair_ts(true, 1, 5, 0, 0, UINT16_MAX);
+	a.ts_peer[0] = pair_ts(true, 1, 5, 0, 0, UINT16_MAX);
+	p = pair_with(&a, true, 64);
+	assert_int_equal(carry(p, true, gre), PASS);
+	assert_int_equal(carry(p, false, pkt_make(true, HOST_B, HOST_A, 47, SPAN_LIT("back"))), PASS);
+	assert_int_equal(carry(p, false, pkt_make(true, HOST_B, HOST_A, 46, SPAN_LIT("back"))), ESP_DROP_DIRECTION);
+	assert_int_equal(carry(p, true, query), PASS);
+	/* A router on the way may tell of an error (the range has it), but only the one who sent the packet. */
+	assert_int_equal(carry(p, false, error_about(true, 4, HOST_A, &query, 1000)), PASS);
+	assert_int_equal(carry(p, false, error_about(true, 4, 3, &query, 1000)), ESP_DROP_NO_SA);
+	pair_free(p);
+	/* Ports are named: what has none is not inside. */
+	a.ts_peer[0] = pair_ts(true, 1, 5, 0, 9, 9);
+	p = pair_with(&a, true, 64);
+	assert_int_equal(carry(p, true, gre), ESP_DROP_NO_SA);
+	assert_int_equal(hostile(p, gre), AT_RECEIVER(ESP_DROP_SELECTOR));
+	assert_int_equal(carry(p, true, query), PASS);
+	pair_free(p);
+	/* All of IPv4 is nothing of IPv6. */
+	a.ts_peer[0] = a.ts_local[0] = pair_ts(false, 0, 0, 0, 0, UINT16_MAX);
+	memset(a.ts_local[0].ip_lo, 0, 4);
+	memset(a.ts_local[0].ip_hi, 255, 4);
+	a.ts_peer[0] = a.ts_local[0];
+	p = pair_with(&a, true, 64);
+	assert_int_equal(carry(p, true, query), ESP_DROP_NO_SA);
+	assert_int_equal(hostile(p, query), AT_RECEIVER(ESP_DROP_SELECTOR));
+	assert_int_equal(carry(p, true, pkt_tcp(false, HOST_A, 1, HOST_B, 22, SYN)), PASS);
+	pair_free(p);
+}
+
 static void ping_rate(void **state)
 {
 	struct pair *p = pair_new(true);
@@ -408,6 +447,7 @@ int main(void)
 		cmocka_unit_test(out_of_grant_drops),
 		cmocka_unit_test(wrong_direction_drops),
 		cmocka_unit_test(icmp_errors),
+		cmocka_unit_test(network_grant),
 		cmocka_unit_test(ping_rate),
 		cmocka_unit_test(ping_refused),
 		cmocka_unit_test(replay_and_forgery),

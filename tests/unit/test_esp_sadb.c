@@ -82,23 +82,32 @@ static void rekeying_keeps_flows(void **state)
 	pair_free(p);
 }
 
-/* Another grant of the same call does not inherit: revoking one is removing exactly that one. */
-static void other_grant_inherits_nothing(void **state)
+/* Another grant of the same call does not inherit, nor an SA through which the flow could not have begun:
+ * revoking one is removing exactly that one. */
+static void others_inherit_nothing(void **state)
 {
-	struct pair *p = pair_new(true);
-	struct esp_sa_config a = pair_config_a(true), b;
-
 	(void)state;
-	handshake(p, 1);
-	a.spi_in++;
-	a.spi_out++;
-	a.grant_id++;
-	b = pair_mirror(&a);
-	b.open = ESP_OPEN_OUT;                    /* and may not be opened by A */
-	assert_int_equal(esp_sa_add(p->b, p->now, &b), OK);
-	esp_sa_remove(p->b, PAIR_SPI_B);
-	assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), ESP_DROP_DIRECTION);
-	pair_free(p);
+	for (unsigned i = 0; i < 3; i++) {
+		struct pair *p = pair_new(true);
+		struct esp_sa_config a = pair_config_a(true), b;
+
+		handshake(p, 1);
+		a.spi_in++;
+		a.spi_out++;
+		b = pair_mirror(&a);
+		if (i == 0)
+			b.grant_id++;
+		else if (i == 1)
+			b.open = ESP_OPEN_OUT;
+		else
+			b.ts_local[0].port_lo = b.ts_local[0].port_hi = 5901;
+		assert_int_equal(esp_sa_add(p->b, p->now, &b), OK);
+		assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), PASS);
+		assert_int_equal(be32(p->outer), PAIR_SPI_A);
+		esp_sa_remove(p->b, PAIR_SPI_B);
+		assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), i == 2 ? ESP_DROP_NO_SA : ESP_DROP_DIRECTION);
+		pair_free(p);
+	}
 }
 
 /* Two calls whose selectors overlap: the second cannot use the first's flow. */
@@ -398,7 +407,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(removal_takes_flows),
 		cmocka_unit_test(rekeying_keeps_flows),
-		cmocka_unit_test(other_grant_inherits_nothing),
+		cmocka_unit_test(others_inherit_nothing),
 		cmocka_unit_test(calls_do_not_mix),
 		cmocka_unit_test(paths),
 		cmocka_unit_test(config_is_checked),
