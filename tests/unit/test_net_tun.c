@@ -172,7 +172,10 @@ static struct addr name_of(int fd, bool peer)
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 
-	assert_int_equal(peer ? getpeername(fd, (struct sockaddr *)&ss, &len) : getsockname(fd, (struct sockaddr *)&ss, &len), 0);
+	if (peer)
+		assert_int_equal(getpeername(fd, (struct sockaddr *)&ss, &len), 0);
+	else
+		assert_int_equal(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
 	return addr_from_sockaddr(&ss);
 }
 
