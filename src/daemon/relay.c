@@ -256,7 +256,11 @@ void relays_free(struct relays *r)
 	if (!r)
 		return;
 	relay_tcp_close(r, 0, NULL);
-	while (r->listeners)
-		listener_free(r->listeners);
+	while (r->listeners) {
+		struct relay_listener *l = r->listeners;
+
+		r->listeners = l->next;
+		listener_free(l);
+	}
 	free(r);
 }

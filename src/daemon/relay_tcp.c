@@ -129,6 +129,7 @@ static void end_ready(void *arg, int fd, int events)
 	struct relay_splice *s = arg;
 	int i = fd == s->ends[1].fd, fault = 0;
 	socklen_t len = sizeof(fault);
+	bool whole;
 
 	if (i == 1 && s->connecting) {
 		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &fault, &len) < 0 || fault) {
@@ -139,11 +140,10 @@ static void end_ready(void *arg, int fd, int events)
 		timer_disarm(loop_timers(s->r->cfg.loop), &s->limit);
 		events = LOOP_WRITE;
 	}
-	if (((events & LOOP_READ) && !pump(s, i)) || ((events & LOOP_WRITE) && !pump(s, 1 - i)))
-		splice_free(s, true);
-	else if (s->dir[0].shut && s->dir[1].shut)
+	whole = (!(events & LOOP_READ) || pump(s, i)) && (!(events & LOOP_WRITE) || pump(s, 1 - i));
+	if (whole && s->dir[0].shut && s->dir[1].shut)
 		splice_free(s, false);
-	else if (!watch(s))
+	else if (!whole || !watch(s))
 		splice_free(s, true);
 }
 

@@ -52,7 +52,13 @@ static int behind(int (*fn)(void), bool filter)
 	return status;
 }
 
-#define TRY(cond) do { if (!(cond)) { (void)dprintf(2, "# line %d: %s, errno %d\n", __LINE__, #cond, errno); return 1; } } while (0)
+#define TRY(cond) \
+	do { \
+		if (!(cond)) { \
+			(void)dprintf(2, "# line %d: %s, errno %d\n", __LINE__, #cond, errno); \
+			return 1; \
+		} \
+	} while (0)
 #define REFUSED(call) do { errno = 0; TRY((call) == -1 && errno == EPERM); } while (0)
 
 static void expect_exit(int status, int code)
