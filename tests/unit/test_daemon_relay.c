@@ -481,6 +481,40 @@ static void forward_udp(void **state)
 	assert_int_equal(w.last.protocol, 17);
 }
 
+/* A local port that another user takes over while its session lasts is of no use to him after a second. */
+static void port_changes_hands(void **state)
+{
+	struct addr local = forward(5, 1, 17, getuid()), from;
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	uint64_t until;
+	int fd;
+
+	(void)state;
+	if (geteuid() != 0) {
+		print_message("# needs root\n");
+		skip();
+	}
+	fd = socket_to(&local, SOCK_DGRAM);
+	say(fd, "mine");
+	(void)expect_far("mine");
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
+	from = addr_from_sockaddr(&ss);
+	(void)close(fd);
+	assert_int_equal(seteuid(65534), 0);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&ss, addr_to_sockaddr(&from, &ss)), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&ss, addr_to_sockaddr(&local, &ss)), 0);
+	until = loop_now_us(w.loop) + 1100000;
+	EVENTUALLY(loop_now_us(w.loop) > until);
+	say(fd, "theirs");
+	EVENTUALLY(relays_stats(w.relays)->n_refused_user == 1);
+	assert_int_equal(relays_stats(w.relays)->n_open, 0);
+	assert_int_equal(recv(w.far_udp, &ss, sizeof(ss), 0), -1);
+	(void)close(fd);
+}
+
 static void serve_udp(void **state)
 {
 	struct addr self = addr_ip4(0x0a000001, 0);
@@ -532,7 +566,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH(forward_tcp), WITH(reset_is_passed_on), WITH(other_user), WITH(back_pressure), WITH(target_refuses),
 		WITH(serve_tcp), WITH(call_close), cmocka_unit_test_setup_teardown(bounds, start_small, stop),
-		WITH(forward_udp), WITH(serve_udp), WITH(out_of_memory),
+		WITH(forward_udp), WITH(port_changes_hands), WITH(serve_udp), WITH(out_of_memory),
 	};
 
 	return HARNESS_RUN(tests);
