@@ -17,7 +17,8 @@ enum monitor_op {
 				   * family's; the reply has the port */
 	MONITOR_TUN,              /* the TUN's descriptor */
 	MONITOR_SELF_ADDRESS,     /* our inner address: the hash of the key in spki; one for each of our keys */
-	MONITOR_PEER_ROUTE,       /* add or remove a peer's route: hash of spki, or (spki_len 0) an [peer] address = of the configuration */
+	MONITOR_PEER_ROUTE,       /* add or remove a peer's route: hash of spki, or (spki_len 0) an [peer] address = of the
+				   * configuration */
 	MONITOR_LISTEN,           /* a socket in the namespace on our own inner address `peer`, for a configured service */
 	MONITOR_CONNECT,          /* a TCP or UDP socket in the namespace, connecting to a routed peer's port (non-blocking) */
 	MONITOR_SERVICE           /* a TCP or UDP socket outside, connecting to a configured service's target */

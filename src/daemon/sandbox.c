@@ -11,6 +11,7 @@
 #include <pwd.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -107,8 +108,14 @@ static const int deadly[] = {
 	SCMP_SYS(open_by_handle_at), SCMP_SYS(name_to_handle_at), SCMP_SYS(kcmp), SCMP_SYS(vmsplice),
 };
 
-static int allow_if(scmp_filter_ctx ctx, int call, struct scmp_arg_cmp cmp)
+/* An int argument: the upper half of its register means nothing. */
+#define INT_ARG 0xffffffffu
+
+/* Allows the call when argument arg, as far as mask reaches, is value. */
+static int allow_if(scmp_filter_ctx ctx, int call, unsigned arg, uint64_t mask, uint64_t value)
 {
+	struct scmp_arg_cmp cmp = { .arg = arg, .op = SCMP_CMP_MASKED_EQ, .datum_a = mask, .datum_b = value };
+
 	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, call, 1, &cmp);
 }
 
@@ -123,28 +130,28 @@ static int add_conditional(scmp_filter_ctx ctx)
 	int bad = 0;
 
 	for (unsigned i = 0; i < sizeof(families) / sizeof(families[0]); i++)
-		bad |= allow_if(ctx, SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+		bad |= allow_if(ctx, SCMP_SYS(socket), 0, INT_ARG, (uint64_t)families[i]);
 	for (unsigned i = 0; i < sizeof(ioctls) / sizeof(ioctls[0]); i++)
-		bad |= allow_if(ctx, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, ioctls[i]));
+		bad |= allow_if(ctx, SCMP_SYS(ioctl), 1, INT_ARG, ioctls[i]);
 	for (unsigned i = 0; i < sizeof(prctls) / sizeof(prctls[0]); i++)
-		bad |= allow_if(ctx, SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffffu, (scmp_datum_t)prctls[i]));
+		bad |= allow_if(ctx, SCMP_SYS(prctl), 0, INT_ARG, (uint64_t)prctls[i]);
 	for (unsigned i = 0; i < sizeof(fcntls) / sizeof(fcntls[0]); i++)
-		bad |= allow_if(ctx, SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, (scmp_datum_t)fcntls[i]));
+		bad |= allow_if(ctx, SCMP_SYS(fcntl), 1, INT_ARG, (uint64_t)fcntls[i]);
 	/* A filter cannot read a path: which files, the user's rights say. Never both ways on one descriptor, so no
 	 * devices (a TUN, a terminal). */
 	for (unsigned i = 0; i < sizeof(opens) / sizeof(opens[0]); i++) {
-		bad |= allow_if(ctx, SCMP_SYS(openat), SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE, (scmp_datum_t)opens[i]));
-		bad |= allow_if(ctx, SCMP_SYS(open), SCMP_A1(SCMP_CMP_MASKED_EQ, O_ACCMODE, (scmp_datum_t)opens[i]));
+		bad |= allow_if(ctx, SCMP_SYS(openat), 2, O_ACCMODE, (uint64_t)opens[i]);
+		bad |= allow_if(ctx, SCMP_SYS(open), 1, O_ACCMODE, (uint64_t)opens[i]);
 	}
-	bad |= allow_if(ctx, SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	bad |= allow_if(ctx, SCMP_SYS(mprotect), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	bad |= allow_if(ctx, SCMP_SYS(mmap), 2, PROT_EXEC, 0);
+	bad |= allow_if(ctx, SCMP_SYS(mprotect), 2, PROT_EXEC, 0);
 	/* threads, not processes */
-	bad |= allow_if(ctx, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+	bad |= allow_if(ctx, SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD);
 	/* abort() and its like: signals to ourselves */
-	bad |= allow_if(ctx, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
-	bad |= allow_if(ctx, SCMP_SYS(kill), SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+	bad |= allow_if(ctx, SCMP_SYS(tgkill), 0, INT_ARG, (uint64_t)getpid());
+	bad |= allow_if(ctx, SCMP_SYS(kill), 0, INT_ARG, (uint64_t)getpid());
 	/* limits may be read: no new ones (argument 2 is where they would be) */
-	bad |= allow_if(ctx, SCMP_SYS(prlimit64), SCMP_A2(SCMP_CMP_EQ, 0));
+	bad |= allow_if(ctx, SCMP_SYS(prlimit64), 2, UINT64_MAX, 0);
 	/* their arguments are behind a pointer: the C library falls back to the older call when told so */
 	bad |= seccomp_rule_add_array(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0, NULL);
 	bad |= seccomp_rule_add_array(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0, NULL);

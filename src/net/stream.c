@@ -131,9 +131,9 @@ static void stream_timer(void *arg, uint64_t now_us)
 
 	if (st->state == STREAM_UP && st->accepted && idle_us)
 		due = st->last_us + idle_us;
-	if (st->state != STREAM_UP || due <= now_us)
-		stream_gone(st);      /* ended, or its time is over */
-	else if (timer_arm(loop_timers(st->all->cfg.loop), &st->timer, due) != OK)
+	/* ended, or its time is over */
+	if (st->state != STREAM_UP || due <= now_us ||
+	    timer_arm(loop_timers(st->all->cfg.loop), &st->timer, due) != OK)
 		stream_gone(st);
 }
 
@@ -499,9 +499,14 @@ void streams_free(struct streams *s)
 {
 	if (!s)
 		return;
-	for (unsigned i = 0; i < N_BUCKETS; i++)
-		while (s->buckets[i])
-			stream_free(s->buckets[i]);
+	for (unsigned i = 0; i < N_BUCKETS; i++) {
+		while (s->buckets[i]) {
+			struct stream *st = s->buckets[i];
+
+			s->buckets[i] = st->next;
+			stream_free(st);
+		}
+	}
 	for (unsigned i = 0; i < s->n_listeners; i++) {
 		timer_disarm(loop_timers(s->cfg.loop), &s->listeners[i].rest);
 		loop_fd_free(s->listeners[i].watch);

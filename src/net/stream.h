@@ -6,7 +6,7 @@
 #include "base/path.h"
 #include "net/loop.h"
 
-#define STREAM_QUEUE_MAX (256 * 1024)
+#define STREAM_QUEUE_MAX 262144   /* 256 KiB */
 #define STREAM_CONNECT_MS 10000
 
 /* Events and input come from the loop, never from inside streams_output(). A stream ends with exactly one

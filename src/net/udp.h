@@ -18,7 +18,8 @@ struct addr addr_from_sockaddr(const struct sockaddr_storage *ss);
 /* Opens n_data + 1 sockets bound to port (0: any; the same port for all) on every address of `family`,
  * attaches the program, sets packet info so that the local address of each datagram is known. fds[0] is the
  * control socket. ERR_WRONG_STATE: the port is in use. On error no descriptor is left. */
-MUST_CHECK enum err udp_group_open(enum addr_family family, uint16_t port, unsigned n_data, int *fds, uint16_t *ret_port);
+MUST_CHECK enum err udp_group_open(enum addr_family family, uint16_t port, unsigned n_data, int *fds,
+				   uint16_t *ret_port);
 
 struct udp_msg {
 	struct path path;             /* local (from packet info), remote, tos */

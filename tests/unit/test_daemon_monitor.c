@@ -21,7 +21,9 @@
 #include "net/udp.h"
 #include "harness.h"
 
-static struct cfg_peer peers[2] = { { .aor = "sip:a@example.com" }, { .aor = "sip:b@example.com", .has_address = true } };
+static struct cfg_peer peers[2] = {
+	{ .aor = "sip:a@example.com" }, { .aor = "sip:b@example.com", .has_address = true },
+};
 static struct config cfg = {
 	.interface = "tietest1", .peers = peers, .n_peers = 2, .n_services = 4,
 	.services = { { .name = "web", .protocol = 6, .port = 8080 }, { .name = "dns", .protocol = 17, .port = 53 },

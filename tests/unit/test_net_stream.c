@@ -17,7 +17,14 @@
 
 /* ---- the loop ---- */
 
-struct log_of_calls { struct loop *loop; char text[64]; int fd; struct loop_fd *watch; uint64_t due_us; struct timer timer; };
+struct log_of_calls {
+	struct loop *loop;
+	char text[64];
+	int fd;
+	struct loop_fd *watch;
+	uint64_t due_us;
+	struct timer timer;
+};
 
 static void note(struct log_of_calls *c, char what)
 {
