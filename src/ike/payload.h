@@ -120,6 +120,11 @@ bool ike_notify_find(const struct ike_chain *c, uint16_t type, struct ike_notify
 /* The first error notify (type below 16384), 0: none. */
 uint16_t ike_notify_error(const struct ike_chain *c);
 
+/* Our vendor ID (3.12), and is it among the payloads? */
+struct span ike_vendor_id(void);
+bool ike_vendor_id_find(const struct ike_chain *c);
+#define IKE_BIND_LEN 40               /* data of TIELINE_BIND: tag, bind hash */
+
 /* Is every selector of a inside one of b? */
 bool ike_ts_within(const struct ike_ts_list *a, const struct ike_ts_list *b);
 
