@@ -69,6 +69,15 @@ enum err ike_window_resend(struct ike_window *w, uint64_t now_us, struct span re
 	return OK;
 }
 
+enum err ike_window_next(struct ike_window *w, uint64_t now_us, struct span request)
+{
+	enum err e = w->next_out == UINT32_MAX ? ERR_LIMIT : ike_window_resend(w, now_us, request);
+
+	if (e == OK)
+		w->next_out++;
+	return e;
+}
+
 bool ike_window_expects(const struct ike_window *w, uint32_t id)
 {
 	return w->waiting && id == w->next_out - 1;
