@@ -70,7 +70,7 @@ enum err ike_chain_parse(struct span body, uint8_t first, struct ike_chain *ret)
 			ret->unknown_critical = type;
 		ret->p[ret->n++] = p;
 		/* 3.14: SK is the last payload, its Next Payload names the first one inside */
-		type = type == IKE_P_SK ? IKE_P_NONE : p.next;
+		type = type == IKE_P_SK || type == IKE_P_SKF ? IKE_P_NONE : p.next;
 	}
 	return rd_done(&r) ? OK : ERR_MALFORMED;
 }

@@ -27,7 +27,8 @@ enum ike_exchange { IKE_SA_INIT = 34, IKE_AUTH = 35, IKE_CREATE_CHILD_SA = 36, I
 enum ike_payload_type {
 	IKE_P_NONE = 0, IKE_P_SA = 33, IKE_P_KE = 34, IKE_P_IDI = 35, IKE_P_IDR = 36, IKE_P_CERT = 37,
 	IKE_P_CERTREQ = 38, IKE_P_AUTH = 39, IKE_P_NONCE = 40, IKE_P_NOTIFY = 41, IKE_P_DELETE = 42,
-	IKE_P_VENDOR = 43, IKE_P_TSI = 44, IKE_P_TSR = 45, IKE_P_SK = 46, IKE_P_CP = 47, IKE_P_EAP = 48
+	IKE_P_VENDOR = 43, IKE_P_TSI = 44, IKE_P_TSR = 45, IKE_P_SK = 46, IKE_P_CP = 47, IKE_P_EAP = 48,
+	IKE_P_SKF = 53                    /* RFC 7383: a fragment; its form only */
 };
 
 enum ike_protocol { IKE_PROTO_NONE = 0, IKE_PROTO_IKE = 1, IKE_PROTO_AH = 2, IKE_PROTO_ESP = 3 };
@@ -67,7 +68,7 @@ struct ike_chain {
 	unsigned n;
 	uint8_t unknown_critical;         /* the first such type, 0: none (2.5) */
 };
-/* Walks from the payload type `first`. An SK payload ends the chain (3.14); what follows it is its
+/* Walks from the payload type `first`. An SK or SKF payload ends the chain (3.14); what follows it is its
  * content. SA, KE, IDi, IDr, AUTH, Nonce, TSi, TSr more than once: ERR_MALFORMED. */
 MUST_CHECK enum err ike_chain_parse(struct span body, uint8_t first, struct ike_chain *ret);
 /* The first of that type, NULL: none. */
