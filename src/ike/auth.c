@@ -39,7 +39,8 @@ bool ike_hash_algorithms_suit(struct span data)
 }
 
 /* 2.15: RealMessage | Nonce of the other | prf(SK_p, ID payload without its generic header). */
-static enum err octets_of(const struct ike_keys *k, const struct ike_signed *s, uint8_t mem[OCTETS_MAX], struct span *ret)
+static enum err octets_of(const struct ike_keys *k, const struct ike_signed *s, uint8_t mem[OCTETS_MAX],
+			  struct span *ret)
 {
 	struct wr w = wr_of(mem, OCTETS_MAX);
 	uint8_t mac[HASH_MAX];
@@ -127,8 +128,8 @@ static bool name_ok(const struct ike_config *cfg, struct span id_body)
 {
 	struct ike_id id;
 
-	return cfg->bare || (ike_id_parse(id_body, &id) == OK && id.type == IKE_ID_RFC822 &&
-			     span_eq_str(id.value, cfg->peer_aor));
+	return cfg->bare ||
+	       (ike_id_parse(id_body, &id) == OK && id.type == IKE_ID_RFC822 && span_eq_str(id.value, cfg->peer_aor));
 }
 
 static enum err key_verify(const struct ike_config *cfg, const struct ike_keys *k, const struct ike_signed *s,
@@ -177,7 +178,7 @@ enum err ike_peer_verify(const struct ike_config *cfg, const struct ike_keys *k,
 	if (e == ERR_NOMEM)
 		return e;
 	if (e != OK) {
-		*ret_fail = IKE_FAIL_AUTH;      /* announced, yet nothing that we can verify with */
+		*ret_fail = IKE_FAIL_AUTH; /* announced, yet nothing that we can verify with */
 		return ERR_AUTH;
 	}
 	e = key_verify(cfg, k, s, key, auth, ret_fail, ret_key);

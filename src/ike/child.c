@@ -28,7 +28,10 @@ int ike_child_find(const struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out)
 void ike_child_commit(struct ike_sa *sa, const struct ike_child *c)
 {
 	sa->children[sa->n_children++] = (struct ike_child_sa){
-		.spi_in = c->spi_in, .spi_out = c->spi_out, .request = c->request, .grant_id = c->grant_id,
+		.spi_in = c->spi_in,
+		.spi_out = c->spi_out,
+		.request = c->request,
+		.grant_id = c->grant_id,
 	};
 	log_info(&sa->log, "Child SA up, in %08x out %08x", c->spi_in, c->spi_out);
 }
@@ -76,7 +79,8 @@ enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret)
 
 enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask)
 {
-	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA), *pi = ike_chain_find(&in->chain, IKE_P_TSI),
+	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA),
+				 *pi = ike_chain_find(&in->chain, IKE_P_TSI),
 				 *pr = ike_chain_find(&in->chain, IKE_P_TSR);
 	const struct ike_proposal *p;
 	struct ike_offer offer;
@@ -103,7 +107,8 @@ enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask)
 }
 
 /* The Child SA that the decision allows, but for its keys. OK, or the notify that tells why there is none. */
-static uint16_t child_of(const struct ike_sa *sa, const struct ike_ask *ask, const struct ike_decision *d, struct ike_child *c)
+static uint16_t child_of(const struct ike_sa *sa, const struct ike_ask *ask, const struct ike_decision *d,
+			 struct ike_child *c)
 {
 	bool listed = ask->is_auth && d->n_grants;
 
@@ -124,8 +129,8 @@ static uint16_t child_of(const struct ike_sa *sa, const struct ike_ask *ask, con
 	return 0;
 }
 
-enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask, const struct ike_decision *d,
-			  struct span nr, struct ike_events *ev, bool *ret_made)
+enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask,
+			  const struct ike_decision *d, struct span nr, struct ike_events *ev, bool *ret_made)
 {
 	struct ike_event *e;
 	struct ike_child c = { .we_initiated = false };
@@ -144,7 +149,8 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 	e = ike_events_add(ev, IKE_EV_CHILD_UP);
 	if (!e)
 		return ERR_NOMEM;
-	err = ike_keymat_child(&sa->keys, ask->suite.encr, span_of(ask->ni, ask->ni_len), nr, c.key_in, c.key_out, &c.key_len);
+	err = ike_keymat_child(&sa->keys, ask->suite.encr, span_of(ask->ni, ask->ni_len), nr, c.key_in, c.key_out,
+			       &c.key_len);
 	if (err != OK)
 		return err;
 	put_be32(spi, c.spi_in);
@@ -172,7 +178,9 @@ static uint16_t refuse_early(const struct ike_sa *sa, const struct ike_in *in, u
 	if (sa->state != IKE_UP || sa->want_delete)
 		return IKE_N_TEMPORARY_FAILURE;
 	if (ike_notify_find(&in->chain, IKE_N_REKEY_SA, &n)) {
-		int i = n.protocol == IKE_PROTO_ESP && n.spi.len == 4 && be32(n.spi.p) ? ike_child_find(sa, 0, be32(n.spi.p)) : -1;
+		int i = n.protocol == IKE_PROTO_ESP && n.spi.len == 4 && be32(n.spi.p)
+				? ike_child_find(sa, 0, be32(n.spi.p))
+				: -1;
 
 		if (i < 0) {
 			*ret_spi = n.spi.len == 4 ? be32(n.spi.p) : 0;
@@ -239,7 +247,7 @@ void ike_child_request(struct ike_sa *sa, struct ike_in *in)
 	enum err e;
 
 	if (why) {
-		(void)!respond_early(sa, in, why, spi);  /* without memory the request comes again */
+		(void)!respond_early(sa, in, why, spi); /* without memory the request comes again */
 		return;
 	}
 	ask = calloc(1, sizeof(*ask));
@@ -259,7 +267,8 @@ void ike_child_request(struct ike_sa *sa, struct ike_in *in)
 	}
 	if (e == OK)
 		(void)!ike_respond_notify(sa, in, IKE_N_NO_PROPOSAL_CHOSEN, SPAN_NONE);
-	else if ((e == ERR_MALFORMED || e == ERR_LIMIT) && ike_respond_notify(sa, in, IKE_N_INVALID_SYNTAX, SPAN_NONE) == OK)
+	else if ((e == ERR_MALFORMED || e == ERR_LIMIT) &&
+		 ike_respond_notify(sa, in, IKE_N_INVALID_SYNTAX, SPAN_NONE) == OK)
 		ike_fail(sa, IKE_FAIL_PROTOCOL, IKE_N_INVALID_SYNTAX);
 	ike_ask_free(ask);
 	ike_events_drop(&ev);
@@ -272,7 +281,9 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 {
 	const struct ike_payload *psa = ike_chain_find(chain, IKE_P_SA), *pi = ike_chain_find(chain, IKE_P_TSI),
 				 *pr = ike_chain_find(chain, IKE_P_TSR);
-	struct ike_child c = { .spi_in = o->spi_in, .we_initiated = true, .request = o->request, .grant_id = o->grant_id };
+	struct ike_child c = {
+		.spi_in = o->spi_in, .we_initiated = true, .request = o->request, .grant_id = o->grant_id
+	};
 	const struct ike_proposal *p;
 	struct ike_suite suite;
 	struct ike_offer offer;
@@ -291,7 +302,9 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 	c.alg = suite.encr->alg;
 	e = ike_keymat_child(keys, suite.encr, o->ni, o->nr, c.key_out, c.key_in, &c.key_len);
 	if (e == OK)
-		*ret = (struct ike_event){ .kind = IKE_EV_CHILD_UP, .request = c.request, .grant_id = c.grant_id, .child = c };
+		*ret = (struct ike_event){
+			.kind = IKE_EV_CHILD_UP, .request = c.request, .grant_id = c.grant_id, .child = c
+		};
 	secret_wipe(&c, sizeof(c));
 	return e;
 }
@@ -364,8 +377,13 @@ void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 	const struct ike_payload *pn = ike_chain_find(&in->chain, IKE_P_NONCE);
 	const struct ike_task *t = sa->task;
 	struct ike_child_offer offer = {
-		.spi_in = t->spi_in, .request = t->request, .grant_id = t->grant_id, .tsi = &t->tsi, .tsr = &t->tsr,
-		.ni = SPAN_OF(t->nonce), .nr = pn ? pn->body : SPAN_NONE,
+		.spi_in = t->spi_in,
+		.request = t->request,
+		.grant_id = t->grant_id,
+		.tsi = &t->tsi,
+		.tsr = &t->tsr,
+		.ni = SPAN_OF(t->nonce),
+		.nr = pn ? pn->body : SPAN_NONE,
 	};
 	struct ike_event child = { .kind = IKE_EV_FAILED };
 	struct ike_events ev = { NULL, NULL };

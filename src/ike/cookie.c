@@ -11,7 +11,7 @@
 #include "ike/peek.h"
 
 #define COOKIE_LEN 33
-#define ROLL_US SECONDS(60)           /* ours; a cookie lives one to two of these */
+#define ROLL_US SECONDS(60) /* ours; a cookie lives one to two of these */
 
 struct ike_cookies {
 	struct rng rng;
@@ -100,10 +100,12 @@ bool ike_cookies_valid(struct ike_cookies *c, uint64_t now_us, struct span msg, 
 		secret = c->old;
 	else
 		return false;
-	return cookie_of(secret, n.data.p[0], nonce, from, h.spi_i, good) == OK && secret_eq(good, n.data.p, COOKIE_LEN);
+	return cookie_of(secret, n.data.p[0], nonce, from, h.spi_i, good) == OK &&
+	       secret_eq(good, n.data.p, COOKIE_LEN);
 }
 
-enum err ike_cookies_challenge(struct ike_cookies *c, uint64_t now_us, struct span msg, const struct addr *from, struct wr *w)
+enum err ike_cookies_challenge(struct ike_cookies *c, uint64_t now_us, struct span msg, const struct addr *from,
+			       struct wr *w)
 {
 	struct ike_header h;
 	struct ike_chain chain;

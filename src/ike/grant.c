@@ -9,7 +9,7 @@
 
 static void build_verdict(const struct ike_ask *ask, const struct ike_decision *d, struct ike_build *b)
 {
-	if (ask->no_request)                    /* a stock peer: the error notify says enough */
+	if (ask->no_request) /* a stock peer: the error notify says enough */
 		return;
 	if (d->verdict == IKE_WAITING)
 		ike_build_wait(b, ask->request, d->wait_s);
@@ -78,7 +78,8 @@ static void commit(struct ike_sa *sa, uint64_t now_us, struct ike_events *ev, bo
 void ike_decision_run(struct ike_sa *sa, uint64_t now_us)
 {
 	const struct ike_ask *ask = sa->ask;
-	struct ike_header h = ike_header_of(sa, ask->is_auth ? IKE_AUTH : IKE_CREATE_CHILD_SA, true, sa->window.next_in);
+	struct ike_header h =
+		ike_header_of(sa, ask->is_auth ? IKE_AUTH : IKE_CREATE_CHILD_SA, true, sa->window.next_in);
 	uint8_t mem[IKE_MSG_MAX];
 	struct ike_events ev = { NULL, NULL };
 	struct ike_build b;

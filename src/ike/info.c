@@ -70,8 +70,9 @@ static void build_decision(const struct ike_decision *d, struct ike_build *b)
 /* The request for t, or the Delete of the SA (t NULL), sealed. */
 static enum err build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b, struct span *ret)
 {
-	struct ike_header h = ike_header_of(sa, t && t->kind == IKE_TASK_CHILD ? IKE_CREATE_CHILD_SA : IKE_INFORMATIONAL,
-					    false, sa->window.next_out);
+	struct ike_header h =
+		ike_header_of(sa, t && t->kind == IKE_TASK_CHILD ? IKE_CREATE_CHILD_SA : IKE_INFORMATIONAL, false,
+			      sa->window.next_out);
 	enum err e = OK;
 
 	ike_build_start(b, b->w.p, b->w.cap, &h);
@@ -97,7 +98,7 @@ static void run(struct ike_sa *sa, uint64_t now_us)
 
 	if (e == OK)
 		e = ike_window_send(&sa->window, now_us, msg);
-	if (e == ERR_LIMIT) {                   /* no message IDs or IVs left: this SA has served */
+	if (e == ERR_LIMIT) { /* no message IDs or IVs left: this SA has served */
 		ike_fail(sa, IKE_FAIL_INTERNAL, 0);
 		return;
 	}

@@ -6,7 +6,7 @@
 
 #include "crypto/secret.h"
 
-#define SK_IV 8                       /* RFC 5282, 3.1 */
+#define SK_IV 8 /* RFC 5282, 3.1 */
 
 enum err ike_prf_plus(enum hash_alg prf, struct span key, struct span seed, uint8_t *ret, size_t len)
 {
@@ -164,7 +164,7 @@ void ike_build_sk(struct ike_build *b)
 {
 	ike_build_open(b, IKE_P_SK);
 	b->sk_at = b->open_at;
-	b->open_at = 0;                         /* it is closed by ike_build_seal() */
+	b->open_at = 0; /* it is closed by ike_build_seal() */
 	wr_zero(&b->w, SK_IV);
 }
 

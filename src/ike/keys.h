@@ -34,8 +34,8 @@ void ike_keys_done(struct ike_keys *k);   /* wipes; fine on zeros */
 
 /* KEYMAT = prf+(SK_d, Ni | Nr) (2.17), cut into both directions: key || salt. ret_i: initiator of
  * this exchange to responder. Returns the length of one in *ret_len. */
-MUST_CHECK enum err ike_keymat_child(const struct ike_keys *k, const struct ike_encr *encr, struct span ni, struct span nr,
-				     uint8_t *ret_i, uint8_t *ret_r, size_t *ret_len);
+MUST_CHECK enum err ike_keymat_child(const struct ike_keys *k, const struct ike_encr *encr, struct span ni,
+				     struct span nr, uint8_t *ret_i, uint8_t *ret_r, size_t *ret_len);
 
 /* prf(SK_p, body of the ID payload), the last part of the AUTH octets (2.15): octets are
  * message || nonce of the other side || this. ret of hash_size. */

@@ -23,7 +23,7 @@ enum err ike_header_parse(struct span msg, struct ike_header *ret)
 	if (r.bad || length != msg.len || !h.spi_i)
 		return ERR_MALFORMED;
 	if (h.version >> 4 != 2)
-		return ERR_UNSUPPORTED;         /* 2.5: a higher minor version is fine */
+		return ERR_UNSUPPORTED; /* 2.5: a higher minor version is fine */
 	h.from_initiator = flags & FLAG_INITIATOR;
 	h.is_response = flags & FLAG_RESPONSE;
 	*ret = h;
@@ -39,11 +39,16 @@ static bool known(uint8_t type)
 static bool only_once(uint8_t type)
 {
 	switch (type) {
-	case IKE_P_SA: case IKE_P_KE: case IKE_P_IDI: case IKE_P_IDR: case IKE_P_AUTH: case IKE_P_NONCE:
-	case IKE_P_TSI: case IKE_P_TSR: case IKE_P_SK:
-		return true;
-	default:
-		return false;
+	case IKE_P_SA:
+	case IKE_P_KE:
+	case IKE_P_IDI:
+	case IKE_P_IDR:
+	case IKE_P_AUTH:
+	case IKE_P_NONCE:
+	case IKE_P_TSI:
+	case IKE_P_TSR:
+	case IKE_P_SK: return true;
+	default: return false;
 	}
 }
 
@@ -197,29 +202,19 @@ static enum err payload_check(const struct ike_payload *p)
 	} u;
 
 	switch (p->type) {
-	case IKE_P_SA:
-		return ike_offer_parse(p->body, &u.offer);
-	case IKE_P_KE:
-		return ike_ke_parse(p->body, &u.ke);
+	case IKE_P_SA: return ike_offer_parse(p->body, &u.offer);
+	case IKE_P_KE: return ike_ke_parse(p->body, &u.ke);
 	case IKE_P_IDI:
-	case IKE_P_IDR:
-		return ike_id_parse(p->body, &u.id);
+	case IKE_P_IDR: return ike_id_parse(p->body, &u.id);
 	case IKE_P_CERT:
-	case IKE_P_CERTREQ:
-		return ike_cert_parse(p->body, &u.cert);
-	case IKE_P_AUTH:
-		return ike_auth_parse(p->body, &u.auth);
-	case IKE_P_NONCE:
-		return ike_nonce_parse(p->body, &u.nonce);
-	case IKE_P_NOTIFY:
-		return ike_notify_parse(p->body, &u.notify);
-	case IKE_P_DELETE:
-		return ike_delete_parse(p->body, &u.del);
+	case IKE_P_CERTREQ: return ike_cert_parse(p->body, &u.cert);
+	case IKE_P_AUTH: return ike_auth_parse(p->body, &u.auth);
+	case IKE_P_NONCE: return ike_nonce_parse(p->body, &u.nonce);
+	case IKE_P_NOTIFY: return ike_notify_parse(p->body, &u.notify);
+	case IKE_P_DELETE: return ike_delete_parse(p->body, &u.del);
 	case IKE_P_TSI:
-	case IKE_P_TSR:
-		return ike_ts_parse(p->body, &u.ts);
-	default:
-		return OK;
+	case IKE_P_TSR: return ike_ts_parse(p->body, &u.ts);
+	default: return OK;
 	}
 }
 
@@ -252,8 +247,8 @@ uint16_t ike_notify_error(const struct ike_chain *c)
 	for (unsigned i = 0; i < c->n; i++) {
 		struct ike_notify n;
 
-		if (c->p[i].type == IKE_P_NOTIFY && ike_notify_parse(c->p[i].body, &n) == OK &&
-		    n.type && n.type < IKE_N_STATUS_FIRST)
+		if (c->p[i].type == IKE_P_NOTIFY && ike_notify_parse(c->p[i].body, &n) == OK && n.type &&
+		    n.type < IKE_N_STATUS_FIRST)
 			return n.type;
 	}
 	return 0;

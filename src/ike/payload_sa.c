@@ -5,7 +5,7 @@
 #include "ike/payload.h"
 
 #define ATTR_FORMAT_TV 0x8000
-#define ATTR_KEY_LENGTH 14            /* 3.3.5, always of the TV form */
+#define ATTR_KEY_LENGTH 14 /* 3.3.5, always of the TV form */
 #define MORE_PROPOSALS 2
 #define MORE_TRANSFORMS 3
 
@@ -74,13 +74,10 @@ static enum err transforms(struct rd *r, unsigned n, struct ike_offer *o, struct
 static bool spi_ok(uint8_t protocol, size_t len)
 {
 	switch (protocol) {
-	case IKE_PROTO_IKE:
-		return len == 0 || len == 8;
+	case IKE_PROTO_IKE: return len == 0 || len == 8;
 	case IKE_PROTO_AH:
-	case IKE_PROTO_ESP:
-		return len == 4;
-	default:
-		return true;
+	case IKE_PROTO_ESP: return len == 4;
+	default: return true;
 	}
 }
 

@@ -93,9 +93,9 @@ void ike_build_ts(struct ike_build *b, uint8_t type, const struct ike_ts_list *l
 
 static bool inside(const struct ike_ts *a, const struct ike_ts *b)
 {
-	return a->family == b->family && (!b->protocol || a->protocol == b->protocol) &&
-	       a->port_lo >= b->port_lo && a->port_hi <= b->port_hi && a->port_lo <= a->port_hi &&
-	       memcmp(a->ip_lo, b->ip_lo, 16) >= 0 && memcmp(a->ip_hi, b->ip_hi, 16) <= 0;
+	return a->family == b->family && (!b->protocol || a->protocol == b->protocol) && a->port_lo >= b->port_lo &&
+	       a->port_hi <= b->port_hi && a->port_lo <= a->port_hi && memcmp(a->ip_lo, b->ip_lo, 16) >= 0 &&
+	       memcmp(a->ip_hi, b->ip_hi, 16) <= 0;
 }
 
 static bool inside_any(const struct ike_ts *a, const struct ike_ts_list *list)

@@ -37,7 +37,10 @@ const struct ike_group *ike_group_find(uint16_t id)
 
 /* ---- choosing ---- */
 
-struct view { const struct ike_transform *t; unsigned n; };
+struct view {
+	const struct ike_transform *t;
+	unsigned n;
+};
 
 static unsigned n_of_type(struct view v, uint8_t type)
 {
@@ -96,7 +99,8 @@ static bool types_ok(struct view v, enum ike_protocol protocol)
 	for (unsigned i = 0; i < v.n; i++) {
 		uint8_t type = v.t[i].type;
 
-		if (type < IKE_T_ENCR || type > IKE_T_ESN || type == (protocol == IKE_PROTO_IKE ? IKE_T_ESN : IKE_T_PRF))
+		if (type < IKE_T_ENCR || type > IKE_T_ESN ||
+		    type == (protocol == IKE_PROTO_IKE ? IKE_T_ESN : IKE_T_PRF))
 			return false;
 	}
 	return true;
@@ -153,7 +157,10 @@ enum err ike_proposal_chosen(const struct ike_offer *o, enum ike_protocol protoc
 
 /* ---- writing ---- */
 
-struct list { struct ike_transform t[COUNT(encrs) + COUNT(prfs) + COUNT(groups) + 1]; unsigned n; };
+struct list {
+	struct ike_transform t[COUNT(encrs) + COUNT(prfs) + COUNT(groups) + 1];
+	unsigned n;
+};
 
 static void add(struct list *l, uint8_t type, uint16_t id, uint16_t key_bits)
 {
@@ -167,7 +174,7 @@ static void write_proposal(struct ike_build *b, enum ike_protocol protocol, uint
 	size_t at;
 
 	ike_build_open(b, IKE_P_SA);
-	wr_u16(w, 0);                           /* the last proposal */
+	wr_u16(w, 0); /* the last proposal */
 	at = wr_open16(w);
 	wr_u8(w, number);
 	wr_u8(w, (uint8_t)protocol);
@@ -184,11 +191,11 @@ static void write_proposal(struct ike_build *b, enum ike_protocol protocol, uint
 		wr_u8(w, 0);
 		wr_u16(w, t->id);
 		if (t->key_bits) {
-			wr_u16(w, 0x800e);      /* 3.3.5: Key Length, TV form */
+			wr_u16(w, 0x800e); /* 3.3.5: Key Length, TV form */
 			wr_u16(w, t->key_bits);
 		}
 	}
-	wr_close16(w, at, 4);                   /* the length counts the two bytes before it and itself */
+	wr_close16(w, at, 4); /* the length counts the two bytes before it and itself */
 }
 
 void ike_build_offer(struct ike_build *b, enum ike_protocol protocol, struct span spi)

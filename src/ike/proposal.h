@@ -36,8 +36,8 @@ MUST_CHECK enum err ike_proposal_choose(const struct ike_offer *offer, enum ike_
 					struct ike_suite *ret, const struct ike_proposal **ret_proposal);
 /* The peer's choice from what ike_build_offer() wrote: one proposal, one transform a type, all of
  * them ours. ERR_DENIED: something that we did not offer. */
-MUST_CHECK enum err ike_proposal_chosen(const struct ike_offer *answer, enum ike_protocol protocol, struct ike_suite *ret,
-					const struct ike_proposal **ret_proposal);
+MUST_CHECK enum err ike_proposal_chosen(const struct ike_offer *answer, enum ike_protocol protocol,
+					struct ike_suite *ret, const struct ike_proposal **ret_proposal);
 
 /* The SA payload with all that we do. spi: 4 bytes for ESP, empty for IKE. */
 void ike_build_offer(struct ike_build *b, enum ike_protocol protocol, struct span spi);

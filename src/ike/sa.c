@@ -13,21 +13,16 @@
 #define OUT_BYTES_MAX (8 * IKE_MSG_MAX)
 
 static const unsigned may_enter[IKE_N_STATES] = {
-	[IKE_IDLE] = BIT(IKE_INIT_SENT) | BIT(IKE_DEAD),
-	[IKE_INIT_SENT] = BIT(IKE_AUTH_SENT) | BIT(IKE_DEAD),
-	[IKE_AUTH_SENT] = BIT(IKE_UP) | BIT(IKE_DEAD),
-	[IKE_LISTENING] = BIT(IKE_INIT_DONE) | BIT(IKE_DEAD),
-	[IKE_INIT_DONE] = BIT(IKE_ASKED) | BIT(IKE_DEAD),
-	[IKE_ASKED] = BIT(IKE_UP) | BIT(IKE_DEAD),
-	[IKE_UP] = BIT(IKE_CLOSING) | BIT(IKE_DEAD),
-	[IKE_CLOSING] = BIT(IKE_DEAD),
+	[IKE_IDLE] = BIT(IKE_INIT_SENT) | BIT(IKE_DEAD),  [IKE_INIT_SENT] = BIT(IKE_AUTH_SENT) | BIT(IKE_DEAD),
+	[IKE_AUTH_SENT] = BIT(IKE_UP) | BIT(IKE_DEAD),    [IKE_LISTENING] = BIT(IKE_INIT_DONE) | BIT(IKE_DEAD),
+	[IKE_INIT_DONE] = BIT(IKE_ASKED) | BIT(IKE_DEAD), [IKE_ASKED] = BIT(IKE_UP) | BIT(IKE_DEAD),
+	[IKE_UP] = BIT(IKE_CLOSING) | BIT(IKE_DEAD),      [IKE_CLOSING] = BIT(IKE_DEAD),
 };
 
 static const char *state_name(enum ike_state s)
 {
-	static const char *const names[IKE_N_STATES] = {
-		"IDLE", "INIT_SENT", "AUTH_SENT", "LISTENING", "INIT_DONE", "ASKED", "UP", "CLOSING", "DEAD"
-	};
+	static const char *const names[IKE_N_STATES] = { "IDLE",  "INIT_SENT", "AUTH_SENT", "LISTENING", "INIT_DONE",
+							 "ASKED", "UP",        "CLOSING",   "DEAD" };
 
 	return names[s];
 }
@@ -41,10 +36,15 @@ void ike_enter(struct ike_sa *sa, enum ike_state to, const char *why)
 
 const char *ike_failure_name(enum ike_failure f)
 {
-	static const char *const names[] = {
-		"none", "time-out", "no common algorithms", "authentication failed", "wrong fingerprint", "pin mismatch",
-		"call binding", "protocol", "internal"
-	};
+	static const char *const names[] = { "none",
+					     "time-out",
+					     "no common algorithms",
+					     "authentication failed",
+					     "wrong fingerprint",
+					     "pin mismatch",
+					     "call binding",
+					     "protocol",
+					     "internal" };
 
 	return (unsigned)f <= IKE_FAIL_INTERNAL ? names[f] : "?";
 }
@@ -60,7 +60,8 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 	 * a bound call. */
 	if (!cfg->n_fingerprints || (!cfg->bare && (!cfg->has_peer_key || !cfg->has_binding)))
 		return ERR_DENIED;
-	if (cfg->n_fingerprints > 4 || cfg->n_names > IKE_GRANTS_MAX || cfg->tsi.n > IKE_TS_MAX || cfg->tsr.n > IKE_TS_MAX)
+	if (cfg->n_fingerprints > 4 || cfg->n_names > IKE_GRANTS_MAX || cfg->tsi.n > IKE_TS_MAX ||
+	    cfg->tsr.n > IKE_TS_MAX)
 		return ERR_LIMIT;
 	sa = calloc(1, sizeof(*sa));
 	if (!sa)
@@ -311,8 +312,12 @@ void ike_sa_set_path(struct ike_sa *sa, const struct path *path)
 struct ike_header ike_header_of(const struct ike_sa *sa, uint8_t exchange, bool is_response, uint32_t id)
 {
 	return (struct ike_header){
-		.spi_i = sa->spi_i, .spi_r = sa->spi_r, .exchange = exchange,
-		.from_initiator = sa->cfg.initiator, .is_response = is_response, .message_id = id,
+		.spi_i = sa->spi_i,
+		.spi_r = sa->spi_r,
+		.exchange = exchange,
+		.from_initiator = sa->cfg.initiator,
+		.is_response = is_response,
+		.message_id = id,
 	};
 }
 

@@ -15,12 +15,13 @@
 #include "crypto/secret.h"
 
 /* Our ID, certificate and signature. The ID's payload body is hashed as it stands in the message. */
-static enum err prove(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_setup *s, struct span id_body,
-		      struct ike_build *b)
+static enum err prove(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_setup *s,
+		      struct span id_body, struct ike_build *b)
 {
 	bool initiator = sa->cfg.initiator;
 	struct ike_signed what = {
-		.of_initiator = initiator, .id_body = id_body,
+		.of_initiator = initiator,
+		.id_body = id_body,
 		.message = initiator ? span_of(s->init_i, s->init_i_len) : span_of(s->init_r, s->init_r_len),
 		.nonce = initiator ? span_of(s->nr, s->nr_len) : span_of(s->ni, s->ni_len),
 	};
@@ -39,7 +40,8 @@ static struct span own_id(const struct ike_sa *sa, struct ike_build *b, uint8_t 
 	return wr_done(&w);
 }
 
-enum err ike_auth_own(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_setup *s, struct ike_build *b)
+enum err ike_auth_own(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_setup *s,
+		      struct ike_build *b)
 {
 	uint8_t mem[4 + 256];
 	struct span id = own_id(sa, b, mem);
@@ -71,7 +73,7 @@ enum err ike_auth_build(const struct ike_sa *sa, struct ike_keys *keys, struct i
 	id = own_id(sa, b, mem);
 	ike_build_cert(b, identity_cert(cfg->identity));
 	ike_build_certreq(sa, b);
-	if (!cfg->bare)                         /* a stock peer may call itself otherwise */
+	if (!cfg->bare) /* a stock peer may call itself otherwise */
 		ike_build_id(b, IKE_P_IDR, cfg->peer_aor);
 	e = prove(sa, keys, s, id, b);
 	if (e != OK)
@@ -98,7 +100,8 @@ static bool wanted(const struct ike_config *cfg, const struct ike_grant *g)
 }
 
 /* One notify of ours. A malformed one is not an answer; what was not asked for is nothing to us (DESIGN 6.5). */
-static enum err take_notify(const struct ike_sa *sa, const struct ike_notify *n, struct ike_events *ev, struct ike_outcome *o)
+static enum err take_notify(const struct ike_sa *sa, const struct ike_notify *n, struct ike_events *ev,
+			    struct ike_outcome *o)
 {
 	uint32_t request = 0;
 	uint8_t reason = 0;
@@ -136,7 +139,8 @@ static enum err take_notify(const struct ike_sa *sa, const struct ike_notify *n,
 	return OK;
 }
 
-enum err ike_grants_take(const struct ike_sa *sa, const struct ike_chain *c, struct ike_events *ev, struct ike_outcome *ret)
+enum err ike_grants_take(const struct ike_sa *sa, const struct ike_chain *c, struct ike_events *ev,
+			 struct ike_outcome *ret)
 {
 	unsigned n_taken = 0;
 
@@ -209,8 +213,11 @@ static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, 
 {
 	const struct ike_setup *s = sa->setup;
 	struct ike_child_offer offer = {
-		.spi_in = s->spi_in, .tsi = &sa->cfg.tsi, .tsr = &sa->cfg.tsr,
-		.ni = span_of(s->ni, s->ni_len), .nr = span_of(s->nr, s->nr_len),
+		.spi_in = s->spi_in,
+		.tsi = &sa->cfg.tsi,
+		.tsr = &sa->cfg.tsr,
+		.ni = span_of(s->ni, s->ni_len),
+		.nr = span_of(s->nr, s->nr_len),
 	};
 	uint16_t notify = ike_notify_error(&in->chain);
 	struct ike_outcome o;
@@ -348,8 +355,9 @@ static bool wants_us(const struct ike_sa *sa, const struct ike_chain *c)
 	const struct ike_payload *p = ike_chain_find(c, IKE_P_IDR);
 	struct ike_id id;
 
-	return sa->cfg.bare || !p || (ike_id_parse(p->body, &id) == OK && id.type == IKE_ID_RFC822 &&
-				      span_eq_str(id.value, sa->cfg.local_aor));
+	return sa->cfg.bare || !p ||
+	       (ike_id_parse(p->body, &id) == OK && id.type == IKE_ID_RFC822 &&
+		span_eq_str(id.value, sa->cfg.local_aor));
 }
 
 void ike_auth_request(struct ike_sa *sa, struct ike_in *in)

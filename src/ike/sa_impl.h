@@ -156,7 +156,8 @@ MUST_CHECK enum err ike_in_hash(const struct ike_in *in, uint8_t ret[32]);
 /* Answers `in` with one notify and nothing else. */
 MUST_CHECK enum err ike_respond_notify(struct ike_sa *sa, const struct ike_in *in, uint16_t type, struct span data);
 /* Seals b, keeps it as the answer to the request with that hash, and sends it. */
-MUST_CHECK enum err ike_respond(struct ike_sa *sa, struct ike_build *b, const uint8_t request_hash[32], const struct path *path);
+MUST_CHECK enum err ike_respond(struct ike_sa *sa, struct ike_build *b, const uint8_t request_hash[32],
+				const struct path *path);
 MUST_CHECK enum err ike_copy(struct span s, uint8_t **ret, size_t *ret_len);
 void ike_setup_free(struct ike_setup *s);
 void ike_ask_free(struct ike_ask *a);
@@ -184,7 +185,8 @@ MUST_CHECK enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret);
 MUST_CHECK enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask);
 /* Responder: SA, [Nr,] TSi, TSr into b, or the notify that says why not (*ret_notify). nr: for KEYMAT. */
 MUST_CHECK enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask,
-				     const struct ike_decision *d, struct span nr, struct ike_events *ev, bool *ret_made);
+				     const struct ike_decision *d, struct span nr, struct ike_events *ev,
+				     bool *ret_made);
 /* Initiator: the Child SA of an answer. ERR_DENIED: not what we proposed. */
 struct ike_child_offer { uint32_t spi_in, request, grant_id; const struct ike_ts_list *tsi, *tsr; struct span ni, nr; };
 MUST_CHECK enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_chain *c,

@@ -14,7 +14,7 @@
 
 #include "crypto/secret.h"
 
-#define INIT_MAX 2048                 /* of a message that we write */
+#define INIT_MAX 2048 /* of a message that we write */
 
 /* 2.23. The source hash is random, so that it cannot match: the peer sees a NAT and encapsulates. */
 static enum err nat_detection(const struct ike_sa *sa, struct ike_build *b, uint64_t spi_r, const struct path *path)
@@ -65,7 +65,7 @@ static enum err request_build(const struct ike_sa *sa, const struct ike_setup *s
 
 	h.spi_r = 0;
 	ike_build_start(b, b->w.p, b->w.cap, &h);
-	if (cookie.len)                         /* 2.6: the first payload */
+	if (cookie.len) /* 2.6: the first payload */
 		ike_build_notify(b, IKE_N_COOKIE, cookie);
 	ike_build_offer(b, IKE_PROTO_IKE, SPAN_NONE);
 	ike_build_ke(b, group->id, kex_public(kex));
@@ -174,13 +174,14 @@ static bool try_again(struct ike_sa *sa, const struct ike_in *in)
 struct outcome {
 	struct ike_suite suite;
 	struct ike_keys keys;
-	struct span nonce;                /* the peer's */
+	struct span nonce; /* the peer's */
 };
 
 /* Looks at the response; a failure means that it is not the one we wait for. */
 static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct outcome *ret)
 {
-	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA), *pke = ike_chain_find(&in->chain, IKE_P_KE),
+	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA),
+				 *pke = ike_chain_find(&in->chain, IKE_P_KE),
 				 *pn = ike_chain_find(&in->chain, IKE_P_NONCE);
 	const struct ike_setup *s = sa->setup;
 	const struct ike_proposal *p;
@@ -210,7 +211,8 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 		e = kex_shared(s->kex, ke.value, shared);
 	if (e == OK)
 		e = ike_keys_derive(&ret->suite, true, span_of(s->ni, s->ni_len), ret->nonce,
-				    span_of(shared, kex_shared_size(s->group->kex)), sa->spi_i, in->h.spi_r, &ret->keys);
+				    span_of(shared, kex_shared_size(s->group->kex)), sa->spi_i, in->h.spi_r,
+				    &ret->keys);
 	secret_wipe(shared, sizeof(shared));
 	return e;
 }
@@ -228,7 +230,8 @@ static enum err auth_send(struct ike_sa *sa, const struct ike_in *in, struct out
 		return e;
 	s->nr_len = o->nonce.len;
 	memcpy(s->nr, o->nonce.p, o->nonce.len);
-	s->digital = ike_notify_find(&in->chain, IKE_N_SIGNATURE_HASH_ALGORITHMS, &n) && ike_hash_algorithms_suit(n.data);
+	s->digital =
+		ike_notify_find(&in->chain, IKE_N_SIGNATURE_HASH_ALGORITHMS, &n) && ike_hash_algorithms_suit(n.data);
 	sa->spi_r = in->h.spi_r;
 	e = ike_auth_build(sa, &o->keys, s, &b, &msg);
 	if (e == OK)
@@ -260,8 +263,8 @@ void ike_init_response(struct ike_sa *sa, struct ike_in *in)
 	error = ike_notify_error(&in->chain);
 	if (error) {
 		/* 2.21.1: anybody could have written it. Remembered, and said if nothing better comes. */
-		ike_suspect(sa, in->now_us, error == IKE_N_NO_PROPOSAL_CHOSEN ? IKE_FAIL_NO_PROPOSAL : IKE_FAIL_PROTOCOL,
-			    error);
+		ike_suspect(sa, in->now_us,
+			    error == IKE_N_NO_PROPOSAL_CHOSEN ? IKE_FAIL_NO_PROPOSAL : IKE_FAIL_PROTOCOL, error);
 		return;
 	}
 	if (response_read(sa, in, &o) != OK || auth_send(sa, in, &o, sa->setup) != OK)
@@ -291,7 +294,7 @@ void ike_build_certreq(const struct ike_sa *sa, struct ike_build *b)
 	uint8_t hash[HASH_MAX];
 
 	if (hash_of(HASH_SHA1, identity_spki(sa->cfg.identity), hash) != OK)
-		return;                         /* it is only a hint */
+		return; /* it is only a hint */
 	ike_build_open(b, IKE_P_CERTREQ);
 	wr_u8(&b->w, IKE_CERT_X509_SIGNATURE);
 	wr_bytes(&b->w, hash, hash_size(HASH_SHA1));
@@ -301,7 +304,8 @@ void ike_build_certreq(const struct ike_sa *sa, struct ike_build *b)
 static enum err request_read(struct ike_sa *sa, const struct ike_in *in, struct outcome *ret, struct ike_ke *ret_ke,
 			     uint8_t *ret_number)
 {
-	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA), *pke = ike_chain_find(&in->chain, IKE_P_KE),
+	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA),
+				 *pke = ike_chain_find(&in->chain, IKE_P_KE),
 				 *pn = ike_chain_find(&in->chain, IKE_P_NONCE);
 	const struct ike_proposal *p;
 	struct ike_offer offer;
@@ -340,8 +344,8 @@ static enum err request_read(struct ike_sa *sa, const struct ike_in *in, struct 
 }
 
 static enum err response_build(const struct ike_sa *sa, const struct ike_in *in, const struct ike_setup *s,
-			       const struct ike_suite *suite, uint8_t number, const struct kex *kex, struct ike_build *b,
-			       struct span *ret)
+			       const struct ike_suite *suite, uint8_t number, const struct kex *kex,
+			       struct ike_build *b, struct span *ret)
 {
 	struct ike_header h = ike_header_of(sa, IKE_SA_INIT, true, 0);
 	enum err e;
@@ -354,7 +358,7 @@ static enum err response_build(const struct ike_sa *sa, const struct ike_in *in,
 	if (e != OK)
 		return e;
 	ike_build_certreq(sa, b);
-	if (s->digital)                         /* RFC 7427, 4: only to a peer that sent it */
+	if (s->digital) /* RFC 7427, 4: only to a peer that sent it */
 		ike_build_notify(b, IKE_N_SIGNATURE_HASH_ALGORITHMS, ike_hash_algorithms());
 	vendor_and_binding(sa, b);
 	return ike_build_done(b, ret);
@@ -392,13 +396,15 @@ static enum err request_answer(struct ike_sa *sa, const struct ike_in *in, struc
 	memcpy(s->ni, o->nonce.p, o->nonce.len);
 	s->nr_len = IKE_NONCE_OURS;
 	rng_fill(sa->cfg.rng, s->nr, s->nr_len);
-	s->digital = ike_notify_find(&in->chain, IKE_N_SIGNATURE_HASH_ALGORITHMS, &n) && ike_hash_algorithms_suit(n.data);
+	s->digital =
+		ike_notify_find(&in->chain, IKE_N_SIGNATURE_HASH_ALGORITHMS, &n) && ike_hash_algorithms_suit(n.data);
 	sa->spi_i = in->h.spi_i;
 	if (e == OK)
 		e = kex_shared(kex, ke->value, shared);
 	if (e == OK)
 		e = ike_keys_derive(&o->suite, false, o->nonce, span_of(s->nr, s->nr_len),
-				    span_of(shared, kex_shared_size(o->suite.group->kex)), sa->spi_i, sa->spi_r, &o->keys);
+				    span_of(shared, kex_shared_size(o->suite.group->kex)), sa->spi_i, sa->spi_r,
+				    &o->keys);
 	if (e == OK)
 		e = response_build(sa, in, s, &o->suite, number, kex, &b, &msg);
 	if (e == OK)

@@ -55,15 +55,11 @@ static bool spis_match(const struct ike_sa *sa, const struct ike_header *h)
 static bool takes_request(const struct ike_sa *sa, uint8_t exchange)
 {
 	switch (sa->state) {
-	case IKE_LISTENING:
-		return exchange == IKE_SA_INIT;
-	case IKE_INIT_DONE:
-		return exchange == IKE_AUTH;
+	case IKE_LISTENING: return exchange == IKE_SA_INIT;
+	case IKE_INIT_DONE: return exchange == IKE_AUTH;
 	case IKE_UP:
-	case IKE_CLOSING:
-		return exchange == IKE_CREATE_CHILD_SA || exchange == IKE_INFORMATIONAL;
-	default:
-		return false;
+	case IKE_CLOSING: return exchange == IKE_CREATE_CHILD_SA || exchange == IKE_INFORMATIONAL;
+	default: return false;
 	}
 }
 
@@ -71,15 +67,11 @@ static bool takes_request(const struct ike_sa *sa, uint8_t exchange)
 static bool takes_response(const struct ike_sa *sa, uint8_t exchange)
 {
 	switch (sa->state) {
-	case IKE_INIT_SENT:
-		return exchange == IKE_SA_INIT;
-	case IKE_AUTH_SENT:
-		return exchange == IKE_AUTH;
+	case IKE_INIT_SENT: return exchange == IKE_SA_INIT;
+	case IKE_AUTH_SENT: return exchange == IKE_AUTH;
 	case IKE_UP:
-	case IKE_CLOSING:
-		return exchange == ike_task_exchange(sa);
-	default:
-		return false;
+	case IKE_CLOSING: return exchange == ike_task_exchange(sa);
+	default: return false;
 	}
 }
 
@@ -104,9 +96,7 @@ static bool in_order(struct ike_sa *sa, const struct ike_in *in)
 		sa->stats.n_duplicate++;
 		ike_send(sa, in->path, response);
 		return false;
-	default:
-		sa->stats.n_duplicate++;
-		return false;
+	default: sa->stats.n_duplicate++; return false;
 	}
 }
 
@@ -137,15 +127,9 @@ static bool content_ok(struct ike_sa *sa, struct ike_in *in, struct span inner, 
 static void dispatch(struct ike_sa *sa, struct ike_in *in)
 {
 	switch (in->h.exchange) {
-	case IKE_AUTH:
-		in->h.is_response ? ike_auth_response(sa, in) : ike_auth_request(sa, in);
-		break;
-	case IKE_CREATE_CHILD_SA:
-		in->h.is_response ? ike_child_response(sa, in) : ike_child_request(sa, in);
-		break;
-	default:
-		in->h.is_response ? ike_info_response(sa, in) : ike_info_request(sa, in);
-		break;
+	case IKE_AUTH: in->h.is_response ? ike_auth_response(sa, in) : ike_auth_request(sa, in); break;
+	case IKE_CREATE_CHILD_SA: in->h.is_response ? ike_child_response(sa, in) : ike_child_request(sa, in); break;
+	default: in->h.is_response ? ike_info_response(sa, in) : ike_info_request(sa, in); break;
 	}
 	ike_tasks_run(sa, in->now_us);
 }
@@ -198,7 +182,8 @@ void ike_sa_input(struct ike_sa *sa, uint64_t now_us, const struct path *path, s
 		return;
 	if (in.h.exchange != IKE_SA_INIT)
 		protected_input(sa, &in);
-	else if (ike_chain_parse(span_from(msg, IKE_HDR), in.h.next, &in.chain) != OK || ike_chain_check(&in.chain) != OK)
+	else if (ike_chain_parse(span_from(msg, IKE_HDR), in.h.next, &in.chain) != OK ||
+		 ike_chain_check(&in.chain) != OK)
 		sa->stats.n_malformed++;
 	else if (in.h.is_response)
 		ike_init_response(sa, &in);
@@ -254,11 +239,8 @@ void ike_sa_tick(struct ike_sa *sa, uint64_t now_us)
 		sa->stats.n_retransmitted++;
 		ike_send(sa, &sa->path, again);
 		break;
-	case IKE_DUE_FAILED:
-		no_answer(sa);
-		return;
-	case IKE_DUE_NOTHING:
-		break;
+	case IKE_DUE_FAILED: no_answer(sa); return;
+	case IKE_DUE_NOTHING: break;
 	}
 	if (now_us >= sa->retry_us)
 		sa->retry_us = TIME_NEVER;

@@ -109,7 +109,8 @@ uint64_t ike_window_deadline_us(const struct ike_window *w)
 	return w->waiting ? w->due_us : TIME_NEVER;
 }
 
-enum ike_window_in ike_window_request(const struct ike_window *w, uint32_t id, struct span request, struct span *ret_response)
+enum ike_window_in ike_window_request(const struct ike_window *w, uint32_t id, struct span request,
+				      struct span *ret_response)
 {
 	uint8_t hash[32];
 

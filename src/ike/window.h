@@ -55,7 +55,8 @@ enum ike_window_in {
 	IKE_IN_AGAIN,                     /* answered before: *ret_response goes out once more */
 	IKE_IN_DROP                       /* in work, too old, too new, or other bytes under a known ID */
 };
-enum ike_window_in ike_window_request(const struct ike_window *w, uint32_t id, struct span request, struct span *ret_response);
+enum ike_window_in ike_window_request(const struct ike_window *w, uint32_t id, struct span request,
+				      struct span *ret_response);
 /* Work on next_in goes on after this call; its duplicates are dropped until the answer. */
 void ike_window_answering(struct ike_window *w);
 /* The response to next_in: kept for duplicates, next_in moves on. request_hash: SHA-256 of the

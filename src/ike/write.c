@@ -4,7 +4,7 @@
 
 #include "ike/payload.h"
 
-#define LENGTH_AT 24                  /* of the message, in the header */
+#define LENGTH_AT 24 /* of the message, in the header */
 #define NEXT_AT 16
 
 void ike_build_start(struct ike_build *b, void *mem, size_t cap, const struct ike_header *h)

@@ -2,7 +2,8 @@
 /* Copyright The tieline authors */
 /* A message through everything that reads IKE without keys: header, chain, payloads, proposals, peek, cookies. The
  * first byte says what follows: 0 a message, else the body of a payload of that type.
- * covers: src/ike/payload.c src/ike/payload_sa.c src/ike/payload_ts.c src/ike/peek.c src/ike/cookie.c src/ike/proposal.c */
+ * covers: src/ike/payload.c src/ike/payload_sa.c src/ike/payload_ts.c src/ike/peek.c src/ike/cookie.c
+   src/ike/proposal.c */
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +59,8 @@ static void selectors(const struct ike_ts_list *ts)
 	ike_build_start(&b, mem, sizeof(mem), &h);
 	ike_build_ts(&b, IKE_P_TSI, ts);
 	if (ike_build_done(&b, &msg) != OK || ike_chain_parse(span_from(msg, IKE_HDR), IKE_P_TSI, &c) != OK ||
-	    ike_ts_parse(c.p[0].body, &back) != OK || back.n != ts->n || memcmp(back.ts, ts->ts, ts->n * sizeof(ts->ts[0])))
+	    ike_ts_parse(c.p[0].body, &back) != OK || back.n != ts->n ||
+	    memcmp(back.ts, ts->ts, ts->n * sizeof(ts->ts[0])))
 		abort();
 }
 
@@ -111,7 +113,7 @@ static void dispatcher(struct span msg)
 	if (ike_peek(msg, &k) != OK || ike_cookies_new(&rng, &c) != OK)
 		return;
 	if (ike_cookies_valid(c, SECONDS(1), msg, &from))
-		abort();                        /* the secret is as good as random: nobody guesses it */
+		abort(); /* the secret is as good as random: nobody guesses it */
 	if (ike_cookies_challenge(c, SECONDS(1), msg, &from, &w) == OK && ike_peek(wr_done(&w), &k) != OK)
 		abort();
 	ike_cookies_free(c);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* A running SA, in the state that the first byte names, is fed datagrams and time. Bytes of a step become a whole message,
- * or the content of an Encrypted payload under the right keys, so that what stands behind the keys is reached.
- * covers: src/ike/sa.c src/ike/sa_run.c src/ike/sa_init.c src/ike/sa_auth.c src/ike/child.c src/ike/info.c src/ike/grant.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
+/* A running SA, in the state that the first byte names, is fed datagrams and time. Bytes of a step become a
+ * whole message, or the content of an Encrypted payload under the right keys, so that what stands behind the
+ * keys is reached.
+ * covers: src/ike/sa.c src/ike/sa_run.c src/ike/sa_init.c src/ike/sa_auth.c src/ike/child.c src/ike/info.c
+   src/ike/grant.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
 #include "../unit/ike_pair.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -39,21 +41,13 @@ static void owner(struct pair *p, int side, struct span s)
 	struct ike_sa *sa = p->sa[side];
 
 	switch (s.len ? s.p[0] % 6 : 0) {
-	case 0:
-		ike_sa_probe(sa, p->now_us);
-		break;
+	case 0: ike_sa_probe(sa, p->now_us); break;
 	case 1:
 		(void)!ike_sa_child_create(sa, p->now_us, 7, (uint32_t)s.len, &p->cfg[ALICE].tsi, &p->cfg[ALICE].tsr);
 		break;
-	case 2:
-		(void)!ike_sa_child_delete(sa, p->now_us, p->children[side][0].spi_in);
-		break;
-	case 3:
-		(void)!ike_sa_grant_later(sa, p->now_us, &p->decision);
-		break;
-	case 4:
-		ike_sa_delete(sa, p->now_us);
-		break;
+	case 2: (void)!ike_sa_child_delete(sa, p->now_us, p->children[side][0].spi_in); break;
+	case 3: (void)!ike_sa_grant_later(sa, p->now_us, &p->decision); break;
+	case 4: ike_sa_delete(sa, p->now_us); break;
 	default:
 		p->decision.verdict = (enum ike_verdict)(s.len % 4);
 		p->child_decision.verdict = (enum ike_verdict)(s.len % 3);
@@ -67,7 +61,8 @@ static void check(const struct pair *p)
 	for (int i = 0; i < 2; i++) {
 		const struct ike_sa *sa = p->sa[i];
 
-		if (sa->n_children > IKE_CHILDREN_MAX || (sa->state == IKE_DEAD && (sa->n_children || sa->keys.out.aead)))
+		if (sa->n_children > IKE_CHILDREN_MAX ||
+		    (sa->state == IKE_DEAD && (sa->n_children || sa->keys.out.aead)))
 			abort();
 		if (sa->state >= IKE_UP && sa->state < IKE_DEAD && sa->setup)
 			abort();
@@ -101,21 +96,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct span s = rd_span(&r, len < rd_left(&r) ? len : rd_left(&r));
 
 		switch ((what & 0x7f) % N_STEPS) {
-		case RAW:
-			ike_sa_input(p.sa[to], p.now_us, &p.path[to], s);
-			break;
-		case INSIDE_REQUEST:
-			inside(&p, to, false, s);
-			break;
-		case INSIDE_RESPONSE:
-			inside(&p, to, true, s);
-			break;
-		case OWNER:
-			owner(&p, to, s);
-			break;
-		default:
-			pair_for(&p, s.len ? (uint64_t)s.p[0] * MS(200) : MS(5));
-			break;
+		case RAW: ike_sa_input(p.sa[to], p.now_us, &p.path[to], s); break;
+		case INSIDE_REQUEST: inside(&p, to, false, s); break;
+		case INSIDE_RESPONSE: inside(&p, to, true, s); break;
+		case OWNER: owner(&p, to, s); break;
+		default: pair_for(&p, s.len ? (uint64_t)s.p[0] * MS(200) : MS(5)); break;
 		}
 		pair_events(&p);
 		pair_outputs(&p);

@@ -314,8 +314,9 @@ static inline bool pair_child_same(const struct pair *p, unsigned n)
 {
 	const struct ike_child *a = &p->children[ALICE][n], *b = &p->children[BOB][n];
 
-	return p->n_children[ALICE] > n && p->n_children[BOB] > n && a->spi_in == b->spi_out && a->spi_out == b->spi_in &&
-	       a->key_len == b->key_len && a->alg == b->alg && a->key_len >= 20 && !memcmp(a->key_in, b->key_out, a->key_len) &&
+	return p->n_children[ALICE] > n && p->n_children[BOB] > n && a->spi_in == b->spi_out &&
+	       a->spi_out == b->spi_in && a->key_len == b->key_len && a->alg == b->alg && a->key_len >= 20 &&
+	       !memcmp(a->key_in, b->key_out, a->key_len) &&
 	       !memcmp(a->key_out, b->key_in, a->key_len) && memcmp(a->key_in, a->key_out, a->key_len) &&
 	       a->spi_in >= IKE_ESP_SPI_OURS && b->spi_in >= IKE_ESP_SPI_OURS && a->request == b->request &&
 	       a->grant_id == b->grant_id && !memcmp(&a->ts_local, &b->ts_peer, sizeof(a->ts_local)) &&

@@ -25,31 +25,66 @@ static void dial(void)
 
 /* ---- who is who ---- */
 
-static void eve_answers(void) { p.cfg[BOB].identity = pair_ids[2]; }
+static void eve_answers(void)
+{
+	p.cfg[BOB].identity = pair_ids[2];
+}
 static void eve_announced(void)
 {
 	eve_answers();
 	assert_int_equal(hash_of(HASH_SHA256, identity_cert(pair_ids[2]), p.cfg[ALICE].fingerprints[0].value), OK);
 }
-static void bob_expects_eve(void) { p.cfg[BOB].fingerprints[0].value[0] ^= 1; }
-static void bob_pins_another(void) { p.cfg[BOB].peer_key[0] ^= 1; }
-static void alice_misnamed(void) { p.cfg[ALICE].local_aor[0] = 'A'; }
-static void bob_misnamed(void) { p.cfg[BOB].local_aor[0] = 'B'; p.cfg[ALICE].peer_aor[0] = 'B'; p.cfg[ALICE].peer_aor[1] = 'x'; }
-static void other_tag(void) { p.cfg[BOB].tag[7] ^= 1; }
-static void other_hash(void) { p.cfg[BOB].bind_hash[31] ^= 1; }
-static void bob_unbound(void) { p.cfg[BOB].has_binding = false; p.cfg[BOB].bare = true; }
+static void bob_expects_eve(void)
+{
+	p.cfg[BOB].fingerprints[0].value[0] ^= 1;
+}
+static void bob_pins_another(void)
+{
+	p.cfg[BOB].peer_key[0] ^= 1;
+}
+static void alice_misnamed(void)
+{
+	p.cfg[ALICE].local_aor[0] = 'A';
+}
+static void bob_misnamed(void)
+{
+	p.cfg[BOB].local_aor[0] = 'B';
+	p.cfg[ALICE].peer_aor[0] = 'B';
+	p.cfg[ALICE].peer_aor[1] = 'x';
+}
+static void other_tag(void)
+{
+	p.cfg[BOB].tag[7] ^= 1;
+}
+static void other_hash(void)
+{
+	p.cfg[BOB].bind_hash[31] ^= 1;
+}
+static void bob_unbound(void)
+{
+	p.cfg[BOB].has_binding = false;
+	p.cfg[BOB].bare = true;
+}
 static void both_unbound(void)
 {
 	bob_unbound();
 	p.cfg[ALICE].has_binding = false;
 	p.cfg[ALICE].bare = true;
 }
-static void stock_in_bound_call(void) { bob_unbound(); p.stock[ALICE] = p.stock[BOB] = true; }
+static void stock_in_bound_call(void)
+{
+	bob_unbound();
+	p.stock[ALICE] = p.stock[BOB] = true;
+}
 
 /* Each row: what is wrong, and what each side says. At bob FAIL_NONE: nothing to say. */
 static void wrong_peer(void **state)
 {
-	static const struct { void (*set)(void); enum ike_failure alice, bob; const char *what; } rows[] = {
+	static const struct {
+		void (*set)(void);
+		enum ike_failure alice, bob;
+		const char *what;
+	} rows[] = {
 		{ eve_answers, IKE_FAIL_FINGERPRINT, IKE_FAIL_AUTH, "another certificate than announced" },
 		{ eve_announced, IKE_FAIL_PIN, IKE_FAIL_AUTH, "announced, but not the pinned key" },
 		{ bob_expects_eve, IKE_FAIL_AUTH, IKE_FAIL_FINGERPRINT, "fingerprint at the responder" },
@@ -70,8 +105,10 @@ static void wrong_peer(void **state)
 		assert_int_equal(pair_new(&p), OK);
 		dial();
 		pair_for(&p, SECONDS(70));
-		if (p.last[ALICE][IKE_EV_FAILED].fail != rows[i].alice || p.last[BOB][IKE_EV_FAILED].fail != rows[i].bob)
-			fail_msg("%s: alice %s, bob %s", rows[i].what, ike_failure_name(p.last[ALICE][IKE_EV_FAILED].fail),
+		if (p.last[ALICE][IKE_EV_FAILED].fail != rows[i].alice ||
+		    p.last[BOB][IKE_EV_FAILED].fail != rows[i].bob)
+			fail_msg("%s: alice %s, bob %s", rows[i].what,
+				 ike_failure_name(p.last[ALICE][IKE_EV_FAILED].fail),
 				 ike_failure_name(p.last[BOB][IKE_EV_FAILED].fail));
 		assert_int_equal(p.n_events[ALICE][IKE_EV_AUTHENTICATED] + p.n_children[ALICE], 0);
 		assert_int_equal(p.n_children[BOB], p.n_events[BOB][IKE_EV_CHILD_UP]);
@@ -105,7 +142,12 @@ static void refused_by_default(void **state)
 
 /* ---- changed messages ---- */
 
-struct change { unsigned n; size_t at; uint8_t mask; unsigned n_before; };
+struct change {
+	unsigned n;
+	size_t at;
+	uint8_t mask;
+	unsigned n_before;
+};
 
 /* Changed copies of the n-th message arrive before it. */
 static bool copies_before(struct pair *q, int from, unsigned n, uint8_t *msg, size_t *len)
@@ -136,12 +178,13 @@ static void tampered_protected(void **state)
 		p.arg = &c;
 		dial();
 		pair_for(&p, MS(100));
-		assert_int_equal(ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 102, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr), OK);
+		assert_int_equal(
+			ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 102, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr), OK);
 		pair_for(&p, MS(100));
 		assert_int_equal(ike_sa_child_delete(p.sa[BOB], p.now_us, p.children[BOB][0].spi_in), OK);
 		pair_for(&p, MS(100));
 		assert_true(pair_up(&p) && pair_child_same(&p, 0) && pair_child_same(&p, 1));
-		assert_int_equal(p.n_sent, 8);                    /* nothing had to be sent again */
+		assert_int_equal(p.n_sent, 8); /* nothing had to be sent again */
 		assert_int_equal(p.n_events[ALICE][IKE_EV_CHILD_GONE], 1);
 		assert_true(ike_sa_stats(p.sa[ALICE])->n_bad_auth + ike_sa_stats(p.sa[BOB])->n_bad_auth > 10);
 		pair_done(&p);
@@ -190,13 +233,20 @@ static void tampered_init(void **state)
 /* 2.21.1: whoever writes errors into the set-up does not end it. */
 static bool forged_errors(struct pair *q, int from, unsigned n, uint8_t *msg, size_t *len)
 {
-	static const uint16_t types[] = { IKE_N_NO_PROPOSAL_CHOSEN, IKE_N_INVALID_SYNTAX, IKE_N_AUTHENTICATION_FAILED,
-					  IKE_N_UNSUPPORTED_CRITICAL_PAYLOAD, 4, 5, 11 };
+	static const uint16_t types[] = { IKE_N_NO_PROPOSAL_CHOSEN,
+					  IKE_N_INVALID_SYNTAX,
+					  IKE_N_AUTHENTICATION_FAILED,
+					  IKE_N_UNSUPPORTED_CRITICAL_PAYLOAD,
+					  4,
+					  5,
+					  11 };
 
 	(void)msg;
 	(void)len;
 	for (size_t i = 0; from == ALICE && n == 0 && i < sizeof(types) / sizeof(types[0]); i++) {
-		struct ike_header h = { .spi_i = ike_sa_spi_i(q->sa[ALICE]), .exchange = IKE_SA_INIT, .is_response = true };
+		struct ike_header h = { .spi_i = ike_sa_spi_i(q->sa[ALICE]),
+					.exchange = IKE_SA_INIT,
+					.is_response = true };
 		struct ike_build b;
 		uint8_t mem[64];
 		struct span forged;
@@ -292,12 +342,13 @@ static bool read_answer(struct pair *q, int from, unsigned n, uint8_t *msg, size
 	struct span inner;
 
 	(void)n;
-	if (from != BOB || ike_header_parse(span_of(msg, *len), &h) != OK || !h.is_response || h.exchange == IKE_SA_INIT)
+	if (from != BOB || ike_header_parse(span_of(msg, *len), &h) != OK || !h.is_response ||
+	    h.exchange == IKE_SA_INIT)
 		return true;
 	assert_int_equal(ike_chain_parse(span_from(span_of(msg, *len), IKE_HDR), h.next, &c), OK);
 	assert_int_equal(ike_sk_open(&q->sa[ALICE]->keys.in, span_of(msg, *len), &c.p[0], answer_plain, &inner), OK);
 	assert_int_equal(ike_chain_parse(inner, c.p[0].next, &answer), OK);
-	return h.exchange == IKE_AUTH;                            /* alice knows nothing of it */
+	return h.exchange == IKE_AUTH; /* alice knows nothing of it */
 }
 
 static void fill_unknown_critical(struct ike_build *b)
@@ -306,9 +357,18 @@ static void fill_unknown_critical(struct ike_build *b)
 	b->w.p[b->open_at + 1] = 0x80;
 }
 
-static void fill_unknown(struct ike_build *b) { ike_build_open(b, 200); }
-static void fill_broken(struct ike_build *b) { ike_build_bytes(b, IKE_P_NOTIFY, SPAN_LIT("x")); }
-static void fill_rekey_unknown(struct ike_build *b) { ike_build_notify_spi(b, IKE_N_REKEY_SA, 0x12345678); }
+static void fill_unknown(struct ike_build *b)
+{
+	ike_build_open(b, 200);
+}
+static void fill_broken(struct ike_build *b)
+{
+	ike_build_bytes(b, IKE_P_NOTIFY, SPAN_LIT("x"));
+}
+static void fill_rekey_unknown(struct ike_build *b)
+{
+	ike_build_notify_spi(b, IKE_N_REKEY_SA, 0x12345678);
+}
 static void fill_child(struct ike_build *b)
 {
 	static const uint8_t nonce[32] = { 1 };
@@ -346,8 +406,14 @@ static void fill_low_spi(struct ike_build *b)
 	ike_build_ts(b, IKE_P_TSI, &p.cfg[ALICE].tsi);
 	ike_build_ts(b, IKE_P_TSR, &p.cfg[ALICE].tsr);
 }
-static void fill_ours_later(struct ike_build *b) { ike_build_notify(b, 46200, SPAN_LIT("a later issue")); }
-static void fill_contact(struct ike_build *b) { ike_build_notify(b, IKE_N_INITIAL_CONTACT, SPAN_NONE); }
+static void fill_ours_later(struct ike_build *b)
+{
+	ike_build_notify(b, 46200, SPAN_LIT("a later issue"));
+}
+static void fill_contact(struct ike_build *b)
+{
+	ike_build_notify(b, IKE_N_INITIAL_CONTACT, SPAN_NONE);
+}
 static void fill_ah_delete(struct ike_build *b)
 {
 	ike_build_delete_esp(b, 0x01020304);
@@ -359,7 +425,7 @@ static void wrong_ideas(void **state)
 	static const struct {
 		uint8_t exchange;
 		void (*fill)(struct ike_build *b);
-		uint16_t notify;          /* in the answer, 0: none */
+		uint16_t notify; /* in the answer, 0: none */
 		bool stays;
 		const char *what;
 	} rows[] = {
@@ -388,8 +454,8 @@ static void wrong_ideas(void **state)
 		answer.n = 99;
 		inside(ALICE, rows[i].exchange, rows[i].fill, 0);
 		pair_for(&p, MS(100));
-		if (answer.n == 99 || ike_notify_error(&answer) != rows[i].notify || ike_sa_up(p.sa[BOB]) != rows[i].stays ||
-		    p.n_children[BOB] != 1)
+		if (answer.n == 99 || ike_notify_error(&answer) != rows[i].notify ||
+		    ike_sa_up(p.sa[BOB]) != rows[i].stays || p.n_children[BOB] != 1)
 			fail_msg("%s: answer %u", rows[i].what, answer.n == 99 ? 0 : ike_notify_error(&answer));
 		pair_done(&p);
 	}
@@ -471,7 +537,7 @@ static void undecided(void **state)
 	assert_int_equal(p.last[ALICE][IKE_EV_FAILED].fail, IKE_FAIL_TIMEOUT);
 	assert_int_equal(p.last[BOB][IKE_EV_FAILED].fail, IKE_FAIL_TIMEOUT);
 	d = p.decision;
-	ike_sa_decide(p.sa[BOB], p.now_us, &d);                   /* too late is nothing */
+	ike_sa_decide(p.sa[BOB], p.now_us, &d); /* too late is nothing */
 	assert_int_equal(p.n_children[BOB], 0);
 	pair_done(&p);
 }
@@ -539,10 +605,19 @@ static void last(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(wrong_peer), cmocka_unit_test(refused_by_default), cmocka_unit_test(tampered_protected),
-		cmocka_unit_test(tampered_init), cmocka_unit_test(unprotected_errors), cmocka_unit_test(nothing_in_common),
-		cmocka_unit_test(wrong_ideas), cmocka_unit_test(unasked_child), cmocka_unit_test(sizes),
-		cmocka_unit_test(reflected), cmocka_unit_test(undecided), cmocka_unit_test(no_memory), cmocka_unit_test(last),
+		cmocka_unit_test(wrong_peer),
+		cmocka_unit_test(refused_by_default),
+		cmocka_unit_test(tampered_protected),
+		cmocka_unit_test(tampered_init),
+		cmocka_unit_test(unprotected_errors),
+		cmocka_unit_test(nothing_in_common),
+		cmocka_unit_test(wrong_ideas),
+		cmocka_unit_test(unasked_child),
+		cmocka_unit_test(sizes),
+		cmocka_unit_test(reflected),
+		cmocka_unit_test(undecided),
+		cmocka_unit_test(no_memory),
+		cmocka_unit_test(last),
 	};
 
 	return HARNESS_RUN(tests);

@@ -23,9 +23,15 @@ static void drop(struct span s)
 
 static enum hash_alg alg_of(const char *name)
 {
-	static const struct { const char *name; enum hash_alg alg; } rows[] = {
-		{ "SHA-1", HASH_SHA1 }, { "SHA2-384", HASH_SHA384 }, { "PRF_HMAC_SHA2_256", HASH_SHA256 },
-		{ "PRF_HMAC_SHA2_384", HASH_SHA384 }, { "PRF_HMAC_SHA2_512", HASH_SHA512 },
+	static const struct {
+		const char *name;
+		enum hash_alg alg;
+	} rows[] = {
+		{ "SHA-1", HASH_SHA1 },
+		{ "SHA2-384", HASH_SHA384 },
+		{ "PRF_HMAC_SHA2_256", HASH_SHA256 },
+		{ "PRF_HMAC_SHA2_384", HASH_SHA384 },
+		{ "PRF_HMAC_SHA2_512", HASH_SHA512 },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
@@ -41,12 +47,14 @@ static void cavp(void **state)
 	size_t i;
 
 	(void)state;
-	json_array_foreach(json_object_get(file, "vectors"), i, v) {
+	json_array_foreach(json_object_get(file, "vectors"), i, v)
+	{
 		enum hash_alg prf = alg_of(harness_text(v, "prf"));
 		uint8_t out[2048];
 
 		if (json_object_get(v, "skeyseed")) {
-			struct span nn = harness_hex(v, "ni_nr"), gir = harness_hex(v, "g_ir"), want = harness_hex(v, "skeyseed");
+			struct span nn = harness_hex(v, "ni_nr"), gir = harness_hex(v, "g_ir"),
+				    want = harness_hex(v, "skeyseed");
 
 			assert_int_equal(ike_skeyseed(prf, span_sub(nn, 0, 3), span_from(nn, 3), gir, out), OK);
 			assert_memory_equal(out, want.p, want.len);
@@ -54,7 +62,8 @@ static void cavp(void **state)
 			drop(gir);
 			drop(want);
 		} else {
-			struct span key = harness_hex(v, "key"), seed = harness_hex(v, "seed"), want = harness_hex(v, "out");
+			struct span key = harness_hex(v, "key"), seed = harness_hex(v, "seed"),
+				    want = harness_hex(v, "out");
 
 			assert_int_equal(ike_prf_plus(prf, key, seed, out, want.len), OK);
 			assert_memory_equal(out, want.p, want.len);
@@ -70,7 +79,8 @@ static void kdf_vector(const json_t *v)
 {
 	enum hash_alg prf = alg_of(harness_text(v, "hashAlg"));
 	struct span ni = harness_hex(v, "nInit"), nr = harness_hex(v, "nResp"), gir = harness_hex(v, "gir");
-	struct span si = harness_hex(v, "spiInit"), sr = harness_hex(v, "spiResp"), seed_want = harness_hex(v, "sKeySeed");
+	struct span si = harness_hex(v, "spiInit"), sr = harness_hex(v, "spiResp"),
+		    seed_want = harness_hex(v, "sKeySeed");
 	struct span dkm = harness_hex(v, "derivedKeyingMaterial"), child = harness_hex(v, "derivedKeyingMaterialChild");
 	uint8_t skeyseed[HASH_MAX], mem[600], out[2048];
 	struct wr w = wr_of(mem, sizeof(mem));
@@ -84,8 +94,9 @@ static void kdf_vector(const json_t *v)
 	assert_int_equal(ike_prf_plus(prf, span_of(skeyseed, hash_size(prf)), wr_done(&w), out, dkm.len), OK);
 	assert_memory_equal(out, dkm.p, dkm.len);
 	/* SK_d is the first part */
-	assert_int_equal(ike_prf_plus(prf, span_sub(dkm, 0, hash_size(prf)), span_sub(wr_done(&w), 0, ni.len + nr.len), out,
-				      child.len), OK);
+	assert_int_equal(ike_prf_plus(prf, span_sub(dkm, 0, hash_size(prf)), span_sub(wr_done(&w), 0, ni.len + nr.len),
+				      out, child.len),
+			 OK);
 	assert_memory_equal(out, child.p, child.len);
 	drop(ni);
 	drop(nr);
@@ -106,8 +117,7 @@ static void kdf(void **state)
 		json_t *file = harness_json(files[f]), *v;
 		size_t i;
 
-		json_array_foreach(json_object_get(file, "vectors"), i, v)
-			kdf_vector(v);
+		json_array_foreach(json_object_get(file, "vectors"), i, v) kdf_vector(v);
 		json_decref(file);
 	}
 }
@@ -168,7 +178,8 @@ static void capture(void **state)
 	(void)state;
 	assert_int_equal(ike_sk_init(&i_sk, AEAD_AES256_GCM, ei), OK);
 	assert_int_equal(ike_sk_init(&r_sk, AEAD_AES256_GCM, er), OK);
-	json_array_foreach(json_object_get(file, "messages"), i, m) {
+	json_array_foreach(json_object_get(file, "messages"), i, m)
+	{
 		struct span msg = harness_hex(m, "message"), want, inner;
 		struct ike_sk *k;
 		uint8_t plain[1024], first;
@@ -252,7 +263,7 @@ static void sealed_both_ways(void **state)
 		assert_int_equal(c.n, 2);
 		assert_int_equal(c.p[1].type, IKE_P_DELETE);
 	}
-	assert_memory_not_equal(mem, again, msg.len);            /* another IV: a counter */
+	assert_memory_not_equal(mem, again, msg.len); /* another IV: a counter */
 	assert_int_equal(be64(again + IKE_HDR + IKE_PAYLOAD_HDR), be64(mem + IKE_HDR + IKE_PAYLOAD_HDR) + 1);
 	tampered(&r.in, msg);
 	for (size_t len = 0; len < msg.len; len++)
@@ -283,7 +294,7 @@ static void child_keys(void **state)
 	assert_int_equal(ike_keymat_child(&i, s.encr, SPAN_LIT("ni"), SPAN_LIT("nr"), ki, kr, &len), OK);
 	assert_int_equal(len, 20);
 	assert_int_equal(ike_prf_plus(HASH_SHA256, span_of(r.sk_d, 32), SPAN_LIT("ninr"), want, 40), OK);
-	assert_memory_equal(ki, want, 20);                        /* 2.17: initiator to responder first */
+	assert_memory_equal(ki, want, 20); /* 2.17: initiator to responder first */
 	assert_memory_equal(kr, want + 20, 20);
 	ike_keys_done(&i);
 	ike_keys_done(&r);
@@ -310,7 +321,11 @@ static void config_for(const struct identity *peer, struct ike_config *cfg)
 	assert_int_equal(span_copy_str(SPAN_LIT("bob@example.com"), cfg->peer_aor, sizeof(cfg->peer_aor)), OK);
 }
 
-struct proof { struct ike_signed what; uint8_t mem[1024]; struct ike_auth auth; };
+struct proof {
+	struct ike_signed what;
+	uint8_t mem[1024];
+	struct ike_auth auth;
+};
 
 static void prove(const struct identity *id, const struct ike_keys *k, bool digital, const char *name, struct proof *p)
 {
@@ -353,7 +368,8 @@ static void who_may(void **state)
 		assert_int_equal(ike_peer_verify(&cfg, &r, &p.what, identity_cert(bob), &p.auth, &why, key), OK);
 		assert_memory_equal(key, cfg.peer_key, SPKI_HASH);
 		/* the same key in a certificate that was not announced */
-		assert_int_equal(ike_peer_verify(&cfg, &r, &p.what, identity_cert(renewed), &p.auth, &why, key), ERR_AUTH);
+		assert_int_equal(ike_peer_verify(&cfg, &r, &p.what, identity_cert(renewed), &p.auth, &why, key),
+				 ERR_AUTH);
 		assert_int_equal(why, IKE_FAIL_FINGERPRINT);
 		/* announced by whoever changed the description, but not the pinned key */
 		assert_int_equal(hash_of(HASH_SHA256, identity_cert(eve), cfg.fingerprints[0].value), OK);
@@ -386,7 +402,8 @@ static void who_may(void **state)
 		for (size_t len = 0; len < p.auth.value.len; len++) {
 			struct ike_auth cut = { p.auth.method, span_sub(p.auth.value, 0, len) };
 
-			assert_int_equal(ike_peer_verify(&cfg, &r, &p.what, identity_cert(bob), &cut, &why, key), ERR_AUTH);
+			assert_int_equal(ike_peer_verify(&cfg, &r, &p.what, identity_cert(bob), &cut, &why, key),
+					 ERR_AUTH);
 		}
 		p.auth.method = 1;
 		assert_int_equal(ike_peer_verify(&cfg, &r, &p.what, identity_cert(bob), &p.auth, &why, key), ERR_AUTH);
@@ -457,9 +474,15 @@ static void duplicates(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(cavp), cmocka_unit_test(kdf), cmocka_unit_test(prf_plus_limit), cmocka_unit_test(capture),
-		cmocka_unit_test(sealed_both_ways), cmocka_unit_test(child_keys), cmocka_unit_test(who_may),
-		cmocka_unit_test(retransmission), cmocka_unit_test(duplicates),
+		cmocka_unit_test(cavp),
+		cmocka_unit_test(kdf),
+		cmocka_unit_test(prf_plus_limit),
+		cmocka_unit_test(capture),
+		cmocka_unit_test(sealed_both_ways),
+		cmocka_unit_test(child_keys),
+		cmocka_unit_test(who_may),
+		cmocka_unit_test(retransmission),
+		cmocka_unit_test(duplicates),
 	};
 
 	return HARNESS_RUN(tests);

@@ -90,7 +90,8 @@ static void captures(void **state)
 	size_t i, j;
 
 	(void)state;
-	json_array_foreach(json_object_get(index, "captures"), i, entry) {
+	json_array_foreach(json_object_get(index, "captures"), i, entry)
+	{
 		const char *verdict = harness_text(entry, "verdict"), *file = harness_text(entry, "file");
 		char rel[256] = "ikev2/other-captures/";
 		json_t *capture, *m;
@@ -98,12 +99,13 @@ static void captures(void **state)
 		strncat(rel, file, strcspn(file, "."));
 		strncat(rel, ".json", 6);
 		capture = harness_json(rel);
-		json_array_foreach(json_object_get(capture, "messages"), j, m) {
+		json_array_foreach(json_object_get(capture, "messages"), j, m)
+		{
 			struct span msg;
 			bool ok;
 
 			if (strncmp(harness_text(m, "kind"), "ike", 3))
-				continue;               /* ESP of the same capture */
+				continue; /* ESP of the same capture */
 			msg = harness_hex(m, "message");
 			ok = well_formed_copy(msg);
 			if (!strcmp(verdict, "parse_ok") && !ok)
@@ -124,7 +126,8 @@ static void single_payloads(void **state)
 	size_t i;
 
 	(void)state;
-	json_array_foreach(json_object_get(file, "payloads"), i, p) {
+	json_array_foreach(json_object_get(file, "payloads"), i, p)
+	{
 		struct span payload = harness_hex(p, "hex");
 		struct ike_header h = { .spi_i = 1, .exchange = IKE_SA_INIT, .from_initiator = true };
 		uint8_t mem[2048];
@@ -144,10 +147,17 @@ static void single_payloads(void **state)
 }
 
 /* The IKE_SA_INIT request of a stock peer, with transforms that we do not know (CAST, 3DES, MODP, Camellia). */
-static const char stock_sa[] =
-	"020000400101000603000008010000060300000c0100000c800e00800300000c01000017800e010003000008020000020300000802000004"
-	"000000080400000e" "0000002c02010004" "0300000c01000014800e0100" "03000008" "02000006" "03000008" "02000005"
-	"00000008" "0400001f";
+static const char stock_sa[] = "020000400101000603000008010000060300000c0100000c800e00800300000c01000017800e01000300000"
+			       "8020000020300000802000004"
+			       "000000080400000e"
+			       "0000002c02010004"
+			       "0300000c01000014800e0100"
+			       "03000008"
+			       "02000006"
+			       "03000008"
+			       "02000005"
+			       "00000008"
+			       "0400001f";
 
 static void stock_offer(void **state)
 {
@@ -172,26 +182,82 @@ static void stock_offer(void **state)
 /* One transform each: type, id, key bits, and whether the proposal is then still ours. */
 static void proposal_rows(void **state)
 {
-	static const struct { const char *sa; enum ike_protocol protocol; bool ours; const char *what; } rows[] = {
-		{ "0000002001030402" "c0000001" "0300000c01000014800e0080" "0000000805000000", IKE_PROTO_ESP, true, "GCM, no ESN" },
-		{ "0000002001030402" "c0000001" "0300000c01000014800e0080" "0000000805000001", IKE_PROTO_ESP, false, "ESN only" },
-		{ "0000001801030401" "c0000001" "0000000c01000014800e0080", IKE_PROTO_ESP, false, "ESN transform missing" },
-		{ "0000001c01030402" "c0000001" "0300000801000014" "0000000805000000", IKE_PROTO_ESP, false, "no key length" },
-		{ "0000002001030402" "c0000001" "0300000c01000014800e00c0" "0000000805000000", IKE_PROTO_ESP, false, "192 bits" },
-		{ "0000002801030403" "c0000001" "0300000c01000014800e0080" "030000080300000c" "0000000805000000",
+	static const struct {
+		const char *sa;
+		enum ike_protocol protocol;
+		bool ours;
+		const char *what;
+	} rows[] = {
+		{ "0000002001030402"
+		  "c0000001"
+		  "0300000c01000014800e0080"
+		  "0000000805000000",
+		  IKE_PROTO_ESP, true, "GCM, no ESN" },
+		{ "0000002001030402"
+		  "c0000001"
+		  "0300000c01000014800e0080"
+		  "0000000805000001",
+		  IKE_PROTO_ESP, false, "ESN only" },
+		{ "0000001801030401"
+		  "c0000001"
+		  "0000000c01000014800e0080",
+		  IKE_PROTO_ESP, false, "ESN transform missing" },
+		{ "0000001c01030402"
+		  "c0000001"
+		  "0300000801000014"
+		  "0000000805000000",
+		  IKE_PROTO_ESP, false, "no key length" },
+		{ "0000002001030402"
+		  "c0000001"
+		  "0300000c01000014800e00c0"
+		  "0000000805000000",
+		  IKE_PROTO_ESP, false, "192 bits" },
+		{ "0000002801030403"
+		  "c0000001"
+		  "0300000c01000014800e0080"
+		  "030000080300000c"
+		  "0000000805000000",
 		  IKE_PROTO_ESP, false, "AEAD with an integrity transform only" },
-		{ "0000003001030404" "c0000001" "0300000c01000014800e0080" "030000080300000c" "0300000803000000"
-		  "0000000805000000", IKE_PROTO_ESP, true, "or NONE" },
-		{ "0000002801030403" "c0000001" "0300000c01000014800e0080" "030000080400001f" "0000000805000000",
+		{ "0000003001030404"
+		  "c0000001"
+		  "0300000c01000014800e0080"
+		  "030000080300000c"
+		  "0300000803000000"
+		  "0000000805000000",
+		  IKE_PROTO_ESP, true, "or NONE" },
+		{ "0000002801030403"
+		  "c0000001"
+		  "0300000c01000014800e0080"
+		  "030000080400001f"
+		  "0000000805000000",
 		  IKE_PROTO_ESP, false, "PFS demanded" },
-		{ "0000003001030404" "c0000001" "0300000c01000014800e0080" "030000080400001f" "0300000804000000"
-		  "0000000805000000", IKE_PROTO_ESP, true, "PFS or none" },
-		{ "0000002801030403" "c0000001" "0300000c01000014800e0080" "0300000806000024" "0000000805000000",
+		{ "0000003001030404"
+		  "c0000001"
+		  "0300000c01000014800e0080"
+		  "030000080400001f"
+		  "0300000804000000"
+		  "0000000805000000",
+		  IKE_PROTO_ESP, true, "PFS or none" },
+		{ "0000002801030403"
+		  "c0000001"
+		  "0300000c01000014800e0080"
+		  "0300000806000024"
+		  "0000000805000000",
 		  IKE_PROTO_ESP, false, "a transform type that nobody knows" },
-		{ "0000002401030402" "c0000001" "0300001001000014800e00804001000000000008" "05000000", IKE_PROTO_ESP, false,
-		  "an attribute that nobody knows" },
-		{ "0000002401010003" "0300000c01000014800e0080" "0300000802000005" "000000080400001f", IKE_PROTO_IKE, true, "IKE" },
-		{ "0000001c01010002" "0300000c01000014800e0080" "0000000802000005", IKE_PROTO_IKE, false, "no group" },
+		{ "0000002401030402"
+		  "c0000001"
+		  "0300001001000014800e00804001000000000008"
+		  "05000000",
+		  IKE_PROTO_ESP, false, "an attribute that nobody knows" },
+		{ "0000002401010003"
+		  "0300000c01000014800e0080"
+		  "0300000802000005"
+		  "000000080400001f",
+		  IKE_PROTO_IKE, true, "IKE" },
+		{ "0000001c01010002"
+		  "0300000c01000014800e0080"
+		  "0000000802000005",
+		  IKE_PROTO_IKE, false, "no group" },
 	};
 
 	(void)state;
@@ -228,7 +294,7 @@ static void offer_and_choice(void **state)
 	assert_int_equal(ike_chain_parse(span_from(msg, IKE_HDR), IKE_P_SA, &c), OK);
 	assert_int_equal(ike_offer_parse(c.p[0].body, &o), OK);
 	assert_true(span_eq(o.proposals[0].spi, SPAN_OF(spi)));
-	assert_int_equal(ike_proposal_chosen(&o, IKE_PROTO_ESP, &back, &p), ERR_DENIED);   /* two ENCR are no choice */
+	assert_int_equal(ike_proposal_chosen(&o, IKE_PROTO_ESP, &back, &p), ERR_DENIED); /* two ENCR are no choice */
 	assert_int_equal(ike_proposal_choose(&o, IKE_PROTO_ESP, 0, &s, &p), OK);
 
 	ike_build_start(&b, mem, sizeof(mem), &h);
@@ -243,12 +309,18 @@ static void offer_and_choice(void **state)
 	assert_int_equal(ike_build_done(&b, &msg), OK);
 	assert_int_equal(ike_chain_parse(span_from(msg, IKE_HDR), IKE_P_SA, &c), OK);
 	assert_int_equal(ike_offer_parse(c.p[0].body, &o), OK);
-	assert_int_equal(ike_proposal_chosen(&o, IKE_PROTO_ESP, &back, &p), ERR_DENIED);   /* we sent no number 2 */
+	assert_int_equal(ike_proposal_chosen(&o, IKE_PROTO_ESP, &back, &p), ERR_DENIED); /* we sent no number 2 */
 }
 
 static void chain_rows(void **state)
 {
-	static const struct { uint8_t first; const char *body; enum err e; uint8_t critical; const char *what; } rows[] = {
+	static const struct {
+		uint8_t first;
+		const char *body;
+		enum err e;
+		uint8_t critical;
+		const char *what;
+	} rows[] = {
 		{ 0, "", OK, 0, "nothing" },
 		{ 43, "00000004", OK, 0, "an empty vendor ID" },
 		{ 43, "00000003", ERR_MALFORMED, 0, "shorter than its header" },
@@ -292,7 +364,11 @@ static struct ike_ts ts4(uint8_t protocol, uint32_t lo, uint32_t hi, uint16_t pl
 static void narrowing(void **state)
 {
 	static const struct {
-		struct { uint8_t protocol; uint32_t lo, hi; uint16_t plo, phi; } a, b, r;
+		struct {
+			uint8_t protocol;
+			uint32_t lo, hi;
+			uint16_t plo, phi;
+		} a, b, r;
 		bool any;
 		const char *what;
 	} rows[] = {
@@ -330,7 +406,8 @@ static void selectors_on_the_wire(void **state)
 
 	(void)state;
 	list.ts[0] = ts4(17, 0x0a000001, 0x0a0000ff, 53, 53);
-	list.ts[1] = (struct ike_ts){ .family = ADDR_IP6, .port_hi = 65535, .ip_lo = { 0xfd, 1 }, .ip_hi = { 0xfd, 2 } };
+	list.ts[1] =
+		(struct ike_ts){ .family = ADDR_IP6, .port_hi = 65535, .ip_lo = { 0xfd, 1 }, .ip_hi = { 0xfd, 2 } };
 	ike_build_start(&b, mem, sizeof(mem), &h);
 	ike_build_ts(&b, IKE_P_TSI, &list);
 	assert_int_equal(ike_build_done(&b, &msg), OK);
@@ -350,7 +427,8 @@ static void our_notifies(void **state)
 {
 	struct ike_header h = { .spi_i = 1, .exchange = IKE_AUTH };
 	char names[2][IKE_NAME_MAX + 1] = { "desktop", "ssh" };
-	struct ike_grant g = { .request = 7, .id = 9, .protocol = 6, .port = 5900, .seconds = 60, .name = "desktop" }, gb;
+	struct ike_grant g = { .request = 7, .id = 9, .protocol = 6, .port = 5900, .seconds = 60, .name = "desktop" },
+			 gb;
 	uint32_t request;
 	uint8_t mem[512], reason;
 	uint16_t seconds;
@@ -423,9 +501,9 @@ static void peeking(void **state)
 	assert_int_equal(ike_peek(init_request(&b, mem, sizeof(mem), SPAN_LIT("c"), false), &k), OK);
 	assert_true(!k.has_vendor_id && !k.has_tag && k.has_cookie);
 	mem[17] = 0x10;
-	assert_int_equal(ike_peek(wr_done(&b.w), &k), ERR_UNSUPPORTED);   /* IKEv1 */
+	assert_int_equal(ike_peek(wr_done(&b.w), &k), ERR_UNSUPPORTED); /* IKEv1 */
 	mem[17] = 0x21;
-	assert_int_equal(ike_peek(wr_done(&b.w), &k), OK);                /* 2.5: minor versions do not matter */
+	assert_int_equal(ike_peek(wr_done(&b.w), &k), OK); /* 2.5: minor versions do not matter */
 }
 
 /* 2.6: asked for, sent back, good for one to two minutes, for this sender and this nonce only. */
@@ -471,16 +549,11 @@ static void cookies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(captures),
-		cmocka_unit_test(single_payloads),
-		cmocka_unit_test(stock_offer),
-		cmocka_unit_test(proposal_rows),
-		cmocka_unit_test(offer_and_choice),
-		cmocka_unit_test(chain_rows),
-		cmocka_unit_test(narrowing),
-		cmocka_unit_test(selectors_on_the_wire),
-		cmocka_unit_test(our_notifies),
-		cmocka_unit_test(peeking),
+		cmocka_unit_test(captures),         cmocka_unit_test(single_payloads),
+		cmocka_unit_test(stock_offer),      cmocka_unit_test(proposal_rows),
+		cmocka_unit_test(offer_and_choice), cmocka_unit_test(chain_rows),
+		cmocka_unit_test(narrowing),        cmocka_unit_test(selectors_on_the_wire),
+		cmocka_unit_test(our_notifies),     cmocka_unit_test(peeking),
 		cmocka_unit_test(cookies),
 	};
 

@@ -36,7 +36,8 @@ static void call(void **state)
 	pair_for(&p, 4 * FLIGHT_US);
 	assert_true(pair_up(&p));
 	assert_int_equal(p.n_sent, 4);
-	assert_true(ike_sa_spi_i(p.sa[ALICE]) == ike_sa_spi_i(p.sa[BOB]) && ike_sa_spi_r(p.sa[ALICE]) == ike_sa_spi_r(p.sa[BOB]));
+	assert_true(ike_sa_spi_i(p.sa[ALICE]) == ike_sa_spi_i(p.sa[BOB]) &&
+		    ike_sa_spi_r(p.sa[ALICE]) == ike_sa_spi_r(p.sa[BOB]));
 	assert_int_equal(p.n_events[BOB][IKE_EV_ASKED], 1);
 	assert_int_equal(p.last[BOB][IKE_EV_ASKED].request, 7);
 	assert_true(p.last[BOB][IKE_EV_ASKED].wants_child && !p.last[BOB][IKE_EV_ASKED].no_request);
@@ -104,7 +105,14 @@ static void lost(void **state)
 }
 
 /* Keeps a copy of all that was sent, and sends all twice. */
-struct recorder { struct { int to; uint8_t msg[1500]; size_t len; } m[32]; unsigned n; };
+struct recorder {
+	struct {
+		int to;
+		uint8_t msg[1500];
+		size_t len;
+	} m[32];
+	unsigned n;
+};
 
 static bool twice(struct pair *q, int from, unsigned n, uint8_t *msg, size_t *len)
 {
@@ -181,18 +189,20 @@ static void other_group(void **state)
 		dial();
 		if (with_cookie) {
 			/* after the cookie, the answer of somebody who wants P-256 */
-			struct ike_header h = { .spi_i = ike_sa_spi_i(p.sa[ALICE]), .exchange = IKE_SA_INIT, .is_response = true };
+			struct ike_header h = { .spi_i = ike_sa_spi_i(p.sa[ALICE]),
+						.exchange = IKE_SA_INIT,
+						.is_response = true };
 			struct ike_build b;
 			uint8_t mem[64];
 			struct span msg;
 
 			pair_for(&p, 2 * FLIGHT_US);
-			pair_clear(&p);                           /* bob shall not see the request before */
+			pair_clear(&p); /* bob shall not see the request before */
 			ike_build_start(&b, mem, sizeof(mem), &h);
 			ike_build_notify(&b, IKE_N_INVALID_KE_PAYLOAD, span_of("\0\x13", 2));
 			assert_int_equal(ike_build_done(&b, &msg), OK);
 			pair_throw(&p, ALICE, msg, 0);
-			pair_throw(&p, ALICE, msg, MS(1));        /* twice is not obeyed */
+			pair_throw(&p, ALICE, msg, MS(1)); /* twice is not obeyed */
 		}
 		pair_for(&p, SECONDS(2));
 		assert_true(pair_up(&p) && pair_child_same(&p, 0));
@@ -307,15 +317,19 @@ static void more_children(void **state)
 	pair_for(&p, SECONDS(1));
 	/* all at once: the window sends one after the other */
 	for (uint32_t i = 1; i < IKE_CHILDREN_MAX; i++)
-		assert_int_equal(ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 100 + i, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr), OK);
-	assert_int_equal(ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 200, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr), ERR_LIMIT);
+		assert_int_equal(
+			ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 100 + i, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr),
+			OK);
+	assert_int_equal(ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 200, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr),
+			 ERR_LIMIT);
 	pair_for(&p, SECONDS(5));
 	assert_int_equal(p.n_children[ALICE], IKE_CHILDREN_MAX);
 	for (unsigned i = 0; i < IKE_CHILDREN_MAX; i++)
 		assert_true(pair_child_same(&p, i));
 	assert_int_equal(p.children[BOB][5].grant_id, 105);
 	/* no room for bob either */
-	assert_int_equal(ike_sa_child_create(p.sa[BOB], p.now_us, 0, 0, &p.cfg[ALICE].tsr, &p.cfg[ALICE].tsi), ERR_LIMIT);
+	assert_int_equal(ike_sa_child_create(p.sa[BOB], p.now_us, 0, 0, &p.cfg[ALICE].tsr, &p.cfg[ALICE].tsi),
+			 ERR_LIMIT);
 	pair_done(&p);
 
 	/* refused, and the SA goes on; then one that bob makes */
@@ -348,7 +362,7 @@ static void more_children(void **state)
 static void child_deleted(void **state)
 {
 	(void)state;
-	for (int who = 0; who < 3; who++) {               /* alice, bob, both at once */
+	for (int who = 0; who < 3; who++) { /* alice, bob, both at once */
 		begin(13);
 		dial();
 		pair_for(&p, SECONDS(1));
@@ -366,7 +380,8 @@ static void child_deleted(void **state)
 		}
 		assert_true(pair_up(&p));
 		/* there is room for a new one */
-		assert_int_equal(ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 102, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr), OK);
+		assert_int_equal(
+			ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 102, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr), OK);
 		pair_for(&p, SECONDS(1));
 		assert_true(pair_child_same(&p, 1));
 		pair_done(&p);
@@ -380,13 +395,15 @@ static void deleted(void **state)
 		begin(14);
 		dial();
 		pair_for(&p, SECONDS(1));
-		assert_int_equal(ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 102, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr), OK);
+		assert_int_equal(
+			ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 102, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr), OK);
 		if (who != BOB)
 			ike_sa_delete(p.sa[ALICE], p.now_us);
 		if (who != ALICE)
 			ike_sa_delete(p.sa[BOB], p.now_us);
-		assert_int_equal(ike_sa_child_create(p.sa[who == BOB], p.now_us, 7, 1, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr),
-				 ERR_WRONG_STATE);
+		assert_int_equal(
+			ike_sa_child_create(p.sa[who == BOB], p.now_us, 7, 1, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr),
+			ERR_WRONG_STATE);
 		pair_for(&p, SECONDS(5));
 		for (int i = 0; i < 2; i++) {
 			assert_int_equal(p.n_events[i][IKE_EV_CLOSED], 1);
@@ -407,7 +424,8 @@ static void deleted(void **state)
 			assert_int_equal(p.n_events[who][IKE_EV_CLOSED], 1);
 			assert_int_equal(p.n_events[who][IKE_EV_FAILED], 0);
 			assert_int_equal(p.n_events[!who][IKE_EV_CLOSED] + p.n_events[!who][IKE_EV_FAILED] > 0 ||
-					 !strcmp(ike_sa_state_name(p.sa[!who]), "LISTENING"), 1);
+						 !strcmp(ike_sa_state_name(p.sa[!who]), "LISTENING"),
+					 1);
 			pair_done(&p);
 		}
 }
@@ -517,7 +535,8 @@ static void stock_peer(void **state)
 				p.child_decision.ts_local = p.cfg[ALICE].tsi;
 				p.child_decision.ts_peer = p.cfg[ALICE].tsr;
 				assert_int_equal(ike_sa_child_create(p.sa[BOB], p.now_us, 0, 0, &p.cfg[ALICE].tsr,
-								     &p.cfg[ALICE].tsi), OK);
+								     &p.cfg[ALICE].tsi),
+						 OK);
 				pair_for(&p, SECONDS(1));
 				assert_true(p.last[ALICE][IKE_EV_CHILD_ASKED].no_request);
 				assert_true(pair_child_same(&p, 0));
@@ -554,11 +573,22 @@ static void last(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(call), cmocka_unit_test(lost), cmocka_unit_test(duplicated_and_late), cmocka_unit_test(cookie),
-		cmocka_unit_test(other_group), cmocka_unit_test(refused), cmocka_unit_test(waiting),
-		cmocka_unit_test(named_services), cmocka_unit_test(more_children), cmocka_unit_test(child_deleted),
-		cmocka_unit_test(deleted), cmocka_unit_test(liveness), cmocka_unit_test(path_changes),
-		cmocka_unit_test(stock_peer), cmocka_unit_test(spi_taken), cmocka_unit_test(last),
+		cmocka_unit_test(call),
+		cmocka_unit_test(lost),
+		cmocka_unit_test(duplicated_and_late),
+		cmocka_unit_test(cookie),
+		cmocka_unit_test(other_group),
+		cmocka_unit_test(refused),
+		cmocka_unit_test(waiting),
+		cmocka_unit_test(named_services),
+		cmocka_unit_test(more_children),
+		cmocka_unit_test(child_deleted),
+		cmocka_unit_test(deleted),
+		cmocka_unit_test(liveness),
+		cmocka_unit_test(path_changes),
+		cmocka_unit_test(stock_peer),
+		cmocka_unit_test(spi_taken),
+		cmocka_unit_test(last),
 	};
 
 	return HARNESS_RUN(tests);
