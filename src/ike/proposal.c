@@ -146,8 +146,8 @@ enum err ike_proposal_chosen(const struct ike_offer *o, enum ike_protocol protoc
 
 	if (o->n_proposals != 1 || o->proposals[0].number != 1 || o->proposals[0].protocol != protocol)
 		return ERR_DENIED;
-	for (uint8_t type = IKE_T_ENCR; type <= IKE_T_ESN; type++)
-		if (n_of_type(v, type) > 1)
+	for (unsigned type = IKE_T_ENCR; type <= IKE_T_ESN; type++)
+		if (n_of_type(v, (uint8_t)type) > 1)
 			return ERR_DENIED;
 	if (!suite_of(v, protocol, 0, ret))
 		return ERR_DENIED;

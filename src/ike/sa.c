@@ -10,7 +10,7 @@
 
 #define BIT(s) (1u << (s))
 #define OUT_ITEMS_MAX 32
-#define OUT_BYTES_MAX (8 * IKE_MSG_MAX)
+#define OUT_BYTES_MAX ((size_t)8 * IKE_MSG_MAX)
 
 static const unsigned may_enter[IKE_N_STATES] = {
 	[IKE_IDLE] = BIT(IKE_INIT_SENT) | BIT(IKE_DEAD),  [IKE_INIT_SENT] = BIT(IKE_AUTH_SENT) | BIT(IKE_DEAD),

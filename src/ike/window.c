@@ -119,7 +119,7 @@ enum ike_window_in ike_window_request(const struct ike_window *w, uint32_t id, s
 	if (!w->response || id != w->next_in - 1)
 		return IKE_IN_DROP;
 	/* The same bytes only: whoever makes up a message under an old ID gets nothing. */
-	if (hash_of(HASH_SHA256, request, hash) != OK || memcmp(hash, w->request_hash, sizeof(hash)))
+	if (hash_of(HASH_SHA256, request, hash) != OK || memcmp(hash, w->request_hash, sizeof(hash)) != 0)
 		return IKE_IN_DROP;
 	*ret_response = span_of(w->response, w->response_len);
 	return IKE_IN_AGAIN;
