@@ -286,3 +286,8 @@ void loop_stop(struct loop *l)
 {
 	l->stopped = true;
 }
+
+struct event_base *loop_base(struct loop *l)
+{
+	return l->base;
+}

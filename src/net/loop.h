@@ -36,3 +36,6 @@ MUST_CHECK enum err loop_signal(struct loop *l, int signo, void (*fired)(void *a
 MUST_CHECK enum err loop_defer(struct loop *l, void (*fn)(void *arg), void *arg);
 MUST_CHECK enum err loop_run(struct loop *l);     /* until loop_stop; ERR_WRONG_STATE: nothing left to wait for */
 void loop_stop(struct loop *l);
+/* For the other files of net/: libevent's base. */
+struct event_base;
+struct event_base *loop_base(struct loop *l);

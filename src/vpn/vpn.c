@@ -541,6 +541,18 @@ bool vpn_idle(const struct vpn *v)
 	return !v->calls && sip_ua_deadline_us(v->ua) == TIME_NEVER;
 }
 
+enum err vpn_trust_changed(struct vpn *v, uint64_t now_us)
+{
+	struct vpn_want save = { .kind = VPN_WANT_SAVE_PINS };
+
+	vpn_want(v, &save);
+	for (struct call *c = v->calls; c; c = c->next)
+		if (call_live(c))
+			grant_recheck(v, c, now_us);
+	vpn_tick(v, now_us);
+	return OK;
+}
+
 enum err vpn_reload(struct vpn *v, uint64_t now_us, struct config *cfg, struct trust *trust)
 {
 	/* Accounts and the daemon's own settings are bound to sockets and registrations: they need a restart. */
@@ -556,9 +568,5 @@ enum err vpn_reload(struct vpn *v, uint64_t now_us, struct config *cfg, struct t
 	v->trust = trust;
 	for (unsigned i = 0; i < cfg->n_accounts; i++)
 		v->accounts[i].cfg = &cfg->accounts[i];
-	for (struct call *c = v->calls; c; c = c->next)
-		if (call_live(c))
-			grant_recheck(v, c, now_us);
-	vpn_tick(v, now_us);
-	return OK;
+	return vpn_trust_changed(v, now_us);
 }

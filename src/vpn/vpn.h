@@ -111,6 +111,9 @@ bool vpn_idle(const struct vpn *v);
 /* Changed policy: running calls are looked at again at once (revocation). cfg and trust moved in. */
 MUST_CHECK enum err vpn_reload(struct vpn *v, uint64_t now_us, struct config *cfg, struct trust *trust);
 
+/* The owner of the trust store changed it: saved, and running calls are looked at again. */
+MUST_CHECK enum err vpn_trust_changed(struct vpn *v, uint64_t now_us);
+
 enum vpn_event_kind {
 	VPN_EV_REGISTERED, VPN_EV_REGISTER_FAILED,
 	VPN_EV_INCOMING,          /* callee: a known peer calls */

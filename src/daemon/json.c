@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* daemon/json.c - the control protocol's objects (CONTRACT.md; docs/control-protocol.md). */
+#include <string.h>
+
+#include "base/text.h"
+#include "daemon/engine.h"
+
+static json_t *addr_json(const struct addr *a)
+{
+	char text[ADDR_TEXT];
+
+	return a->family == ADDR_NONE ? json_null() : json_string(addr_write(a, text));
+}
+
+static json_t *key_json(const uint8_t key[SPKI_HASH])
+{
+	char text[KEY_TEXT];
+
+	return json_string(key_text(key, text));
+}
+
+static const char *protocol_name(uint8_t p)
+{
+	return p == 6 ? "tcp" : p == 17 ? "udp" : "any";
+}
+
+static json_t *inner_json(const uint8_t ip[16])
+{
+	struct addr a = addr_of(span_of(ip, 16), 0);
+	char text[ADDR_TEXT];
+
+	return json_string(addr_write_ip(&a, text));
+}
+
+/* Foreign text (names of services) is printable by the time it is here or escaped. */
+static json_t *text_json(const char *s)
+{
+	char safe[1024];
+
+	return json_string(text_escape(span_str(s), safe, sizeof(safe)));
+}
+
+json_t *json_of_event(const struct vpn_event *e)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "event", json_string(vpn_event_name(e->kind)));
+	if (!e->call) {
+		json_object_set_new(o, "code", json_integer(e->code));
+		json_object_set_new(o, "reason", text_json(e->reason));
+		return o;
+	}
+	json_object_set_new(o, "t_ms", json_integer(e->t_ms));
+	json_object_set_new(o, "call", json_integer(e->call));
+	json_object_set_new(o, "peer", json_string(e->peer));
+	if (e->has_key && (e->kind == VPN_EV_AUTHENTICATED || e->kind == VPN_EV_INCOMING)) {
+		json_object_set_new(o, "key", key_json(e->key));
+		json_object_set_new(o, "level", json_string(trust_level_name(e->level)));
+	}
+	if (e->kind == VPN_EV_PATH || e->kind == VPN_EV_PATH_CHANGED) {
+		json_object_set_new(o, "local", addr_json(&e->local));
+		json_object_set_new(o, "remote", addr_json(&e->remote));
+		json_object_set_new(o, "path", json_string(e->path_type));
+	}
+	if (e->kind == VPN_EV_GRANTED) {
+		json_object_set_new(o, "name", text_json(e->name));
+		json_object_set_new(o, "protocol", json_string(protocol_name(e->protocol)));
+		json_object_set_new(o, "port", json_integer(e->port));
+		json_object_set_new(o, "local", addr_json(&e->local));
+		json_object_set_new(o, "until", json_integer(e->until_s));
+	}
+	if (e->kind == VPN_EV_REFUSED || e->kind == VPN_EV_ENDED) {
+		if (e->kind == VPN_EV_REFUSED)
+			json_object_set_new(o, "name", text_json(e->name));
+		json_object_set_new(o, "code", json_integer(e->code));
+		json_object_set_new(o, "reason", text_json(e->reason));
+	}
+	return o;
+}
+
+static json_t *account_json(const struct vpn_account_status *s)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "aor", json_string(s->aor));
+	json_object_set_new(o, "registered", json_boolean(s->registered));
+	json_object_set_new(o, "address", inner_json(s->address));
+	json_object_set_new(o, "key", key_json(s->key));
+	if (s->reason[0])
+		json_object_set_new(o, "reason", text_json(s->reason));
+	return o;
+}
+
+static json_t *call_json(const struct vpn_call_status *s)
+{
+	json_t *o = json_object(), *services = json_array(), *drops = json_object();
+
+	json_object_set_new(o, "id", json_integer(s->id));
+	json_object_set_new(o, "account", json_string(s->account));
+	json_object_set_new(o, "peer", json_string(s->peer));
+	json_object_set_new(o, "key", key_json(s->key));
+	json_object_set_new(o, "level", json_string(trust_level_name(s->level)));
+	json_object_set_new(o, "state", json_string(s->state));
+	json_object_set_new(o, "direction", json_string(s->outgoing ? "out" : "in"));
+	json_object_set_new(o, "since", json_integer(s->since_s));
+	json_object_set_new(o, "local", addr_json(&s->local));
+	json_object_set_new(o, "remote", addr_json(&s->remote));
+	json_object_set_new(o, "path", json_string(s->path_type));
+	json_object_set_new(o, "rtt_ms", json_real(s->rtt_us / 1000.0));
+	json_object_set_new(o, "address", inner_json(s->peer_address));
+	for (unsigned i = 0; i < s->n_services; i++) {
+		const struct vpn_service_status *x = &s->services[i];
+		json_t *v = json_object();
+
+		json_object_set_new(v, "name", text_json(x->name));
+		json_object_set_new(v, "protocol", json_string(protocol_name(x->protocol)));
+		json_object_set_new(v, "port", json_integer(x->port));
+		json_object_set_new(v, "local", addr_json(&x->local));
+		json_object_set_new(v, "until", json_integer(x->until_s));
+		json_array_append_new(services, v);
+	}
+	json_object_set_new(o, "services", services);
+	json_object_set_new(o, "bytes_in", json_integer((json_int_t)s->counters.bytes_in));
+	json_object_set_new(o, "bytes_out", json_integer((json_int_t)s->counters.bytes_out));
+	for (int d = 0; d < ESP_N_DROPS; d++)
+		if (s->counters.drops[d])
+			json_object_set_new(drops, esp_drop_name((enum esp_drop)d), json_integer((json_int_t)s->counters.drops[d]));
+	json_object_set_new(o, "drops", drops);
+	return o;
+}
+
+json_t *json_of_status(const struct vpn *v)
+{
+	json_t *o = json_object(), *accounts = json_array(), *calls = json_array();
+	struct vpn_account_status a;
+	struct vpn_call_status c;
+	unsigned at = 0;
+
+	for (unsigned i = 0; vpn_account_status(v, i, &a); i++)
+		json_array_append_new(accounts, account_json(&a));
+	while (vpn_call_status(v, &at, &c))
+		json_array_append_new(calls, call_json(&c));
+	json_object_set_new(o, "accounts", accounts);
+	json_object_set_new(o, "calls", calls);
+	return o;
+}
