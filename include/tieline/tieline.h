@@ -23,7 +23,8 @@ void tieline_close(struct tieline *t);        /* a call made without `detach` is
 int tieline_fd(const struct tieline *t);      /* to poll */
 /* Sends one command: a JSON object without its newline. 0, or an errno value (EMSGSIZE: too long). */
 int tieline_send(struct tieline *t, const char *json);
-/* Next line into *ret, NUL-terminated. 0; EAGAIN after timeout_ms (-1: wait); EPIPE: the daemon is gone. */
+/* Next line into *ret, NUL-terminated. 0; EAGAIN after timeout_ms (-1: wait); EINTR: a signal came; EPIPE: the daemon
+ * is gone; EMSGSIZE: a line over TIELINE_LINE_MAX. */
 int tieline_next(struct tieline *t, int timeout_ms, const char **ret);
 
 #ifdef __cplusplus

@@ -12,14 +12,17 @@
 #define RELAY_BUFFER 65536        /* a direction */
 #define RELAY_UDP_IDLE_S 60
 
+struct monitor_request;
 struct relays;
 struct relays_config {
 	struct loop *loop;
 	struct log log;
 	int monitor_fd;
-	unsigned max_sockets;
+	unsigned max_sockets;         /* all of them; one call may have half of these */
 	/* Which call is this inner peer address in (0: none: the connection is closed)? */
 	unsigned (*call_of_peer)(void *arg, const struct addr *peer);
+	/* How sockets inside, and those of services, are made. NULL: asks the monitor at monitor_fd. */
+	enum err (*open_socket)(void *arg, const struct monitor_request *rq, int *ret_fd);
 	void *arg;
 };
 MUST_CHECK enum err relays_new(const struct relays_config *cfg, struct relays **ret);

@@ -39,7 +39,9 @@ struct esp_sa_config {
 	struct esp_ts ts_local[ESP_TS_MAX], ts_peer[ESP_TS_MAX];
 	unsigned n_local, n_peer;
 	enum esp_open open;
-	bool allow_ping;              /* ICMPv6/ICMP echo inside the selectors is open both ways, rate-limited */
+	/* ICMPv6/ICMP echo inside the selectors is open both ways, rate-limited. The selectors must name it: both
+	 * lists need an entry of protocol 58 (1) or 0 whose ports hold the request's type << 8. */
+	bool allow_ping;
 	bool esn;
 	uint32_t call, grant_id;      /* labels for counters and removal */
 	uint64_t hard_packets;        /* 0: 2^32 - 2^20 without ESN: then nothing more is sent (RFC 4303, 3.3.3) */
@@ -54,17 +56,21 @@ struct esp_plane_config {
 };
 MUST_CHECK enum err esp_plane_new(const struct esp_plane_config *cfg, struct esp_plane **ret);
 void esp_plane_free(struct esp_plane *p);
+/* Keys are copied; the caller wipes its own. ERR_MALFORMED: SPI under 256, selectors or algorithm that are none.
+ * ERR_LIMIT: max_sas. ERR_WRONG_STATE: the inbound SPI is taken. An SA with the call and grant of an older
+ * one carries that one's flows on (rekeying: add the new one, then remove the old one). */
 MUST_CHECK enum err esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_config *cfg);
-void esp_sa_remove(struct esp_plane *p, uint32_t spi_in);         /* flows through it go as well */
-void esp_call_remove(struct esp_plane *p, uint32_t call);
+/* Flows through it go as well, unless another SA of the same call and grant carries them on. */
+void esp_sa_remove(struct esp_plane *p, uint32_t spi_in);
+void esp_call_remove(struct esp_plane *p, uint32_t call);         /* its SAs, flows, counters and hold */
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path);
-/* Outbound stops (consent lost); inbound goes on. */
+/* Outbound stops (consent lost); inbound goes on. For a call that has had an SA; later SAs of it are held as well. */
 void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
 
 /* One packet in a batch. For outer datagrams `path` says from or to where. Memory: the input's is the
  * caller's and may be overwritten (decrypted in place); the output's belongs to the plane until the
- * next call of the same function. */
+ * next call of the same function. path.tos: of an outer datagram in and out; the inner ECN bits follow it (RFC 6040). */
 struct esp_packet {
 	struct path path;
 	uint8_t *p;
@@ -72,7 +78,7 @@ struct esp_packet {
 	uint32_t call;
 };
 /* Outer datagrams (ESP, without UDP header) in; inner packets out. Returns how many of out[] are filled,
- * at most n. */
+ * at most n; n is at most ESP_BATCH. */
 unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
 			 struct esp_packet out[ESP_BATCH]);
 /* Inner packets in; outer datagrams out. */
@@ -95,8 +101,9 @@ const char *esp_drop_name(enum esp_drop d);
 struct esp_counters {
 	uint64_t packets_in, packets_out, bytes_in, bytes_out;    /* inner bytes that passed */
 	uint64_t drops[ESP_N_DROPS];
-	uint64_t last_in_us, last_out_us;
+	uint64_t last_in_us;              /* last datagram that was authentic, a dummy included */
+	uint64_t last_out_us;
 };
 const struct esp_counters *esp_plane_counters(const struct esp_plane *p);     /* all of it, strangers included */
-/* Of one call; false: none. */
+/* Of one call; false: none. They outlive its last SA until esp_call_remove, or until its place is needed. */
 bool esp_call_counters(const struct esp_plane *p, uint32_t call, struct esp_counters *ret);

@@ -131,7 +131,8 @@ MUST_CHECK enum err ike_sa_child_create(struct ike_sa *sa, uint64_t now_us, uint
 					const struct ike_ts_list *tsi, const struct ike_ts_list *tsr);
 /* Deletes one Child SA (by our inbound SPI), e.g. a revoked grant. */
 MUST_CHECK enum err ike_sa_child_delete(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in);
-/* N(DELETE) of the IKE SA, then IKE_EV_CLOSED when answered or after the retransmissions. */
+/* Delete of the IKE SA, then IKE_EV_CLOSED when answered or after the retransmissions. Before that no
+ * other event comes any more; an SA that was not up yet is closed at once and in silence. */
 void ike_sa_delete(struct ike_sa *sa, uint64_t now_us);
 /* Empty INFORMATIONAL now. */
 void ike_sa_probe(struct ike_sa *sa, uint64_t now_us);
@@ -146,6 +147,7 @@ enum ike_event_kind {
 	IKE_EV_REFUSED,           /* initiator: request, refuse_reason (or a Child SA exchange failed: notify) */
 	IKE_EV_CHILD_UP,          /* child */
 	IKE_EV_CHILD_GONE,        /* child.spi_in: deleted by either side */
+	/* The end, after all other events; what Child SAs there were are gone without an event of their own. */
 	IKE_EV_CLOSED,            /* deleted by the peer or by us: fail NONE */
 	IKE_EV_FAILED             /* the SA is dead: fail says why */
 };

@@ -6,9 +6,13 @@
 #include "base/path.h"
 #include "net/loop.h"
 
-#define STREAM_QUEUE_MAX (256 * 1024)
+#define STREAM_QUEUE_MAX 262144   /* 256 KiB */
 #define STREAM_CONNECT_MS 10000
 
+/* Events and input come from the loop, never from inside streams_output(). A stream ends with exactly one
+ * CLOSED (it was open; also after our own OUT_CLOSE, once flushed) or FAILED (it never was); its number is
+ * unknown from then on, and what is sent to an unknown number is dropped. An OUT_SEND with stream 0 takes any
+ * stream to the remote, or opens one, numbered from first_number up. */
 struct streams;
 struct streams_config {
 	struct loop *loop;

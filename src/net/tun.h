@@ -14,9 +14,10 @@ MUST_CHECK enum err netns_socket(int ns_fd, int domain, int type, int protocol, 
 /* A TUN interface (IFF_TUN | IFF_NO_PI), up, MTU set, inside the namespace; non-blocking. */
 MUST_CHECK enum err tun_open(int ns_fd, const char *name, unsigned mtu, int *ret_fd);
 MUST_CHECK enum err tun_address_add(int ns_fd, const char *name, const struct addr *ip, uint8_t prefix_len);
+/* Both may be asked for again; ERR_NOTFOUND: no such interface, or no route to remove. */
 MUST_CHECK enum err tun_route(int ns_fd, const char *name, const struct addr *ip, uint8_t prefix_len, bool add);
 /* The uid of the local socket that is connected from `from` to `to` (sock_diag, our own namespace); works
- * unprivileged. ERR_NOTFOUND. */
+ * unprivileged. ERR_NOTFOUND; ERR_DENIED: sockets of different users share this UDP port. */
 MUST_CHECK enum err sock_owner(uint8_t protocol, const struct addr *from, const struct addr *to, uint32_t *ret_uid);
 /* This host's addresses usable as ICE host candidates: up, not loopback, link-local, multicast or
  * deprecated; at most cap. Works unprivileged. */

@@ -18,7 +18,8 @@ struct addr addr_from_sockaddr(const struct sockaddr_storage *ss);
 /* Opens n_data + 1 sockets bound to port (0: any; the same port for all) on every address of `family`,
  * attaches the program, sets packet info so that the local address of each datagram is known. fds[0] is the
  * control socket. ERR_WRONG_STATE: the port is in use. On error no descriptor is left. */
-MUST_CHECK enum err udp_group_open(enum addr_family family, uint16_t port, unsigned n_data, int *fds, uint16_t *ret_port);
+MUST_CHECK enum err udp_group_open(enum addr_family family, uint16_t port, unsigned n_data, int *fds,
+				   uint16_t *ret_port);
 
 struct udp_msg {
 	struct path path;             /* local (from packet info), remote, tos */
@@ -30,9 +31,10 @@ struct udp_buffers *udp_buffers_new(void);
 void udp_buffers_free(struct udp_buffers *b);
 /* Up to UDP_BATCH datagrams; 0: nothing there (or a transient error). local_port fills path.local.port. */
 unsigned udp_recv(int fd, uint16_t local_port, struct udp_buffers *b, struct udp_msg ret[UDP_BATCH]);
-/* Sends one datagram from path->local (its ip selects the source address, if not "any") to path->remote. */
+/* Sends one datagram from path->local (its ip selects the source address, if not "any") to path->remote.
+ * ERR_LIMIT: the socket's buffer is full, or the datagram is longer than the path takes. */
 MUST_CHECK enum err udp_send(int fd, const struct path *path, struct span prefix, struct span bytes);
-/* Up to UDP_BATCH datagrams; returns how many left. */
+/* Up to UDP_BATCH datagrams; returns how many were sent (one that cannot leave does not hold up the others). */
 unsigned udp_send_batch(int fd, const struct udp_msg *msgs, unsigned n);
 /* A plain UDP socket (SIP, relays). local with port 0: any. */
 MUST_CHECK enum err udp_open(const struct addr *local, int *ret_fd, struct addr *ret_local);

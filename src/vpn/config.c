@@ -537,8 +537,8 @@ static enum err peer_address(void *o, struct span v, const char **x)
 {
 	struct cfg_peer *p = o;
 
-	*x = "one address without a prefix length";
-	if (addr_parse_ip(v, &p->address) != OK || addr_is_any(&p->address) || addr_is_multicast(&p->address) ||
+	*x = "one IPv6 address without a prefix length (our own inner address is IPv6)";
+	if (addr_parse_ip(v, &p->address) != OK || p->address.family != ADDR_IP6 || addr_is_any(&p->address) || addr_is_multicast(&p->address) ||
 	    addr_is_loopback(&p->address))
 		return ERR_MALFORMED;
 	p->has_address = true;

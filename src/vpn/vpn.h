@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "base/timers.h"
 #include "esp/plane.h"
+#include "sdp/ike.h"
 #include "vpn/config.h"
 #include "vpn/reason.h"
 #include "vpn/trust.h"
@@ -60,8 +61,8 @@ bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *r
 
 /* ---- things only the host can do ---- */
 enum vpn_want_kind {
-	VPN_WANT_PEER_UP,         /* route `peer` into the TUN */
-	VPN_WANT_PEER_DOWN,       /* route away; every forward and relayed socket of `call` closed */
+	VPN_WANT_PEER_UP,         /* route `peer` into the TUN (again, if another call has it already) */
+	VPN_WANT_PEER_DOWN,       /* every forward and relayed socket of `call` closed; the route away if `last` */
 	VPN_WANT_FORWARD,         /* caller: open a local listener for `grant`; answer vpn_forward_ready() */
 	VPN_WANT_FORWARD_CLOSE,   /* one grant ended */
 	VPN_WANT_SAVE_PINS,       /* trust_write(vpn_trust()) to the pins file */
@@ -75,10 +76,11 @@ struct vpn_want {
 	uint16_t port, local_port;        /* local_port: wished, 0 any */
 	char name[CFG_NAME_MAX + 1];
 	uint8_t self[16], peer[16];       /* inner addresses */
-	bool peer_is_ip4;                 /* a stock peer's inner address */
-	uint8_t peer_key[SPKI_HASH];
+	bool last;                        /* PEER_DOWN: no other call has this peer */
+	uint8_t spki[SDP_SPKI_MAX];       /* the peer's key, whose hash `peer` is; empty for a stock peer */
+	size_t spki_len;
 	uint64_t owner;                   /* the user's token of vpn_call() */
-	char text[512];
+	char text[320];
 };
 bool vpn_poll_want(struct vpn *v, struct vpn_want *ret);
 /* local: where the forward listens; family NONE: it failed. */
@@ -97,7 +99,12 @@ struct vpn_call_request {
 /* ERR_NOTFOUND: no such account. ERR_LIMIT: max-calls. ERR_MALFORMED: not an address. What comes after
  * is told by events. */
 MUST_CHECK enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request *r, unsigned *ret_call);
-void vpn_hangup(struct vpn *v, uint64_t now_us, unsigned call);
+/* ERR_NOTFOUND: no such call. */
+MUST_CHECK enum err vpn_hangup(struct vpn *v, uint64_t now_us, unsigned call);
+/* One more local forward of a call that is up, to a port that its grants cover (a stock peer names no services). The
+ * host is asked by VPN_WANT_FORWARD with grant_id 0. ERR_NOTFOUND, ERR_DENIED. */
+MUST_CHECK enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t protocol, uint16_t port,
+				uint16_t local_port);
 void vpn_hangup_all(struct vpn *v, uint64_t now_us);      /* and unregister: the daemon is going */
 /* True once nothing is left to be said (after vpn_hangup_all). */
 bool vpn_idle(const struct vpn *v);

@@ -21,7 +21,7 @@ static const char whole[] =
 	"[account]\naor = two@example.net\nserver = exchange.example.net\npassword-file = /x\n"
 	"[service desktop]\nlisten = tcp/5900\n[service dns]\nlisten = udp/53\ntarget = 192.168.1.1:53\n"
 	"[peer bob@example.net]\nkey = " KEY_A "\nallow = desktop, dns\nfor = 1h\nrequire = sas\nping = no\n"
-	"[peer sip:box@example.net]\nbare = yes\nice = no\nsha1 = no\ncert = " KEY_A "\naddress = 10.9.0.2\nallow = dns\n";
+	"[peer sip:box@example.net]\nbare = yes\nice = no\nsha1 = no\ncert = " KEY_A "\naddress = fd00::2\nallow = dns\n";
 
 static void every_key(void **state)
 {
@@ -67,7 +67,7 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nask = yes\n", "not available in this version" },
 		{ ACCOUNT "[peer p@e]\nkey = md5:00\n", "sha-256:" },
 		{ ACCOUNT "[peer p@e]\nice = no\n", "bare = yes with" },
-		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = 10.0.0.1\n", "cert or key" },
+		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\n", "cert or key" },
 		{ ACCOUNT "[peer p@e]\n[peer sips:p@E]\n", "each peer once" },
 		{ ACCOUNT "[network n]\n", "host = yes" },
 		{ ACCOUNT "[call n]\n", "not available" },

@@ -18,8 +18,8 @@
 	       "[peer bob@example.net]\nkey = " HEX("bb") "\nallow = desktop\n" \
 	       "[peer tom@example.net]\nallow = desktop\nrequire = tofu\nping = no\n" \
 	       "[peer ann@example.net]\nallow = files\n" \
-	       "[peer box@example.net]\nbare = yes\ncert = " HEX("cc") "\naddress = 10.0.0.9\nallow = files\n" \
-	       "[peer old@example.net]\nbare = yes\nkey = " HEX("dd") "\naddress = 10.0.0.8\nallow = files\n"
+	       "[peer box@example.net]\nbare = yes\ncert = " HEX("cc") "\naddress = fd00::9\nallow = files\n" \
+	       "[peer old@example.net]\nbare = yes\nkey = " HEX("dd") "\naddress = fd00::8\nallow = files\n"
 #define PINS "# learned\nsip:tom@example.net " HEX("11") " tofu 1700000000\n\nsip:ann@example.net " HEX("22") " tofu 5 signed\n" \
 	     "sip:sue@example.net " HEX("33") " sas 7\n"
 

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* esp/sadb.h - the SAs of the plane and the calls that they belong to. Internal to esp/.
+ *
+ * An SA is found by its inbound SPI (RFC 4301, 4.1: unicast, so the SPI alone says it), or by walking from
+ * the newest to the oldest. A call is remembered, with its counters and hold, also while it has no
+ * SA, until it is removed or its place is needed. */
+#pragma once
+#include "base/table.h"
+#include "esp/flow.h"
+#include "esp/packet.h"
+#include "esp/plane.h"
+#include "esp/replay.h"
+
+/* Our choice: echoes a second in each direction of an SA, and how many at once. */
+#define ESP_PING_INTERVAL_US 100000u
+#define ESP_PING_BURST 20
+
+/* The generic cell rate algorithm: when the next echo would be due if they came evenly. */
+struct esp_rate {
+	uint64_t due_us;
+};
+bool esp_rate_pass(struct esp_rate *r, uint64_t now_us);
+
+struct esp_call {
+	bool used, held;
+	uint32_t call;
+	unsigned n_sas;
+	uint64_t idle_since;              /* a serial: which call lost its last SA first */
+	struct esp_counters counters;
+};
+
+struct esp_sa {
+	struct esp_sa *older, *newer;
+	struct esp_call *call;
+	uint32_t spi_in, spi_out, grant;
+	struct esp_cipher in, out;
+	struct esp_replay replay;
+	uint64_t seq, seq_max;            /* last number sent, and the last that may be */
+	struct esp_ts ts_local[ESP_TS_MAX], ts_peer[ESP_TS_MAX];
+	unsigned n_local, n_peer;
+	enum esp_open open;
+	bool allow_ping;
+	struct esp_rate ping_in, ping_out;
+	struct path path;
+};
+
+/* Is this pair of ends inside the selectors? ICMP echo: both ports are the request's type << 8. */
+bool esp_sa_covers(const struct esp_sa *sa, const struct esp_tuple *t);
+/* The addresses alone: for an ICMP error, whose inside says which flow it is about. */
+bool esp_sa_covers_hosts(const struct esp_sa *sa, const struct esp_tuple *t);
+
+struct esp_sadb {
+	struct table *by_spi;
+	struct esp_sa *newest;
+	struct esp_call *call;            /* max_sas places */
+	unsigned n, max;
+	uint64_t serial;
+};
+
+MUST_CHECK enum err esp_sadb_init(struct esp_sadb *db, unsigned max_sas, const struct rng *rng);
+void esp_sadb_done(struct esp_sadb *db);
+/* ERR_MALFORMED: selectors, SPI or algorithm are none. ERR_LIMIT: max_sas. ERR_WRONG_STATE: the SPI is taken. */
+MUST_CHECK enum err esp_sadb_add(struct esp_sadb *db, const struct esp_sa_config *cfg, struct esp_sa **ret);
+/* Frees sa and wipes its keys. */
+void esp_sadb_remove(struct esp_sadb *db, struct esp_sa *sa);
+struct esp_sa *esp_sadb_find(const struct esp_sadb *db, uint32_t spi_in);
+struct esp_call *esp_sadb_call(const struct esp_sadb *db, uint32_t call);     /* NULL: none */

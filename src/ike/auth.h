@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* ike/auth.h - who signs the AUTH payload, and who may (RFC 7296, 2.15; RFC 7427; RFC 4754).
+ * Methods: 14 digital signature with ECDSA, and 9 for peers that do not know 14. */
+#pragma once
+#include "ike/keys.h"
+
+#define IKE_AUTH_ECDSA_256 9          /* RFC 4754: SHA-256, P-256, r || s */
+#define IKE_AUTH_DIGITAL_SIGNATURE 14 /* RFC 7427 */
+
+/* What one side's AUTH covers. */
+struct ike_signed {
+	bool of_initiator;
+	struct span message;              /* its IKE_SA_INIT message, as sent */
+	struct span nonce;                /* of the other side */
+	struct span id_body;
+};
+
+/* Data of our SIGNATURE_HASH_ALGORITHMS notify. */
+struct span ike_hash_algorithms(void);
+/* May we sign by method 14 with SHA-256 towards a peer with this notify's data? */
+bool ike_hash_algorithms_suit(struct span data);
+
+/* Writes the AUTH payload. digital: method 14, else 9. */
+MUST_CHECK enum err ike_auth_sign(const struct identity *id, const struct ike_keys *k, const struct ike_signed *s,
+				  bool digital, struct ike_build *b);
+
+/* Does the peer prove what cfg demands? In this order: its certificate is one of the announced
+ * (IKE_FAIL_FINGERPRINT), its key the pinned one (IKE_FAIL_PIN), the signature is by that key, and the
+ * name is the peer's (IKE_FAIL_AUTH). ERR_AUTH with *ret_fail: no. Other errors: it could not be found
+ * out. ret_key: name of the proven key. */
+MUST_CHECK enum err ike_peer_verify(const struct ike_config *cfg, const struct ike_keys *k, const struct ike_signed *s,
+				    struct span cert, const struct ike_auth *auth, enum ike_failure *ret_fail,
+				    uint8_t ret_key[SPKI_HASH]);

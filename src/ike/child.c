@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* Child SAs: in IKE_AUTH and by CREATE_CHILD_SA (RFC 7296, 1.3, 2.9, 2.17).
+ *
+ *   HDR, SK {SA, Ni, TSi, TSr, N(TIELINE_GRANT)} -->
+ *   <-- HDR, SK {SA, Nr, TSi, TSr}   or   HDR, SK {N(error)}
+ *
+ * No KE: the keys hang on the SA's own exchange. A peer's rekeying is refused. */
+#include "ike/sa_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "crypto/secret.h"
+
+#define SPI_TRIES 64
+
+/* ---- the set ---- */
+
+int ike_child_find(const struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out)
+{
+	for (unsigned i = 0; i < sa->n_children; i++)
+		if ((!spi_in || sa->children[i].spi_in == spi_in) && (!spi_out || sa->children[i].spi_out == spi_out))
+			return (int)i;
+	return -1;
+}
+
+void ike_child_commit(struct ike_sa *sa, const struct ike_child *c)
+{
+	sa->children[sa->n_children++] = (struct ike_child_sa){
+		.spi_in = c->spi_in,
+		.spi_out = c->spi_out,
+		.request = c->request,
+		.grant_id = c->grant_id,
+	};
+	log_info(&sa->log, "Child SA up, in %08x out %08x", c->spi_in, c->spi_out);
+}
+
+void ike_child_remove(struct ike_sa *sa, unsigned i)
+{
+	log_info(&sa->log, "Child SA gone, in %08x", sa->children[i].spi_in);
+	sa->children[i] = sa->children[--sa->n_children];
+}
+
+/* Children that are there, and those that our own requests may still make. */
+static unsigned n_reserved(const struct ike_sa *sa)
+{
+	unsigned n = sa->n_children + (sa->task && sa->task->kind == IKE_TASK_CHILD);
+
+	for (const struct ike_task *t = sa->queue; t; t = t->next)
+		n += t->kind == IKE_TASK_CHILD;
+	return n;
+}
+
+static bool spi_taken(const struct ike_sa *sa, uint32_t spi)
+{
+	if (ike_child_find(sa, spi, 0) >= 0 || (sa->task && sa->task->spi_in == spi))
+		return true;
+	for (const struct ike_task *t = sa->queue; t; t = t->next)
+		if (t->spi_in == spi)
+			return true;
+	return sa->cfg.spi_taken && sa->cfg.spi_taken(sa->cfg.spi_arg, spi);
+}
+
+enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret)
+{
+	for (unsigned i = 0; i < SPI_TRIES; i++) {
+		uint32_t spi = rng_u32(sa->cfg.rng) | IKE_ESP_SPI_OURS;
+
+		if (!spi_taken(sa, spi)) {
+			*ret = spi;
+			return OK;
+		}
+	}
+	return ERR_LIMIT;
+}
+
+/* ---- the one who is asked ---- */
+
+enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask)
+{
+	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA),
+				 *pi = ike_chain_find(&in->chain, IKE_P_TSI),
+				 *pr = ike_chain_find(&in->chain, IKE_P_TSR);
+	const struct ike_proposal *p;
+	struct ike_offer offer;
+	enum err e;
+
+	if (!psa)
+		return OK;
+	if (!pi || !pr)
+		return ERR_MALFORMED;
+	e = ike_offer_parse(psa->body, &offer);
+	if (e == OK)
+		e = ike_ts_parse(pi->body, &ask->tsi);
+	if (e == OK)
+		e = ike_ts_parse(pr->body, &ask->tsr);
+	if (e != OK)
+		return e;
+	ask->wants_child = true;
+	if (ike_proposal_choose(&offer, IKE_PROTO_ESP, 0, &ask->suite, &p) == OK && be32(p->spi.p) >= IKE_ESP_SPI_MIN) {
+		ask->acceptable = true;
+		ask->proposal = p->number;
+		ask->spi_out = be32(p->spi.p);
+	}
+	return OK;
+}
+
+/* The Child SA that the decision allows, but for its keys. OK, or the notify that tells why there is none. */
+static uint16_t child_of(const struct ike_sa *sa, const struct ike_ask *ask, const struct ike_decision *d,
+			 struct ike_child *c)
+{
+	bool listed = ask->is_auth && d->n_grants;
+
+	if (d->verdict != IKE_GRANTED)
+		return IKE_N_TS_UNACCEPTABLE;
+	if (!ask->acceptable)
+		return IKE_N_NO_PROPOSAL_CHOSEN;
+	ike_ts_narrow(&ask->tsi, &d->ts_peer, &c->ts_peer);
+	ike_ts_narrow(&ask->tsr, &d->ts_local, &c->ts_local);
+	if (!c->ts_peer.n || !c->ts_local.n)
+		return IKE_N_TS_UNACCEPTABLE;
+	if (n_reserved(sa) >= IKE_CHILDREN_MAX || ike_spi_choose(sa, &c->spi_in) != OK)
+		return IKE_N_NO_ADDITIONAL_SAS;
+	c->spi_out = ask->spi_out;
+	c->alg = ask->suite.encr->alg;
+	c->request = listed ? d->grants[0].request : ask->request;
+	c->grant_id = listed ? d->grants[0].id : ask->grant_id;
+	return 0;
+}
+
+enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask,
+			  const struct ike_decision *d, struct span nr, struct ike_events *ev, bool *ret_made)
+{
+	struct ike_event *e;
+	struct ike_child c = { .we_initiated = false };
+	uint16_t why;
+	uint8_t spi[4];
+	enum err err;
+
+	*ret_made = false;
+	if (!ask->wants_child)
+		return OK;
+	why = child_of(sa, ask, d, &c);
+	if (why) {
+		ike_build_notify(b, why, SPAN_NONE);
+		return OK;
+	}
+	e = ike_events_add(ev, IKE_EV_CHILD_UP);
+	if (!e)
+		return ERR_NOMEM;
+	err = ike_keymat_child(&sa->keys, ask->suite.encr, span_of(ask->ni, ask->ni_len), nr, c.key_in, c.key_out,
+			       &c.key_len);
+	if (err != OK)
+		return err;
+	put_be32(spi, c.spi_in);
+	ike_build_choice(b, IKE_PROTO_ESP, ask->proposal, SPAN_OF(spi), &ask->suite);
+	if (!ask->is_auth)
+		ike_build_bytes(b, IKE_P_NONCE, nr);
+	ike_build_ts(b, IKE_P_TSI, &c.ts_peer);
+	ike_build_ts(b, IKE_P_TSR, &c.ts_local);
+	e->child = c;
+	e->request = c.request;
+	e->grant_id = c.grant_id;
+	secret_wipe(&c, sizeof(c));
+	*ret_made = true;
+	return OK;
+}
+
+/* 1.3.2, 1.3.3, 2.25: what is refused before anybody is asked; 0: nothing. Rekeying: NO_ADDITIONAL_SAS
+ * lets the peer make a new SA in its place. */
+static uint16_t refuse_early(const struct ike_sa *sa, const struct ike_in *in, uint32_t *ret_spi)
+{
+	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA);
+	struct ike_notify n;
+
+	*ret_spi = 0;
+	if (sa->state != IKE_UP || sa->want_delete)
+		return IKE_N_TEMPORARY_FAILURE;
+	if (ike_notify_find(&in->chain, IKE_N_REKEY_SA, &n)) {
+		int i = n.protocol == IKE_PROTO_ESP && n.spi.len == 4 && be32(n.spi.p)
+				? ike_child_find(sa, 0, be32(n.spi.p))
+				: -1;
+
+		if (i < 0) {
+			*ret_spi = n.spi.len == 4 ? be32(n.spi.p) : 0;
+			return IKE_N_CHILD_SA_NOT_FOUND;
+		}
+		return sa->children[i].deleting ? IKE_N_TEMPORARY_FAILURE : IKE_N_NO_ADDITIONAL_SAS;
+	}
+	/* without selectors it is a rekeying of the IKE SA (1.3.2) */
+	if (psa && !ike_chain_find(&in->chain, IKE_P_TSI))
+		return IKE_N_NO_ADDITIONAL_SAS;
+	return n_reserved(sa) >= IKE_CHILDREN_MAX ? IKE_N_NO_ADDITIONAL_SAS : 0;
+}
+
+static enum err respond_early(struct ike_sa *sa, const struct ike_in *in, uint16_t why, uint32_t spi)
+{
+	struct ike_header h = ike_header_of(sa, IKE_CREATE_CHILD_SA, true, in->h.message_id);
+	struct ike_build b;
+	uint8_t mem[256], hash[32];
+	enum err e;
+
+	if (!spi)
+		return ike_respond_notify(sa, in, why, SPAN_NONE);
+	e = ike_in_hash(in, hash);
+	if (e != OK)
+		return e;
+	ike_build_start(&b, mem, sizeof(mem), &h);
+	ike_build_sk(&b);
+	ike_build_notify_spi(&b, why, spi);
+	return ike_respond(sa, &b, hash, in->path);
+}
+
+static enum err ask_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask)
+{
+	const struct ike_payload *pn = ike_chain_find(&in->chain, IKE_P_NONCE);
+	struct ike_grant g = { .request = 0 };
+	struct ike_notify n;
+	struct span ni;
+	enum err e = ike_child_parse(in, ask);
+
+	if (e == OK && (!ask->wants_child || !pn))
+		e = ERR_MALFORMED;
+	if (e == OK)
+		e = ike_nonce_parse(pn->body, &ni);
+	ask->no_request = sa->cfg.bare || !ike_notify_find(&in->chain, IKE_N_TIELINE_GRANT, &n);
+	if (e == OK && !ask->no_request)
+		e = ike_grant_parse(n.data, true, &g);
+	if (e != OK)
+		return e;
+	memcpy(ask->ni, ni.p, ni.len);
+	ask->ni_len = ni.len;
+	ask->request = g.request;
+	ask->grant_id = g.id;
+	ask->path = *in->path;
+	return ike_in_hash(in, ask->request_hash);
+}
+
+void ike_child_request(struct ike_sa *sa, struct ike_in *in)
+{
+	struct ike_events ev = { NULL, NULL };
+	struct ike_event *asked;
+	struct ike_ask *ask;
+	uint32_t spi;
+	uint16_t why = refuse_early(sa, in, &spi);
+	enum err e;
+
+	if (why) {
+		(void)!respond_early(sa, in, why, spi); /* without memory the request comes again */
+		return;
+	}
+	ask = calloc(1, sizeof(*ask));
+	asked = ike_events_add(&ev, IKE_EV_CHILD_ASKED);
+	e = ask && asked ? ask_parse(sa, in, ask) : ERR_NOMEM;
+	if (e == OK && ask->acceptable) {
+		asked->request = ask->request;
+		asked->grant_id = ask->grant_id;
+		asked->no_request = ask->no_request;
+		asked->wants_child = true;
+		asked->ts_local = ask->tsr;
+		asked->ts_peer = ask->tsi;
+		sa->ask = ask;
+		ike_window_answering(&sa->window);
+		ike_events_commit(sa, &ev);
+		return;
+	}
+	if (e == OK)
+		(void)!ike_respond_notify(sa, in, IKE_N_NO_PROPOSAL_CHOSEN, SPAN_NONE);
+	else if ((e == ERR_MALFORMED || e == ERR_LIMIT) &&
+		 ike_respond_notify(sa, in, IKE_N_INVALID_SYNTAX, SPAN_NONE) == OK)
+		ike_fail(sa, IKE_FAIL_PROTOCOL, IKE_N_INVALID_SYNTAX);
+	ike_ask_free(ask);
+	ike_events_drop(&ev);
+}
+
+/* ---- the one who asks ---- */
+
+enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_chain *chain,
+			const struct ike_child_offer *o, struct ike_event *ret)
+{
+	const struct ike_payload *psa = ike_chain_find(chain, IKE_P_SA), *pi = ike_chain_find(chain, IKE_P_TSI),
+				 *pr = ike_chain_find(chain, IKE_P_TSR);
+	struct ike_child c = {
+		.spi_in = o->spi_in, .we_initiated = true, .request = o->request, .grant_id = o->grant_id
+	};
+	const struct ike_proposal *p;
+	struct ike_suite suite;
+	struct ike_offer offer;
+	enum err e;
+
+	if (!psa || !pi || !pr || sa->n_children >= IKE_CHILDREN_MAX)
+		return ERR_DENIED;
+	if (ike_offer_parse(psa->body, &offer) != OK || ike_proposal_chosen(&offer, IKE_PROTO_ESP, &suite, &p) != OK ||
+	    ike_ts_parse(pi->body, &c.ts_local) != OK || ike_ts_parse(pr->body, &c.ts_peer) != OK)
+		return ERR_DENIED;
+	c.spi_out = be32(p->spi.p);
+	/* 2.9: the answer may narrow what we proposed, and nothing else */
+	if (c.spi_out < IKE_ESP_SPI_MIN || !c.ts_local.n || !c.ts_peer.n || !ike_ts_within(&c.ts_local, o->tsi) ||
+	    !ike_ts_within(&c.ts_peer, o->tsr))
+		return ERR_DENIED;
+	c.alg = suite.encr->alg;
+	e = ike_keymat_child(keys, suite.encr, o->ni, o->nr, c.key_out, c.key_in, &c.key_len);
+	if (e == OK)
+		*ret = (struct ike_event){
+			.kind = IKE_EV_CHILD_UP, .request = c.request, .grant_id = c.grant_id, .child = c
+		};
+	secret_wipe(&c, sizeof(c));
+	return e;
+}
+
+enum err ike_sa_child_create(struct ike_sa *sa, uint64_t now_us, uint32_t request, uint32_t grant_id,
+			     const struct ike_ts_list *tsi, const struct ike_ts_list *tsr)
+{
+	struct ike_task *t;
+	uint32_t spi;
+	enum err e;
+
+	if (sa->state != IKE_UP || sa->want_delete || !tsi->n || !tsr->n)
+		return ERR_WRONG_STATE;
+	if (n_reserved(sa) >= IKE_CHILDREN_MAX)
+		return ERR_LIMIT;
+	e = ike_spi_choose(sa, &spi);
+	if (e == OK)
+		e = ike_task_add(sa, IKE_TASK_CHILD, &t);
+	if (e != OK)
+		return e;
+	t->spi_in = spi;
+	t->request = request;
+	t->grant_id = grant_id;
+	t->tsi = *tsi;
+	t->tsr = *tsr;
+	rng_fill(sa->cfg.rng, t->nonce, sizeof(t->nonce));
+	ike_tasks_run(sa, now_us);
+	return OK;
+}
+
+enum err ike_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b)
+{
+	struct ike_grant g = { .request = t->request, .id = t->grant_id };
+	uint8_t spi[4];
+
+	put_be32(spi, t->spi_in);
+	ike_build_offer(b, IKE_PROTO_ESP, SPAN_OF(spi));
+	ike_build_bytes(b, IKE_P_NONCE, SPAN_OF(t->nonce));
+	ike_build_ts(b, IKE_P_TSI, &t->tsi);
+	ike_build_ts(b, IKE_P_TSR, &t->tsr);
+	if (!sa->cfg.bare)
+		ike_build_grant(b, &g, true);
+	return b->w.bad ? ERR_LIMIT : OK;
+}
+
+/* No Child SA: WAIT or REFUSE of a tieline peer, or the error that a stock peer gives. */
+static enum err refused(const struct ike_sa *sa, const struct ike_in *in, uint16_t notify, struct ike_events *ev)
+{
+	const struct ike_task *t = sa->task;
+	struct ike_outcome o;
+	struct ike_event *e;
+	enum err err = ike_grants_take(sa, &in->chain, ev, &o);
+
+	if (err != OK)
+		return err;
+	if (!o.waits && !o.refused) {
+		e = ike_events_add(ev, IKE_EV_REFUSED);
+		if (!e)
+			return ERR_NOMEM;
+		e->request = t->request;
+		e->notify = notify;
+	}
+	for (struct ike_event_node *n = ev->head; n; n = n->next)
+		n->e.grant_id = t->grant_id;
+	return OK;
+}
+
+void ike_child_response(struct ike_sa *sa, struct ike_in *in)
+{
+	const struct ike_payload *pn = ike_chain_find(&in->chain, IKE_P_NONCE);
+	const struct ike_task *t = sa->task;
+	struct ike_child_offer offer = {
+		.spi_in = t->spi_in,
+		.request = t->request,
+		.grant_id = t->grant_id,
+		.tsi = &t->tsi,
+		.tsr = &t->tsr,
+		.ni = SPAN_OF(t->nonce),
+		.nr = pn ? pn->body : SPAN_NONE,
+	};
+	struct ike_event child = { .kind = IKE_EV_FAILED };
+	struct ike_events ev = { NULL, NULL };
+	uint16_t notify = ike_notify_error(&in->chain);
+	struct ike_task *stray = NULL;
+	bool made = ike_chain_find(&in->chain, IKE_P_SA);
+	enum err e = made && pn ? ike_child_take(sa, &sa->keys, &in->chain, &offer, &child) : ERR_DENIED;
+
+	if (e == OK) {
+		struct ike_event *up = ike_events_add(&ev, IKE_EV_CHILD_UP);
+
+		if (up)
+			*up = child;
+		else
+			e = ERR_NOMEM;
+	} else if (e == ERR_DENIED) {
+		e = refused(sa, in, notify ? notify : IKE_N_INVALID_SYNTAX, &ev);
+		/* the peer holds a Child SA that we cannot use */
+		if (e == OK && made)
+			e = ike_task_add(sa, IKE_TASK_CHILD_DELETE, &stray);
+	}
+	if (e == OK) {
+		if (stray)
+			stray->spi_in = t->spi_in;
+		ike_window_answered(&sa->window);
+		ike_task_free(sa->task);
+		sa->task = NULL;
+		if (child.kind == IKE_EV_CHILD_UP)
+			ike_child_commit(sa, &child.child);
+		ike_events_commit(sa, &ev);
+	}
+	ike_events_drop(&ev);
+	ike_event_done(&child);
+}

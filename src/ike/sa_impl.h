@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* ike/sa_impl.h - the inside of an SA, shared by the files that implement sa.h and by nobody else.
+ *
+ *   sa.c       life, output, events       sa_run.c   input and timers
+ *   sa_init.c  IKE_SA_INIT        sa_auth.c  IKE_AUTH
+ *   child.c    CREATE_CHILD_SA    info.c     INFORMATIONAL and the queue of our requests
+ *   grant.c    the owner's decision
+ *
+ * Rule of all exchanges: everything that can fail is done on locals, then a function whose name ends
+ * in _commit changes the SA. Out of memory is like a lost datagram: nothing has changed, and
+ * the retransmission tries again. */
+#pragma once
+#include "ike/auth.h"
+#include "ike/keys.h"
+#include "ike/payload.h"
+#include "ike/proposal.h"
+#include "ike/sa.h"
+#include "ike/window.h"
+
+/* Named for what we wait for. Exits by time: LISTENING, INIT_DONE, ASKED by `limit_us`; INIT_SENT,
+ * AUTH_SENT, CLOSING by the window's last retransmission; UP by the liveness check. */
+enum ike_state {
+	IKE_IDLE,                         /* initiator, not started */
+	IKE_INIT_SENT, IKE_AUTH_SENT,
+	IKE_LISTENING,                    /* responder, nothing came yet: the owner's time */
+	IKE_INIT_DONE,                    /* responder: IKE_AUTH is next */
+	IKE_ASKED,                        /* responder: the owner decides about IKE_AUTH */
+	IKE_UP,
+	IKE_CLOSING,                      /* our DELETE is out */
+	IKE_DEAD,
+	IKE_N_STATES
+};
+
+/* Ours: a responder gives up a half-open SA after this; it also is how long an initiator that got a
+ * wrong IKE_SA_INIT may still send a right one. */
+#define IKE_HALF_OPEN_US SECONDS(30)
+#define IKE_RESTARTS_MAX 5            /* cookies and another KE in one IKE_SA_INIT */
+#define IKE_TASKS_MAX 48              /* requests of ours that wait */
+#define IKE_RETRY_US MS(200)          /* when memory ran out */
+#define IKE_COOKIE_MAX 64             /* RFC 7296, 2.6 */
+#define IKE_ESP_SPI_MIN 256           /* RFC 4303, 2.1: 1 to 255 are reserved */
+#define IKE_ESP_SPI_OURS 0xc0000000u  /* both top bits: no ESP packet looks like STUN or channel data */
+
+/* Until the SA is up. */
+struct ike_setup {
+	struct kex *kex;
+	const struct ike_group *group;
+	uint8_t *init_i, *init_r;         /* both IKE_SA_INIT messages, for AUTH */
+	size_t init_i_len, init_r_len;
+	uint8_t ni[IKE_NONCE_MAX], nr[IKE_NONCE_MAX];
+	size_t ni_len, nr_len;
+	uint8_t cookie[IKE_COOKIE_MAX];
+	size_t cookie_len;
+	unsigned n_restarts;
+	bool ke_changed;                  /* INVALID_KE_PAYLOAD was obeyed once */
+	bool digital;                     /* the peer takes method 14 with SHA-256 */
+	uint32_t spi_in;                  /* initiator: of the first Child SA */
+};
+
+/* A request of the peer that the owner decides about. */
+struct ike_ask {
+	bool is_auth;                     /* IKE_AUTH, else CREATE_CHILD_SA */
+	struct path path;
+	uint8_t request_hash[32];
+	uint32_t request, grant_id;
+	bool no_request;
+	bool wants_child;
+	bool acceptable;                  /* one of its ESP proposals is ours */
+	struct ike_suite suite;
+	uint8_t proposal;
+	uint32_t spi_out;
+	struct ike_ts_list tsi, tsr;
+	uint8_t ni[IKE_NONCE_MAX];
+	size_t ni_len;
+	uint8_t peer_key[SPKI_HASH];
+	bool decided;
+	struct ike_decision decision;
+};
+
+struct ike_child_sa {
+	uint32_t spi_in, spi_out, request, grant_id;
+	bool deleting;                    /* our Delete waits or is out */
+};
+
+/* A request of ours that waits for the window, or is out. */
+enum ike_task_kind { IKE_TASK_CHILD, IKE_TASK_CHILD_DELETE, IKE_TASK_DECISION, IKE_TASK_PROBE };
+struct ike_task {
+	struct ike_task *next;
+	enum ike_task_kind kind;
+	uint32_t request, grant_id, spi_in;
+	struct ike_ts_list tsi, tsr;
+	struct ike_decision *decision;    /* DECISION */
+	uint8_t nonce[IKE_NONCE_OURS];
+};
+
+struct ike_event_node {
+	struct ike_event_node *next;
+	struct ike_event e;
+};
+struct ike_events {
+	struct ike_event_node *head, *tail;
+};
+
+struct ike_sa {
+	struct ike_config cfg;
+	struct log log;
+	enum ike_state state;
+	uint64_t spi_i, spi_r;
+	struct path path;                 /* of our own exchanges */
+	bool has_path, path_set;          /* path_set: by the owner */
+	struct ike_window window;
+	struct ike_suite suite;
+	struct ike_keys keys;
+	struct ike_setup *setup;
+	struct ike_ask *ask;
+	struct ike_child_sa children[IKE_CHILDREN_MAX];
+	unsigned n_children;
+	struct ike_task *queue, *task;    /* waiting; out */
+	unsigned n_queued;
+	bool want_delete;
+	uint64_t limit_us, retry_us, last_in_us;
+	enum ike_failure suspect;         /* what an unprotected message claimed; believed at the time-out (2.21) */
+	uint16_t suspect_notify;
+	struct ike_events events;
+	bool has_final;                   /* CLOSED or FAILED, after all events */
+	enum ike_event_kind final_kind;
+	enum ike_failure final_fail;
+	uint16_t final_notify;
+	struct outq *out;
+	struct ike_stats stats;
+};
+
+/* A datagram on its way through the exchanges. chain: the inner payloads, in IKE_SA_INIT the outer. */
+struct ike_in {
+	uint64_t now_us;
+	const struct path *path;
+	struct span msg;
+	struct ike_header h;
+	struct ike_chain chain;
+};
+
+/* ---- sa.c ---- */
+void ike_enter(struct ike_sa *sa, enum ike_state to, const char *why);
+void ike_fail(struct ike_sa *sa, enum ike_failure why, uint16_t notify);
+void ike_close(struct ike_sa *sa, const char *why);
+void ike_suspect(struct ike_sa *sa, uint64_t now_us, enum ike_failure why, uint16_t notify);
+/* NULL: out of memory. */
+struct ike_event *ike_events_add(struct ike_events *list, enum ike_event_kind kind);
+void ike_events_drop(struct ike_events *list);
+void ike_events_commit(struct ike_sa *sa, struct ike_events *list);
+void ike_send(struct ike_sa *sa, const struct path *path, struct span msg);
+/* Header of a message of ours; a request takes the window's next ID. */
+struct ike_header ike_header_of(const struct ike_sa *sa, uint8_t exchange, bool is_response, uint32_t id);
+MUST_CHECK enum err ike_in_hash(const struct ike_in *in, uint8_t ret[32]);
+/* Answers `in` with one notify and nothing else. */
+MUST_CHECK enum err ike_respond_notify(struct ike_sa *sa, const struct ike_in *in, uint16_t type, struct span data);
+/* Seals b, keeps it as the answer to the request with that hash, and sends it. */
+MUST_CHECK enum err ike_respond(struct ike_sa *sa, struct ike_build *b, const uint8_t request_hash[32],
+				const struct path *path);
+MUST_CHECK enum err ike_copy(struct span s, uint8_t **ret, size_t *ret_len);
+void ike_setup_free(struct ike_setup *s);
+void ike_ask_free(struct ike_ask *a);
+
+/* ---- sa_init.c ---- */
+MUST_CHECK enum err ike_init_start(struct ike_sa *sa, uint64_t now_us);
+void ike_init_request(struct ike_sa *sa, struct ike_in *in);
+void ike_init_response(struct ike_sa *sa, struct ike_in *in);
+void ike_build_certreq(const struct ike_sa *sa, struct ike_build *b);
+/* ---- sa_auth.c ---- */
+/* Builds IKE_AUTH with these keys into mem. */
+MUST_CHECK enum err ike_auth_build(const struct ike_sa *sa, struct ike_keys *keys, struct ike_setup *setup,
+				   struct ike_build *b, struct span *ret);
+void ike_auth_request(struct ike_sa *sa, struct ike_in *in);
+void ike_auth_response(struct ike_sa *sa, struct ike_in *in);
+/* IDr, CERT and AUTH of a responder, into an open SK payload. */
+MUST_CHECK enum err ike_auth_own(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_setup *setup,
+				 struct ike_build *b);
+/* GRANT, WAIT, REFUSE in a message to the one who asked: events for what answers our request. */
+struct ike_outcome { bool granted, waits, refused; struct ike_grant first; };
+MUST_CHECK enum err ike_grants_take(const struct ike_sa *sa, const struct ike_chain *c, struct ike_events *ev,
+				    struct ike_outcome *ret);
+/* ---- child.c ---- */
+MUST_CHECK enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret);
+MUST_CHECK enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask);
+/* Responder: SA, [Nr,] TSi, TSr into b, or the notify that says why not (*ret_notify). nr: for KEYMAT. */
+MUST_CHECK enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask,
+				     const struct ike_decision *d, struct span nr, struct ike_events *ev,
+				     bool *ret_made);
+/* Initiator: the Child SA of an answer. ERR_DENIED: not what we proposed. */
+struct ike_child_offer { uint32_t spi_in, request, grant_id; const struct ike_ts_list *tsi, *tsr; struct span ni, nr; };
+MUST_CHECK enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_chain *c,
+				   const struct ike_child_offer *o, struct ike_event *ret);
+void ike_child_commit(struct ike_sa *sa, const struct ike_child *c);
+void ike_child_remove(struct ike_sa *sa, unsigned i);
+int ike_child_find(const struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out);   /* a 0 matches any; -1: none */
+MUST_CHECK enum err ike_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b);
+void ike_child_request(struct ike_sa *sa, struct ike_in *in);
+void ike_child_response(struct ike_sa *sa, struct ike_in *in);
+/* ---- grant.c ---- */
+/* Sends the answer that the owner decided on. */
+void ike_decision_run(struct ike_sa *sa, uint64_t now_us);
+/* ---- info.c ---- */
+void ike_info_request(struct ike_sa *sa, struct ike_in *in);
+void ike_info_response(struct ike_sa *sa, struct ike_in *in);
+void ike_task_free(struct ike_task *t);
+MUST_CHECK enum err ike_task_add(struct ike_sa *sa, enum ike_task_kind kind, struct ike_task **ret);
+/* Sends what waits, if the window is free. */
+void ike_tasks_run(struct ike_sa *sa, uint64_t now_us);
+void ike_tasks_drop(struct ike_sa *sa);
+uint8_t ike_task_exchange(const struct ike_sa *sa);

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* vpn/tunnel.c - from two descriptions to keys: ICE and IKE events of a call, liveness. */
+#include <stdio.h>
+#include <string.h>
+
+#include "crypto/secret.h"
+#include "vpn/impl.h"
+
+static void start_ike(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	if (c->sa || !c->ike_initiator || !call_live(c))
+		return;
+	if (ike_sa_new(c->ike_cfg, &c->sa) != OK || ike_sa_start(c->sa, now_us, &c->path) != OK) {
+		call_end(v, c, now_us, REASON_INTERNAL, NULL);
+		return;
+	}
+	c->state = CALL_KEYING;
+	tunnel_ike_drain(v, c, now_us);
+}
+
+void tunnel_begin(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	c->state = CALL_CONNECTING;
+	c->deadline_us = now_us + CALL_SETUP_US;
+	c->deadline_code = c->no_ice ? REASON_IKE : REASON_NO_PATH;
+	c->deadline_text = NULL;
+	if (c->no_ice) {
+		c->path = c->fixed;
+		start_ike(v, c, now_us);
+	} else {
+		ice_agent_start(c->ice, now_us);
+		tunnel_ice_drain(v, c, now_us);
+	}
+}
+
+/* ---- ICE ---- */
+
+static void tell_path(struct vpn *v, struct call *c, uint64_t now_us, enum vpn_event_kind kind)
+{
+	struct vpn_event e = vpn_event_of(c, now_us, kind);
+	enum ice_type worse = c->local_type > c->remote_type ? c->local_type : c->remote_type;
+
+	e.local = c->path.local;
+	e.remote = c->path.remote;
+	(void)snprintf(e.path_type, sizeof(e.path_type), "%s", ice_type_name(worse));
+	vpn_tell(v, &e);
+}
+
+static void use_path(struct vpn *v, struct call *c, uint64_t now_us, const struct ice_event *e, bool chosen)
+{
+	bool first = c->path.local.family == ADDR_NONE, changed = !first && !path_eq(&c->path, &e->path);
+
+	if (!first && !chosen)
+		return;
+	c->path = e->path;
+	c->local_type = e->local_type;
+	c->remote_type = e->remote_type;
+	if (first)
+		tell_path(v, c, now_us, VPN_EV_PATH);
+	else if (changed)
+		tell_path(v, c, now_us, VPN_EV_PATH_CHANGED);
+	if (c->sa)
+		ike_sa_set_path(c->sa, &c->path);
+	esp_call_set_path(v->esp, c->id, &c->path);
+}
+
+void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	struct ice_event e;
+
+	while (c->ice && ice_agent_poll_event(c->ice, &e))
+		switch (e.kind) {
+		case ICE_VALID:
+			use_path(v, c, now_us, &e, false);
+			start_ike(v, c, now_us);
+			break;
+		case ICE_SELECTED:
+			use_path(v, c, now_us, &e, true);
+			start_ike(v, c, now_us);
+			break;
+		case ICE_FAILED:
+			call_end(v, c, now_us, REASON_NO_PATH, NULL);
+			break;
+		case ICE_CONSENT_LOST:
+			log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
+			c->held = true;
+			esp_call_hold(v->esp, c->id, true);
+			c->silent_since_us = now_us;
+			c->give_up_us = now_us + SECONDS((uint64_t)v->cfg->dead_after_s);
+			break;
+		case ICE_CONSENT_BACK:
+			c->held = false;
+			esp_call_hold(v->esp, c->id, false);
+			c->silent_since_us = c->give_up_us = TIME_NEVER;
+			break;
+		}
+}
+
+/* ---- IKE in ---- */
+
+/* R5: only from a pair that passed a check with this call's credentials; without ICE only from the described address. */
+static bool path_allowed(const struct call *c, const struct path *path)
+{
+	if (c->no_ice)
+		return addr_eq(&path->remote, &c->fixed.remote);
+	return c->ice && ice_agent_validated(c->ice, path);
+}
+
+static struct ike_sa *sa_of(struct call *c, uint64_t spi)
+{
+	if (c->sa && ike_sa_local_spi(c->sa) == spi)
+		return c->sa;
+	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
+		if (c->half_open[i] && ike_sa_local_spi(c->half_open[i]) == spi)
+			return c->half_open[i];
+	return NULL;
+}
+
+/* A repeated IKE_SA_INIT belongs to the SA that it made. */
+static struct ike_sa *half_open_of(struct call *c, uint64_t spi_i)
+{
+	if (c->sa && !c->ike_initiator && ike_sa_spi_i(c->sa) == spi_i)
+		return c->sa;
+	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
+		if (c->half_open[i] && ike_sa_spi_i(c->half_open[i]) == spi_i)
+			return c->half_open[i];
+	return NULL;
+}
+
+static struct ike_sa *half_open_new(struct call *c, uint64_t now_us)
+{
+	(void)now_us;
+	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
+		if (!c->half_open[i]) {
+			if (ike_sa_new(c->ike_cfg, &c->half_open[i]) != OK)
+				c->half_open[i] = NULL;
+			return c->half_open[i];
+		}
+	return NULL;
+}
+
+/* The address of a peer without ICE was not proved by any check: it has to show a cookie (RFC 7296, 2.6). */
+static bool cookie_needed(struct vpn *v, struct call *c, uint64_t now_us, const struct path *path, struct span msg)
+{
+	struct wr w = wr_of(v->cookie, sizeof(v->cookie));
+
+	if (!c->no_ice || ike_cookies_valid(v->cookies, now_us, msg, &path->remote))
+		return false;
+	v->cookie_len = 0;
+	if (ike_cookies_challenge(v->cookies, now_us, msg, &path->remote, &w) == OK) {
+		v->cookie_len = w.len;
+		v->cookie_path = *path;
+	}
+	return true;
+}
+
+static struct call *call_of_init(struct vpn *v, const struct ike_peek *p, const struct path *path)
+{
+	for (struct call *c = v->calls; c; c = c->next) {
+		if (!call_live(c) || !c->ike_cfg || c->ike_initiator || !path_allowed(c, path))
+			continue;
+		if (c->bare ? !p->has_tag : p->has_tag && secret_eq(p->tag, c->ike_cfg->tag, sizeof(p->tag)))
+			return c;
+	}
+	return NULL;
+}
+
+static void input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p, struct span msg)
+{
+	struct call *c = call_of_init(v, p, path);
+	struct ike_sa *sa;
+
+	if (!c) {
+		v->n_ike_unknown++;
+		return;
+	}
+	sa = half_open_of(c, p->spi_i);
+	if (!sa && (c->sa || cookie_needed(v, c, now_us, path, msg)))
+		return;
+	if (!sa)
+		sa = half_open_new(c, now_us);
+	if (sa)
+		ike_sa_input(sa, now_us, path, msg);
+	tunnel_ike_drain(v, c, now_us);
+}
+
+void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg)
+{
+	struct ike_peek p;
+
+	if (ike_peek(msg, &p) != OK) {
+		v->n_ike_unknown++;
+		return;
+	}
+	if (p.exchange == 34 && !p.is_response) {
+		input_init(v, now_us, path, &p, msg);
+		return;
+	}
+	for (struct call *c = v->calls; c; c = c->next) {
+		struct ike_sa *sa = sa_of(c, p.from_initiator ? p.spi_r : p.spi_i);
+
+		if (!sa)
+			continue;
+		/* after the end only the answer to our DELETE is of interest, and it is authenticated */
+		if (call_live(c) && !path_allowed(c, path)) {
+			v->n_ike_unvalidated++;
+			return;
+		}
+		ike_sa_input(sa, now_us, path, msg);
+		tunnel_ike_drain(v, c, now_us);
+		return;
+	}
+	v->n_ike_unknown++;
+}
+
+/* ---- IKE events ---- */
+
+static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
+{
+	static const struct { enum ike_failure fail; enum reason code; const char *text; } rows[] = {
+		{ IKE_FAIL_NO_PROPOSAL, REASON_IKE, "the key exchange failed: no common algorithms" },
+		{ IKE_FAIL_AUTH, REASON_IKE, "the key exchange failed: the proof of identity is wrong or ours was refused" },
+		{ IKE_FAIL_FINGERPRINT, REASON_FINGERPRINT, NULL }, { IKE_FAIL_PIN, REASON_PIN, NULL },
+		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL }, { IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
+		{ IKE_FAIL_PROTOCOL, REASON_IKE, "the key exchange failed: the other side breaks its rules" },
+	};
+	enum reason code = REASON_IKE;
+	const char *text = "the key exchange got no answer";
+
+	if (e->fail == IKE_FAIL_TIMEOUT && c->authenticated) {
+		code = REASON_VANISHED;
+		text = NULL;
+	}
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (rows[i].fail == e->fail) {
+			code = rows[i].code;
+			text = rows[i].text;
+		}
+	ike_sa_free(c->sa);
+	c->sa = NULL;
+	call_end(v, c, now_us, code, text);
+}
+
+/* A stock peer shows its key only now; what is pinned decides. */
+static bool key_acceptable(struct vpn *v, struct call *c, const uint8_t key[SPKI_HASH])
+{
+	struct policy_question q = { .act = POLICY_TALK, .evidence = EVIDENCE_AUTHENTICATED, .peer = c->peer, .key = key,
+				     .bare = c->bare, .we_call = c->outgoing, .trust_first = c->trust_first };
+	struct policy_answer a;
+
+	if (c->has_key && memcmp(c->key, key, SPKI_HASH))
+		return false;
+	policy_decide(v->cfg, v->trust, &q, &a);
+	if (a.verdict != POLICY_YES)
+		return false;
+	memcpy(c->key, key, SPKI_HASH);
+	c->has_key = true;
+	c->level = a.level;
+	return true;
+}
+
+/* One call for one pair of keys and direction: the newer one stays (CONTRACT.md). */
+static void replace_others(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	for (struct call *o = v->calls; o; o = o->next)
+		if (o != c && call_live(o) && o->authenticated && o->outgoing == c->outgoing && o->has_key &&
+		    !memcmp(o->key, c->key, SPKI_HASH) && o->account == c->account && !strcmp(o->peer, c->peer))
+			call_end(v, o, now_us, REASON_OK, "replaced by a new call of the same key");
+}
+
+static void peer_up(struct vpn *v, struct call *c)
+{
+	struct vpn_want w = { .kind = VPN_WANT_PEER_UP, .call = c->id, .owner = c->owner };
+
+	if (c->peer_up)
+		return;
+	c->peer_up = true;
+	memcpy(w.self, v->self, 16);
+	memcpy(w.peer, c->peer_address, 16);
+	memcpy(w.spki, c->spki, c->spki_len);
+	w.spki_len = c->spki_len;
+	vpn_want(v, &w);
+}
+
+static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
+{
+	struct vpn_want save = { .kind = VPN_WANT_SAVE_PINS };
+
+	if (!key_acceptable(v, c, e->peer_key)) {
+		call_end(v, c, now_us, REASON_PIN, NULL);
+		return;
+	}
+	c->authenticated = true;
+	if (c->level == LEVEL_NONE && c->outgoing && c->trust_first) {
+		if (trust_add(v->trust, c->peer, c->key, LEVEL_TOFU, vpn_wall_s(v), false) == OK) {
+			c->level = LEVEL_TOFU;
+			vpn_want(v, &save);
+			vpn_audit(v, c, "first key remembered (--trust-first)");
+		}
+	}
+	if (!c->bare && !trust_ever_signed(v->trust, c->key)) {
+		trust_mark_signed(v->trust, c->key);
+		vpn_want(v, &save);
+	}
+	c->state = c->outgoing ? CALL_ASKING : CALL_UP;
+	c->deadline_us = c->outgoing ? now_us + SECONDS(30) : TIME_NEVER;
+	c->deadline_code = REASON_IKE;
+	c->deadline_text = "the other side did not answer what was asked for";
+	replace_others(v, c, now_us);
+	peer_up(v, c);
+	vpn_audit(v, c, "authenticated at level %s", trust_level_name(c->level));
+	vpn_say(v, c, now_us, VPN_EV_AUTHENTICATED);
+}
+
+static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
+{
+	static const struct { enum reason code; const char *text; } rows[] = {
+		{ REASON_NOT_ALLOWED, NULL }, { REASON_DECLINED, NULL }, { REASON_NOT_AVAILABLE, "nobody there decided in time" },
+	};
+	struct vpn_event out = vpn_event_of(c, now_us, VPN_EV_REFUSED);
+	unsigned i = e->refuse_reason < 3 ? e->refuse_reason : 0;
+
+	out.code = rows[i].code;
+	(void)snprintf(out.name, sizeof(out.name), "%s", c->service);
+	(void)snprintf(out.reason, sizeof(out.reason), "%s", rows[i].text ? rows[i].text : reason_text(rows[i].code));
+	vpn_tell(v, &out);
+	grant_failed(c, e->grant_id);
+	if (!c->n_grants)
+		call_end(v, c, now_us, rows[i].code, rows[i].text);
+	else
+		grant_check_up(v, c, now_us);
+}
+
+static void waiting(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
+{
+	c->state = CALL_WAITING;
+	c->deadline_us = now_us + SECONDS((uint64_t)e->wait_s + 10);
+	c->deadline_code = REASON_NOT_AVAILABLE;
+	c->deadline_text = "nobody there decided in time";
+	vpn_say(v, c, now_us, VPN_EV_WAITING);
+}
+
+/* Events of the SA that is ours; false: the call is over. */
+static void sa_event(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_us, struct ike_event *e)
+{
+	switch (e->kind) {
+	case IKE_EV_ASKED: grant_asked(v, c, sa, now_us, e); break;
+	case IKE_EV_CHILD_ASKED: grant_child_asked(v, c, sa, now_us, e); break;
+	case IKE_EV_AUTHENTICATED: authenticated(v, c, now_us, e); break;
+	case IKE_EV_GRANT: grant_received(v, c, now_us, &e->grant); break;
+	case IKE_EV_WAIT: waiting(v, c, now_us, e); break;
+	case IKE_EV_REFUSED: refused(v, c, now_us, e); break;
+	case IKE_EV_CHILD_UP: grant_child_up(v, c, now_us, e); break;
+	case IKE_EV_CHILD_GONE: grant_child_gone(v, c, now_us, e->child.spi_in); break;
+	case IKE_EV_CLOSED:
+		ike_sa_free(c->sa);
+		c->sa = NULL;
+		call_end(v, c, now_us, REASON_OK, "the other side hung up");
+		break;
+	case IKE_EV_FAILED: sa_failed(v, c, now_us, e); break;
+	}
+}
+
+/* Before one of the callee's half-open SAs has proved the peer it can only fail or ask; the first that proves it wins. */
+static void half_open_drain(struct vpn *v, struct call *c, uint64_t now_us, unsigned i)
+{
+	struct ike_event e;
+
+	while (c->half_open[i] && ike_sa_poll_event(c->half_open[i], &e)) {
+		struct ike_sa *sa = c->half_open[i];
+
+		if (e.kind == IKE_EV_FAILED || e.kind == IKE_EV_CLOSED) {
+			log_warn(&c->log, "call %u: a key exchange failed: %s", c->id, ike_failure_name(e.fail));
+			if (e.fail != IKE_FAIL_TIMEOUT)
+				vpn_audit(v, c, "key exchange failed: %s", ike_failure_name(e.fail));
+			ike_sa_free(sa);
+			c->half_open[i] = NULL;
+		} else if (e.kind == IKE_EV_ASKED) {
+			c->half_open[i] = NULL;
+			for (unsigned k = 0; k < CALL_HALF_OPEN_MAX; k++) {
+				ike_sa_free(c->half_open[k]);
+				c->half_open[k] = NULL;
+			}
+			c->sa = sa;
+			sa_event(v, c, sa, now_us, &e);
+		}
+		ike_event_done(&e);
+	}
+}
+
+void tunnel_ike_drain(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	struct ike_event e;
+
+	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
+		half_open_drain(v, c, now_us, i);
+	while (c->sa && ike_sa_poll_event(c->sa, &e)) {
+		if (call_live(c)) {
+			sa_event(v, c, c->sa, now_us, &e);
+		} else if (e.kind == IKE_EV_CLOSED || e.kind == IKE_EV_FAILED) {
+			ike_sa_free(c->sa);
+			c->sa = NULL;
+		}
+		ike_event_done(&e);
+	}
+}
+
+/* ---- time ---- */
+
+void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	if (c->ice) {
+		ice_agent_tick(c->ice, now_us);
+		tunnel_ice_drain(v, c, now_us);
+	}
+	if (c->sa)
+		ike_sa_tick(c->sa, now_us);
+	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
+		if (c->half_open[i])
+			ike_sa_tick(c->half_open[i], now_us);
+	tunnel_ike_drain(v, c, now_us);
+	if (!call_live(c))
+		return;
+	grant_tick(v, c, now_us);
+	if (now_us >= c->give_up_us) {
+		c->give_up_us = TIME_NEVER;
+		call_end(v, c, now_us, REASON_VANISHED, NULL);
+	}
+}

@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* vpn/vpn.c - life, bytes in and out, accounts, queues. */
+#include "vpn/vpn.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "crypto/secret.h"
+#include "vpn/impl.h"
+
+/* ---- queues: bounded by what max-calls calls can cause between two drains ---- */
+
+void vpn_want(struct vpn *v, const struct vpn_want *w)
+{
+	struct want_queue *q = &v->wants;
+
+	if (q->n == q->cap) {
+		log_error(&v->log, "the host does not take what it is asked for; a request is lost");
+		return;
+	}
+	q->w[(q->head + q->n++) % q->cap] = *w;
+}
+
+bool vpn_poll_want(struct vpn *v, struct vpn_want *ret)
+{
+	struct want_queue *q = &v->wants;
+
+	if (!q->n)
+		return false;
+	*ret = q->w[q->head];
+	q->head = (q->head + 1) % q->cap;
+	q->n--;
+	return true;
+}
+
+void vpn_tell(struct vpn *v, const struct vpn_event *e)
+{
+	struct event_queue *q = &v->events;
+
+	if (q->n == q->cap) {
+		log_error(&v->log, "the host does not take its events; one is lost");
+		return;
+	}
+	q->e[(q->head + q->n++) % q->cap] = *e;
+}
+
+bool vpn_poll_event(struct vpn *v, struct vpn_event *ret)
+{
+	struct event_queue *q = &v->events;
+
+	if (!q->n)
+		return false;
+	*ret = q->e[q->head];
+	q->head = (q->head + 1) % q->cap;
+	q->n--;
+	return true;
+}
+
+struct vpn_event vpn_event_of(const struct call *c, uint64_t now_us, enum vpn_event_kind kind)
+{
+	struct vpn_event e = { .kind = kind, .account = c->account, .call = c->id, .owner = c->owner,
+			       .t_ms = (uint32_t)((now_us - c->began_us) / 1000), .has_key = c->has_key, .level = c->level };
+
+	memcpy(e.peer, c->peer, sizeof(e.peer));
+	memcpy(e.key, c->key, sizeof(e.key));
+	return e;
+}
+
+void vpn_say(struct vpn *v, const struct call *c, uint64_t now_us, enum vpn_event_kind kind)
+{
+	struct vpn_event e = vpn_event_of(c, now_us, kind);
+
+	vpn_tell(v, &e);
+}
+
+void vpn_audit(struct vpn *v, const struct call *c, const char *fmt, ...)
+{
+	struct vpn_want w = { .kind = VPN_WANT_AUDIT, .call = c->id };
+	char key[KEY_TEXT] = "-";
+	va_list args;
+	int n;
+
+	if (c->has_key)
+		key_text(c->key, key);
+	n = snprintf(w.text, sizeof(w.text), "call %u %s %.120s %s: ", c->id, c->outgoing ? "to" : "from", c->peer, key);
+	va_start(args, fmt);
+	if (n > 0 && (size_t)n < sizeof(w.text))
+		(void)vsnprintf(w.text + n, sizeof(w.text) - (size_t)n, fmt, args);
+	va_end(args);
+	vpn_want(v, &w);
+}
+
+/* ---- life ---- */
+
+int64_t vpn_wall_s(const struct vpn *v)
+{
+	return v->env.wall_s(v->env.arg);
+}
+
+struct addr addr_inner(const uint8_t ip[16])
+{
+	return addr_of(span_of(ip, 16), 0);
+}
+
+static enum err make_parts(struct vpn *v, const struct vpn_env *env, const struct config *cfg)
+{
+	struct sip_ua_config ua = { .rng = env->rng, .log = env->log, .max_calls = cfg->max_calls + 8 };
+	struct esp_plane_config esp = { .rng = env->rng, .log = log_of(env->log, "esp", ""),
+					.max_sas = cfg->max_calls * IKE_CHILDREN_MAX, .max_flows = 65536 };
+	enum err e;
+
+	v->wants.cap = 64 + 8 * cfg->max_calls;
+	v->events.cap = 64 + 8 * cfg->max_calls;
+	v->wants.w = calloc(v->wants.cap, sizeof(*v->wants.w));
+	v->events.e = calloc(v->events.cap, sizeof(*v->events.e));
+	v->sdp = calloc(1, sizeof(*v->sdp));
+	v->sdp_other = calloc(1, sizeof(*v->sdp_other));
+	v->media = calloc(1, sizeof(*v->media));
+	if (!v->wants.w || !v->events.e || !v->sdp || !v->sdp_other || !v->media)
+		return ERR_NOMEM;
+	e = sip_ua_new(&ua, &v->ua);
+	if (e == OK)
+		e = esp_plane_new(&esp, &v->esp);
+	if (e == OK)
+		e = ike_cookies_new(env->rng, &v->cookies);
+	return e == OK ? replay_new(env->rng, &v->replay) : e;
+}
+
+static void destroy(struct vpn *v)
+{
+	while (v->calls) {
+		struct call *c = v->calls;
+
+		v->calls = c->next;
+		call_free(c);
+	}
+	for (unsigned i = 0; i < v->n_gathers; i++)
+		ice_gather_free(v->gathers[i]);
+	sip_ua_free(v->ua);
+	esp_plane_free(v->esp);
+	ike_cookies_free(v->cookies);
+	replay_free(v->replay);
+	free(v->wants.w);
+	free(v->events.e);
+	free(v->sdp);
+	free(v->sdp_other);
+	free(v->media);
+	free(v);
+}
+
+enum err vpn_new(const struct vpn_env *env, struct config *cfg, struct trust *trust, const struct identity *identity,
+		 struct vpn **ret)
+{
+	struct vpn *v = calloc(1, sizeof(*v));
+	enum err e;
+
+	if (!v)
+		return ERR_NOMEM;
+	v->env = *env;
+	v->log = log_of(env->log, "vpn", "");
+	v->identity = identity;
+	v->next_call = 1;
+	v->started_s = vpn_wall_s(v);
+	e = spki_hash(identity_spki(identity), v->key);
+	if (e == OK)
+		e = spki_address(identity_spki(identity), v->self);
+	if (e == OK)
+		e = hash_of(HASH_SHA256, identity_cert(identity), v->cert_hash);
+	if (e == OK)
+		e = make_parts(v, env, cfg);
+	if (e != OK) {
+		destroy(v);
+		return e;
+	}
+	v->cfg = cfg;
+	v->trust = trust;
+	for (unsigned i = 0; i < cfg->n_accounts; i++)
+		v->accounts[i].cfg = &cfg->accounts[i];
+	*ret = v;
+	return OK;
+}
+
+void vpn_free(struct vpn *v)
+{
+	if (!v)
+		return;
+	trust_free(v->trust);
+	config_free(v->cfg);
+	destroy(v);
+}
+
+struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool outgoing)
+{
+	struct call *c = calloc(1, sizeof(*c)), **end = &v->calls;
+
+	if (!c)
+		return NULL;
+	c->id = v->next_call++;
+	c->account = account;
+	c->outgoing = outgoing;
+	c->began_us = now_us;
+	c->since_s = vpn_wall_s(v);
+	c->deadline_us = c->give_up_us = c->silent_since_us = TIME_NEVER;
+	c->log = log_of(v->env.log, "vpn", "");
+	while (*end)
+		end = &(*end)->next;
+	*end = c;
+	return c;
+}
+
+struct call *vpn_call_find(struct vpn *v, unsigned id)
+{
+	for (struct call *c = v->calls; c; c = c->next)
+		if (c->id == id && call_live(c))
+			return c;
+	return NULL;
+}
+
+unsigned vpn_calls_active(const struct vpn *v)
+{
+	unsigned n = 0;
+
+	for (const struct call *c = v->calls; c; c = c->next)
+		n += call_live(c);
+	return n;
+}
+
+/* ---- what the host knows ---- */
+
+static void gather_for(struct vpn *v, uint64_t now_us, const struct addr *local, const struct addr *server)
+{
+	struct ice_gather *g;
+
+	if (local->family != server->family || v->n_gathers == GATHERS_MAX)
+		return;
+	for (unsigned i = 0; i < v->n_gathers; i++)
+		if (addr_eq(&v->gather_local[i], local) && addr_eq(&v->gather_server[i], server))
+			return;
+	if (ice_gather_new(v->env.rng, local, server, &g) != OK) {
+		log_warn(&v->log, "no memory to learn our public address");
+		return;
+	}
+	v->gather_local[v->n_gathers] = *local;
+	v->gather_server[v->n_gathers] = *server;
+	v->gathers[v->n_gathers++] = g;
+	ice_gather_start(g, now_us);
+}
+
+static bool gather_wanted(const struct vpn *v, unsigned i)
+{
+	bool local = false, server = false;
+
+	for (unsigned k = 0; k < v->n_locals; k++)
+		local |= addr_eq(&v->locals[k], &v->gather_local[i]);
+	for (unsigned k = 0; k < v->cfg->n_accounts; k++)
+		server |= addr_eq(&v->accounts[k].stun, &v->gather_server[i]);
+	return local && server;
+}
+
+static void gather_all(struct vpn *v, uint64_t now_us)
+{
+	for (unsigned i = v->n_gathers; i-- > 0; )
+		if (!gather_wanted(v, i)) {
+			ice_gather_free(v->gathers[i]);
+			v->n_gathers--;
+			v->gathers[i] = v->gathers[v->n_gathers];
+			v->gather_local[i] = v->gather_local[v->n_gathers];
+			v->gather_server[i] = v->gather_server[v->n_gathers];
+		}
+	for (unsigned a = 0; a < v->cfg->n_accounts; a++)
+		for (unsigned k = 0; v->accounts[a].stun.family != ADDR_NONE && k < v->n_locals; k++)
+			gather_for(v, now_us, &v->locals[k], &v->accounts[a].stun);
+}
+
+bool vpn_gathered(const struct vpn *v)
+{
+	for (unsigned i = 0; i < v->n_gathers; i++)
+		if (!ice_gather_settled(v->gathers[i]))
+			return false;
+	return true;
+}
+
+void vpn_set_locals(struct vpn *v, uint64_t now_us, const struct addr *locals, unsigned n)
+{
+	v->n_locals = n < LOCALS_MAX ? n : LOCALS_MAX;
+	memcpy(v->locals, locals, v->n_locals * sizeof(*locals));
+	gather_all(v, now_us);
+}
+
+void vpn_set_server(struct vpn *v, uint64_t now_us, unsigned account, const struct addr *server, const struct addr *stun,
+		    const struct addr *local)
+{
+	struct account *a;
+
+	if (account >= v->cfg->n_accounts)
+		return;
+	a = &v->accounts[account];
+	a->server = *server;
+	a->stun = *stun;
+	a->local = *local;
+	gather_all(v, now_us);
+	if (a->sip) {
+		sip_ua_account_rebind(v->ua, now_us, a->sip, local, server);
+	} else {
+		struct sip_account_config cfg = { .aor = a->cfg->aor, .user = a->cfg->user, .password = a->cfg->password,
+						  .server = *server, .transport = a->cfg->server.transport,
+						  .insecure_digest = a->cfg->insecure_digest };
+
+		if (sip_ua_account_add(v->ua, now_us, &cfg, local, &a->sip) != OK)
+			log_error(&v->log, "cannot register %s", a->cfg->aor);
+	}
+	vpn_tick(v, now_us);
+}
+
+/* ---- bytes in ---- */
+
+static void sip_events(struct vpn *v, uint64_t now_us)
+{
+	struct sip_event e;
+
+	while (sip_ua_poll_event(v->ua, &e))
+		call_sip_event(v, now_us, &e);
+}
+
+void vpn_input_sip(struct vpn *v, uint64_t now_us, const struct path *path, struct span bytes)
+{
+	sip_ua_input(v->ua, now_us, path, bytes);
+	vpn_tick(v, now_us);
+}
+
+void vpn_input_stream(struct vpn *v, uint64_t now_us, const struct path *path, enum stream_event ev)
+{
+	sip_ua_stream(v->ua, now_us, path, ev);
+	vpn_tick(v, now_us);
+}
+
+void vpn_input_stun(struct vpn *v, uint64_t now_us, const struct path *path, struct span d)
+{
+	struct stun_msg m;
+
+	if (stun_parse(d, &m) != OK) {
+		v->n_stun_unknown++;
+		return;
+	}
+	for (unsigned i = 0; i < v->n_gathers; i++)
+		if (ice_gather_owns(v->gathers[i], &m, &path->remote)) {
+			ice_gather_input(v->gathers[i], now_us, &m);
+			vpn_tick(v, now_us);
+			return;
+		}
+	for (struct call *c = v->calls; c; c = c->next)
+		if (c->ice && ice_agent_owns(c->ice, &m)) {
+			ice_agent_input(c->ice, now_us, path, &m);
+			tunnel_ice_drain(v, c, now_us);
+			vpn_tick(v, now_us);
+			return;
+		}
+	v->n_stun_unknown++;
+}
+
+void vpn_input_ike(struct vpn *v, uint64_t now_us, const struct path *path, struct span d)
+{
+	tunnel_ike_input(v, now_us, path, d);
+	vpn_tick(v, now_us);
+}
+
+unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n, struct esp_packet out[ESP_BATCH])
+{
+	return esp_plane_input(v->esp, now_us, in, n, out);
+}
+
+unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n, struct esp_packet out[ESP_BATCH])
+{
+	return esp_plane_output(v->esp, now_us, in, n, out);
+}
+
+/* ---- time ---- */
+
+static void sweep(struct vpn *v)
+{
+	for (struct call **at = &v->calls; *at; ) {
+		struct call *c = *at;
+
+		if (c->state == CALL_CLOSING && !c->sa) {
+			*at = c->next;
+			call_free(c);
+		} else {
+			at = &c->next;
+		}
+	}
+}
+
+void vpn_tick(struct vpn *v, uint64_t now_us)
+{
+	sip_ua_tick(v->ua, now_us);
+	sip_events(v, now_us);
+	for (unsigned i = 0; i < v->n_gathers; i++)
+		ice_gather_tick(v->gathers[i], now_us);
+	esp_plane_tick(v->esp, now_us);
+	for (struct call *c = v->calls; c; c = c->next) {
+		tunnel_tick(v, c, now_us);
+		call_tick(v, c, now_us);
+	}
+	sip_events(v, now_us);
+	sweep(v);
+}
+
+static void earlier(uint64_t *due, uint64_t t)
+{
+	if (t < *due)
+		*due = t;
+}
+
+uint64_t vpn_deadline_us(const struct vpn *v)
+{
+	uint64_t due = sip_ua_deadline_us(v->ua);
+
+	for (unsigned i = 0; i < v->n_gathers; i++)
+		earlier(&due, ice_gather_deadline_us(v->gathers[i]));
+	earlier(&due, esp_plane_deadline_us(v->esp));
+	for (const struct call *c = v->calls; c; c = c->next) {
+		earlier(&due, call_deadline_us(c));
+		if (c->ice)
+			earlier(&due, ice_agent_deadline_us(c->ice));
+		if (c->sa)
+			earlier(&due, ike_sa_deadline_us(c->sa));
+		for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
+			if (c->half_open[i])
+				earlier(&due, ike_sa_deadline_us(c->half_open[i]));
+	}
+	return due;
+}
+
+/* ---- bytes out: IKE before SIP, so that a DELETE leaves before the BYE (6.6) ---- */
+
+bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *ret)
+{
+	*ret_channel = VPN_IKE;
+	for (struct call *c = v->calls; c; c = c->next) {
+		if (c->sa && ike_sa_poll_output(c->sa, ret))
+			return true;
+		for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
+			if (c->half_open[i] && ike_sa_poll_output(c->half_open[i], ret))
+				return true;
+	}
+	if (v->cookie_len) {
+		ret->kind = OUT_SEND;
+		ret->path = v->cookie_path;
+		ret->bytes = span_of(v->cookie, v->cookie_len);
+		v->cookie_len = 0;
+		return true;
+	}
+	*ret_channel = VPN_STUN;
+	for (struct call *c = v->calls; c; c = c->next)
+		if (c->ice && ice_agent_poll_output(c->ice, ret))
+			return true;
+	for (unsigned i = 0; i < v->n_gathers; i++)
+		if (ice_gather_poll_output(v->gathers[i], ret))
+			return true;
+	*ret_channel = VPN_SIP;
+	return sip_ua_poll_output(v->ua, ret);
+}
+
+/* ---- users ---- */
+
+static unsigned account_of(const struct vpn *v, const char *from)
+{
+	char aor[CFG_AOR_MAX];
+
+	if (!from)
+		return 0;
+	if (sdp_aor_normal(span_str(from), aor, sizeof(aor)) != OK)
+		return CFG_ACCOUNTS_MAX;
+	for (unsigned i = 0; i < v->cfg->n_accounts; i++)
+		if (!strcmp(v->cfg->accounts[i].aor, aor))
+			return i;
+	return CFG_ACCOUNTS_MAX;
+}
+
+enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request *r, unsigned *ret_call)
+{
+	unsigned account = account_of(v, r->from);
+	char aor[CFG_AOR_MAX];
+	struct call *c;
+
+	if (sdp_aor_normal(span_str(r->to), aor, sizeof(aor)) != OK || (r->service && strlen(r->service) > CFG_NAME_MAX))
+		return ERR_MALFORMED;
+	if (account >= v->cfg->n_accounts)
+		return ERR_NOTFOUND;
+	if (vpn_calls_active(v) >= v->cfg->max_calls || v->going)
+		return ERR_LIMIT;
+	c = vpn_call_new(v, now_us, account, true);
+	if (!c)
+		return ERR_NOMEM;
+	memcpy(c->peer, aor, sizeof(aor));
+	if (r->service)
+		(void)snprintf(c->service, sizeof(c->service), "%s", r->service);
+	c->named = r->service != NULL;
+	c->trust_first = r->trust_first;
+	c->timeout_s = r->timeout_s ? r->timeout_s : v->cfg->accounts[account].ring_s;
+	c->local_port = r->local_port;
+	c->owner = r->owner;
+	c->state = CALL_PENDING;
+	c->request = rng_u32(v->env.rng) | 1;
+	*ret_call = c->id;
+	call_tick(v, c, now_us);
+	vpn_tick(v, now_us);
+	return OK;
+}
+
+enum err vpn_hangup(struct vpn *v, uint64_t now_us, unsigned call)
+{
+	struct call *c = vpn_call_find(v, call);
+
+	if (!c)
+		return ERR_NOTFOUND;
+	call_end(v, c, now_us, REASON_OK, "hung up");
+	vpn_tick(v, now_us);
+	return OK;
+}
+
+void vpn_hangup_all(struct vpn *v, uint64_t now_us)
+{
+	v->going = true;
+	for (struct call *c = v->calls; c; c = c->next)
+		if (call_live(c))
+			call_end(v, c, now_us, REASON_OK, "the daemon is going");
+	for (unsigned i = 0; i < v->cfg->n_accounts; i++)
+		if (v->accounts[i].sip) {
+			sip_ua_account_remove(v->ua, now_us, v->accounts[i].sip);
+			v->accounts[i].sip = 0;
+		}
+	vpn_tick(v, now_us);
+}
+
+bool vpn_idle(const struct vpn *v)
+{
+	return !v->calls && sip_ua_deadline_us(v->ua) == TIME_NEVER;
+}
+
+enum err vpn_reload(struct vpn *v, uint64_t now_us, struct config *cfg, struct trust *trust)
+{
+	/* Accounts and the daemon's own settings are bound to sockets and registrations: they need a restart. */
+	if (cfg->n_accounts != v->cfg->n_accounts || cfg->port != v->cfg->port || cfg->max_calls > v->cfg->max_calls)
+		return ERR_DENIED;
+	for (unsigned i = 0; i < cfg->n_accounts; i++)
+		if (strcmp(cfg->accounts[i].aor, v->cfg->accounts[i].aor) ||
+		    strcmp(cfg->accounts[i].server.host, v->cfg->accounts[i].server.host))
+			return ERR_DENIED;
+	config_free(v->cfg);
+	trust_free(v->trust);
+	v->cfg = cfg;
+	v->trust = trust;
+	for (unsigned i = 0; i < cfg->n_accounts; i++)
+		v->accounts[i].cfg = &cfg->accounts[i];
+	for (struct call *c = v->calls; c; c = c->next)
+		if (call_live(c))
+			grant_recheck(v, c, now_us);
+	vpn_tick(v, now_us);
+	return OK;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* A granting plane between a hostile peer, who has the keys, and a host that sends anything. The input is a
+ * sequence of steps: kind 1, argument 1, length 2, bytes.
+ * covers: src/esp/plane.c src/esp/sadb.c src/esp/flow.c src/esp/inner.c src/esp/packet.c src/esp/replay.c */
+#include <stdlib.h>
+#include <string.h>
+
+#include "esp/flow.h"
+#include "../unit/esp_pair.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { STEP_OUTER, STEP_SEALED, STEP_INNER, STEP_TIME, STEP_SAS, STEPS };
+
+struct fuzz {
+	struct esp_plane *p;
+	struct esp_cipher peer_out, peer_in;      /* the peer's own two directions */
+	struct esp_sa_config sa;
+	uint64_t seq, now;
+	uint8_t buf[ESP_PACKET_MAX + 64];
+};
+
+/* Whatever came out, in either direction, lies inside the grant. */
+static void judge(const struct esp_packet *pk, bool inbound)
+{
+	uint8_t here = HOST_B, there = HOST_A;
+	struct esp_inner in;
+	struct esp_tuple t;
+
+	if (esp_inner_parse(span_of(pk->p, pk->len), &in) != OK || in.len != pk->len)
+		abort();
+	t = esp_tuple_of(&in.ends, inbound);
+	if (t.family != ADDR_IP6 || t.local_ip[0] != 0xfd || t.local_ip[15] != here || t.peer_ip[0] != 0xfd ||
+	    t.peer_ip[15] != there)
+		abort();
+	if (in.icmp == ESP_ICMP_OTHER || (in.icmp == ESP_ICMP_NONE && t.local_port != 5900 && t.local_port != 53))
+		abort();
+	if (in.icmp == ESP_ICMP_ERROR && memcmp(in.about.src, in.ends.dst, 16))
+		abort();
+}
+
+static void into(struct fuzz *f, uint8_t *outer, size_t len, uint8_t tos)
+{
+	struct esp_packet in = { .p = outer, .len = len }, out[ESP_BATCH];
+
+	in.path.tos = tos;
+	if (esp_plane_input(f->p, f->now, &in, 1, out))
+		judge(&out[0], true);
+}
+
+static void step_sealed(struct fuzz *f, uint8_t arg, struct span s)
+{
+	/* The number: mostly the next one, else somewhere about. */
+	uint64_t seq = arg & 0x40 ? f->seq - (arg & 15) * 100 : ++f->seq;
+	size_t len;
+
+	if (esp_packet_seal(&f->peer_out, f->sa.spi_in, seq, seq, arg & 0x80 ? (uint8_t)(arg & 63) : 41, s, f->buf,
+			    sizeof(f->buf), &len) == OK)
+		into(f, f->buf, len, arg >> 4 & 3);
+}
+
+static void step_inner(struct fuzz *f, struct span s)
+{
+	struct esp_packet in = { .len = s.len }, out[ESP_BATCH];
+	uint8_t plain[ESP_PACKET_MAX], next;
+	struct span inner;
+
+	if (s.len)
+		memcpy(f->buf, s.p, s.len);
+	in.p = f->buf;
+	if (!esp_plane_output(f->p, f->now, &in, 1, out))
+		return;
+	if (out[0].len > s.len + ESP_OVERHEAD || be32(out[0].p) != f->sa.spi_out ||
+	    esp_packet_open(&f->peer_in, be32(out[0].p + 4), span_of(out[0].p, out[0].len), plain, &next, &inner) != OK)
+		abort();
+	in.p = plain;
+	in.len = inner.len;
+	judge(&in, false);
+}
+
+static void step_sas(struct fuzz *f, uint8_t arg)
+{
+	struct esp_sa_config c = f->sa;
+	struct esp_counters k;
+
+	switch (arg % 5) {
+	case 0:
+		esp_call_hold(f->p, PAIR_CALL, arg & 0x80);
+		break;
+	case 1:
+		/* A sibling with the same keys; nothing is sent with it twice, for the numbers are the fuzzer's. */
+		c.spi_in += 1u + (arg >> 4);
+		c.grant_id += arg >> 7;
+		(void)!esp_sa_add(f->p, f->now, &c);
+		break;
+	case 2:
+		esp_sa_remove(f->p, c.spi_in + (arg >> 4));
+		break;
+	case 3:
+		esp_call_remove(f->p, PAIR_CALL);
+		(void)!esp_sa_add(f->p, f->now, &c);
+		break;
+	default:
+		(void)esp_call_counters(f->p, arg, &k);
+		esp_call_set_path(f->p, PAIR_CALL, &c.path);
+		break;
+	}
+}
+
+static void step(struct fuzz *f, unsigned kind, uint8_t arg, struct span s)
+{
+	switch (kind % STEPS) {
+	case STEP_OUTER:
+		if (s.len)
+			memcpy(f->buf, s.p, s.len);
+		if (arg & 1 && s.len >= 4)
+			put_be32(f->buf, f->sa.spi_in);
+		into(f, f->buf, s.len, 0);
+		break;
+	case STEP_SEALED:
+		step_sealed(f, arg, s);
+		break;
+	case STEP_INNER:
+		step_inner(f, s);
+		break;
+	case STEP_TIME:
+		f->now += (uint64_t)arg * 997 * (arg & 1 ? 1000u : 40000u);
+		if (arg & 2)
+			esp_plane_tick(f->p, f->now);
+		if (arg & 2 && esp_plane_deadline_us(f->p) <= f->now)
+			abort();
+		break;
+	default:
+		step_sas(f, arg);
+		break;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct rng_seeded seed;
+	struct rng rng = rng_seeded_init(&seed, 1);
+	struct esp_plane_config cfg = { .rng = &rng, .max_sas = 4, .max_flows = 6 };
+	struct esp_sa_config a = pair_config_a(true);
+	struct rd r = rd_of(span_of(data, size));
+	static struct fuzz f;
+
+	memset(&f, 0, sizeof(f));
+	f.now = 1;
+	f.sa = pair_mirror(&a);
+	if (size && data[0] & 1)
+		f.sa.open = ESP_OPEN_BOTH;
+	if (esp_plane_new(&cfg, &f.p) != OK || esp_sa_add(f.p, f.now, &f.sa) != OK ||
+	    esp_cipher_init(&f.peer_out, f.sa.alg, f.sa.key_in, false) != OK ||
+	    esp_cipher_init(&f.peer_in, f.sa.alg, f.sa.key_out, false) != OK)
+		abort();
+	rd_skip(&r, 1);
+	for (unsigned n = 0; n < 64 && rd_left(&r); n++) {
+		uint8_t kind = rd_u8(&r), arg = rd_u8(&r);
+		size_t len = rd_u16(&r) % ESP_PACKET_MAX;
+
+		step(&f, kind, arg, rd_span(&r, len < rd_left(&r) ? len : rd_left(&r)));
+	}
+	esp_cipher_done(&f.peer_out);
+	esp_cipher_done(&f.peer_in);
+	esp_plane_free(f.p);
+	return 0;
+}
