@@ -64,10 +64,14 @@ struct sip_txn_event {
 	void *owner;
 	bool timed_out;
 	struct path path;
-	const struct sip_msg *msg;        /* borrowed until the next call into the layer */
+	const struct sip_msg *msg;        /* the layer's own copy, borrowed until the next sip_txns_poll_event() */
 };
 bool sip_txns_poll_event(struct sip_txns *t, struct sip_txn_event *ret);
 bool sip_txns_poll_output(struct sip_txns *t, struct out *ret);
 void sip_txns_tick(struct sip_txns *t, uint64_t now_us);
 uint64_t sip_txns_deadline_us(const struct sip_txns *t);
 size_t sip_txns_len(const struct sip_txns *t);
+uint64_t sip_txns_retransmitted(const struct sip_txns *t);      /* repeats of requests and answers, ever */
+/* Where an answer to this request goes (18.2.2, RFC 3581): where it came from, over a datagram without rport to the port of
+ * its Via. sip_txn_path() of a server transaction is this one. */
+struct path sip_reply_path(const struct path *path, const struct sip_msg *rq);
