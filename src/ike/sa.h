@@ -131,8 +131,9 @@ MUST_CHECK enum err ike_sa_child_create(struct ike_sa *sa, uint64_t now_us, uint
 					const struct ike_ts_list *tsi, const struct ike_ts_list *tsr);
 /* Deletes one Child SA (by our inbound SPI), e.g. a revoked grant. */
 MUST_CHECK enum err ike_sa_child_delete(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in);
-/* Delete of the IKE SA, then IKE_EV_CLOSED when answered or after the retransmissions. Before that no
- * other event comes any more; an SA that was not up yet is closed at once and in silence. */
+/* Delete of the IKE SA, then IKE_EV_CLOSED when answered or after the retransmissions. Until then
+ * no event but the end comes any more. Before IKE_AUTH is sent, and before the owner's decision, an SA is closed
+ * at once and in silence; while IKE_AUTH is out, the Delete follows its answer. */
 void ike_sa_delete(struct ike_sa *sa, uint64_t now_us);
 /* Empty INFORMATIONAL now. */
 void ike_sa_probe(struct ike_sa *sa, uint64_t now_us);
