@@ -3,7 +3,7 @@
 /* sip/frame.c - where a message ends in a byte stream (RFC 3261, 18.3). */
 #include "sip/parse.h"
 
-/* RFC 5626, 3.5.1: the ping is two empty lines, the pong one. One alone may be half a ping, so it waits for what follows. */
+/* RFC 5626, 3.5.1: the ping is two empty lines, the pong one. */
 static enum sip_frame keepalive(struct span stream, size_t *ret_len, bool *ret_ping)
 {
 	static const uint8_t ping[4] = { '\r', '\n', '\r', '\n' };
@@ -11,10 +11,8 @@ static enum sip_frame keepalive(struct span stream, size_t *ret_len, bool *ret_p
 
 	while (n < stream.len && n < sizeof(ping) && stream.p[n] == ping[n])
 		n++;
-	if (n == stream.len && n != sizeof(ping))
-		return SIP_FRAME_MORE;
 	if (n < 2)
-		return SIP_FRAME_BAD;
+		return n == stream.len ? SIP_FRAME_MORE : SIP_FRAME_BAD;
 	*ret_len = n & ~(size_t)1;
 	*ret_ping = n == sizeof(ping);
 	return SIP_FRAME_KEEPALIVE;

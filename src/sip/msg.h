@@ -87,7 +87,8 @@ bool sip_seconds(const struct sip_msg *m, enum sip_h h, uint32_t *ret);
 enum sip_frame {
 	SIP_FRAME_MORE,                   /* not all there yet */
 	SIP_FRAME_MESSAGE,                /* *ret_len bytes are one message */
-	SIP_FRAME_KEEPALIVE,              /* *ret_len bytes of CRLFs: skip. CRLFCRLF is RFC 5626's ping (*ret_ping: answer CRLF) */
+	SIP_FRAME_KEEPALIVE,              /* *ret_len bytes of CRLFs: skip. CRLFCRLF is RFC 5626's ping (*ret_ping: answer CRLF).
+					   * One that comes in two pieces shows as two pongs; a server takes two in a row for one. */
 	SIP_FRAME_BAD                     /* no Content-Length, too long, not SIP: close the stream */
 };
 enum sip_frame sip_frame(struct span stream, size_t *ret_len, bool *ret_ping);
@@ -100,7 +101,7 @@ void sip_write_header(struct wr *w, enum sip_h h, struct span value);
 void sip_write_headerf(struct wr *w, enum sip_h h, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Content-Type (if body), Content-Length, blank line, body. */
 void sip_write_end(struct wr *w, const char *content_type, struct span body);
-/* "SIP/2.0/UDP host:port;rport;branch=..." */
+/* The header line "Via: SIP/2.0/UDP host:port;rport;branch=..." */
 void sip_write_via(struct wr *w, enum transport t, const struct addr *sent_by, const char *branch);
 /* The head of a response to rq (8.2.6.2): status line, Vias (topmost with received and rport as `from` wants them, 18.2.1 and
  * RFC 3581), From, To (with to_tag where it has none and to_tag is not NULL), Call-ID, CSeq. sip_write_end() finishes it. */

@@ -107,9 +107,9 @@ static void put_hostport(struct wr *w, const struct addr *a)
 
 void sip_write_via(struct wr *w, enum transport t, const struct addr *sent_by, const char *branch)
 {
-	wr_fmt(w, "SIP/2.0/%s ", transport_name(t));
+	wr_fmt(w, "Via: SIP/2.0/%s ", transport_name(t));
 	put_hostport(w, sent_by);
-	wr_fmt(w, ";rport;branch=%s", branch);
+	wr_fmt(w, ";rport;branch=%s\r\n", branch);
 }
 
 /* 18.2.1 and RFC 3581, 4: the sender's real address is written beside the one it believes in. */
