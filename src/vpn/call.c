@@ -29,6 +29,7 @@ static void drop_half_open(struct call *c)
 	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++) {
 		ike_sa_free(c->half_open[i]);
 		c->half_open[i] = NULL;
+		c->half_failed[i] = false;
 	}
 }
 
@@ -319,7 +320,10 @@ void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 		break;
 	case SIP_CALL_ENDED:
 		c->sip_call = 0;
-		call_end(v, c, now_us, REASON_OK, "the other side hung up");
+		if (c->outgoing && !c->authenticated)     /* no success that was never there */
+			call_end(v, c, now_us, REASON_NOT_AVAILABLE, "the other side hung up before the tunnel was there");
+		else
+			call_end(v, c, now_us, REASON_OK, "the other side hung up");
 		break;
 	case SIP_CALL_CONFIRMED: case SIP_CALL_INCOMING: case SIP_REGISTERED: case SIP_REGISTER_FAILED:
 		break;
@@ -337,7 +341,7 @@ void call_tick(struct vpn *v, struct call *c, uint64_t now_us)
 	if (now_us < c->deadline_us)
 		return;
 	c->deadline_us = TIME_NEVER;
-	if (!call_live(c)) {                      /* the DELETE was not answered */
+	if (!call_live(c)) {
 		ike_sa_free(c->sa);
 		c->sa = NULL;
 		return;

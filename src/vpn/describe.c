@@ -39,7 +39,8 @@ static enum err add_candidates(struct vpn *v, struct call *c)
 
 static enum err make_agent(struct vpn *v, struct call *c)
 {
-	struct ice_config cfg = { .rng = v->env.rng, .log = c->log, .controlling = c->outgoing };
+	struct ice_config cfg = { .rng = v->env.rng, .log = c->log, .controlling = c->outgoing,
+				  .patience_ms = c->outgoing ? CALLER_PATIENCE_MS : CALLEE_PATIENCE_MS };
 	enum err e;
 
 	if (c->no_ice)

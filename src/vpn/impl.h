@@ -21,7 +21,11 @@
 #define CALL_REGISTER_WAIT_US SECONDS(8)  /* a call made before the registration stands */
 #define CALL_GATHER_WAIT_US MS(600)
 #define CALL_SETUP_US SECONDS(75)         /* answered, but no SA: ICE's patience and IKE's retransmissions */
-#define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated after the end */
+#define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated, or answered, after the end */
+/* RFC 8863: how long ICE tries. The callee a little longer, so that the caller is told by its own ICE that there is no path
+ * before it hears a BYE for the same reason. */
+#define CALLER_PATIENCE_MS 39500
+#define CALLEE_PATIENCE_MS 49500
 #define OFFER_FRESH_S 300
 #define REPLAY_KEEP_S 600
 #define LOCALS_MAX 8
@@ -85,6 +89,8 @@ struct call {
 	struct path path;                 /* in use; family NONE: none yet */
 	enum ice_type local_type, remote_type;
 	struct ike_sa *sa, *half_open[CALL_HALF_OPEN_MAX];
+	bool half_failed[CALL_HALF_OPEN_MAX];
+	bool lingers;                     /* sa is over, but answers what the other side repeats */
 	bool authenticated, held, peer_up;
 	uint64_t silent_since_us;         /* consent lost; TIME_NEVER: not */
 	/* what */

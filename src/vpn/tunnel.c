@@ -128,16 +128,21 @@ static struct ike_sa *half_open_of(struct call *c, uint64_t spi_i)
 	return NULL;
 }
 
-static struct ike_sa *half_open_new(struct call *c, uint64_t now_us)
+/* One that has failed gives way. */
+static struct ike_sa *half_open_new(struct call *c)
 {
-	(void)now_us;
-	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
-		if (!c->half_open[i]) {
-			if (ike_sa_new(c->ike_cfg, &c->half_open[i]) != OK)
-				c->half_open[i] = NULL;
-			return c->half_open[i];
-		}
-	return NULL;
+	unsigned at = CALL_HALF_OPEN_MAX;
+
+	for (unsigned i = CALL_HALF_OPEN_MAX; i-- > 0; )
+		if (!c->half_open[i] || (c->half_failed[i] && (at == CALL_HALF_OPEN_MAX || c->half_open[at])))
+			at = i;
+	if (at == CALL_HALF_OPEN_MAX)
+		return NULL;
+	ike_sa_free(c->half_open[at]);
+	c->half_failed[at] = false;
+	if (ike_sa_new(c->ike_cfg, &c->half_open[at]) != OK)
+		c->half_open[at] = NULL;
+	return c->half_open[at];
 }
 
 /* The address of a peer without ICE was not proved by any check: it has to show a cookie (RFC 7296, 2.6). */
@@ -179,7 +184,7 @@ static void input_init(struct vpn *v, uint64_t now_us, const struct path *path, 
 	if (!sa && (c->sa || cookie_needed(v, c, now_us, path, msg)))
 		return;
 	if (!sa)
-		sa = half_open_new(c, now_us);
+		sa = half_open_new(c);
 	if (sa)
 		ike_sa_input(sa, now_us, path, msg);
 	tunnel_ike_drain(v, c, now_us);
@@ -237,8 +242,7 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 			code = rows[i].code;
 			text = rows[i].text;
 		}
-	ike_sa_free(c->sa);
-	c->sa = NULL;
+	c->lingers = true;
 	call_end(v, c, now_us, code, text);
 }
 
@@ -354,8 +358,7 @@ static void sa_event(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t 
 	case IKE_EV_CHILD_UP: grant_child_up(v, c, now_us, e); break;
 	case IKE_EV_CHILD_GONE: grant_child_gone(v, c, now_us, e->child.spi_in); break;
 	case IKE_EV_CLOSED:
-		ike_sa_free(c->sa);
-		c->sa = NULL;
+		c->lingers = true;
 		call_end(v, c, now_us, REASON_OK, "the other side hung up");
 		break;
 	case IKE_EV_FAILED: sa_failed(v, c, now_us, e); break;
@@ -374,8 +377,7 @@ static void half_open_drain(struct vpn *v, struct call *c, uint64_t now_us, unsi
 			log_warn(&c->log, "call %u: a key exchange failed: %s", c->id, ike_failure_name(e.fail));
 			if (e.fail != IKE_FAIL_TIMEOUT)
 				vpn_audit(v, c, "key exchange failed: %s", ike_failure_name(e.fail));
-			ike_sa_free(sa);
-			c->half_open[i] = NULL;
+			c->half_failed[i] = true;     /* kept: its last answer is still to be sent */
 		} else if (e.kind == IKE_EV_ASKED) {
 			c->half_open[i] = NULL;
 			for (unsigned k = 0; k < CALL_HALF_OPEN_MAX; k++) {
@@ -396,12 +398,10 @@ void tunnel_ike_drain(struct vpn *v, struct call *c, uint64_t now_us)
 	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
 		half_open_drain(v, c, now_us, i);
 	while (c->sa && ike_sa_poll_event(c->sa, &e)) {
-		if (call_live(c)) {
+		if (call_live(c))
 			sa_event(v, c, c->sa, now_us, &e);
-		} else if (e.kind == IKE_EV_CLOSED || e.kind == IKE_EV_FAILED) {
-			ike_sa_free(c->sa);
-			c->sa = NULL;
-		}
+		else if (e.kind == IKE_EV_CLOSED || e.kind == IKE_EV_FAILED)
+			c->lingers = true;
 		ike_event_done(&e);
 	}
 }

@@ -538,7 +538,10 @@ void vpn_hangup_all(struct vpn *v, uint64_t now_us)
 
 bool vpn_idle(const struct vpn *v)
 {
-	return !v->calls && sip_ua_deadline_us(v->ua) == TIME_NEVER;
+	for (const struct call *c = v->calls; c; c = c->next)
+		if (!c->lingers)
+			return false;
+	return sip_ua_deadline_us(v->ua) == TIME_NEVER;
 }
 
 enum err vpn_trust_changed(struct vpn *v, uint64_t now_us)
