@@ -19,7 +19,8 @@
 #define CALL_HALF_OPEN_MAX 4              /* IKE SAs of one call before one authenticates (DESIGN 6.4) */
 #define CALL_FORK_WAIT_US SECONDS(2)      /* after a bad answer, a good one may still come from a fork */
 #define CALL_REGISTER_WAIT_US SECONDS(8)  /* a call made before the registration stands */
-#define CALL_GATHER_WAIT_US MS(600)
+/* A call made or taken before a STUN server has answered for the first time: three of its requests. */
+#define CALL_GATHER_WAIT_US MS(3000)
 #define CALL_SETUP_US SECONDS(75)         /* answered, but no SA: ICE's patience and IKE's retransmissions */
 #define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated, or answered, after the end */
 /* RFC 8863: how long ICE tries. The callee a little longer, so that the caller is told by its own ICE that there is no path
@@ -33,6 +34,7 @@
 
 enum call_state {
 	CALL_PENDING,                     /* caller: waits for the registration */
+	CALL_GATHERING,                   /* callee: accepted; waits for the own address as seen from outside */
 	CALL_INVITING, CALL_RINGING,
 	CALL_CONNECTING,                  /* descriptions are exchanged; ICE */
 	CALL_KEYING,                      /* IKE */
@@ -74,6 +76,8 @@ struct call {
 	unsigned n_unpinned;
 	uint8_t *canon_offer;             /* owned; until the answer */
 	size_t canon_offer_len;
+	uint8_t *offer;                   /* owned; theirs, in CALL_GATHERING */
+	size_t offer_len;
 	uint8_t bind[16];                 /* our own nonce */
 	/* who */
 	bool has_key;
@@ -172,6 +176,8 @@ struct verdict { bool ok; enum reason code; unsigned status; const char *text; }
 MUST_CHECK enum err describe_offer(struct vpn *v, struct call *c, size_t *ret_len);
 /* Our answer to the offer in v->sdp, v->media; the call's IKE configuration is ready after it. */
 MUST_CHECK enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon, unsigned index, size_t *ret_len);
+/* The same for c->offer, which was found good earlier. */
+MUST_CHECK enum err describe_late_answer(struct vpn *v, struct call *c, size_t *ret_len);
 /* Is this offer to be talked to? Fills key, peer, level, bare, ... of c and *ret_index; v->sdp, v->media, v->canon are set. */
 struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body, unsigned *ret_index,
 				    size_t *ret_canon_len);

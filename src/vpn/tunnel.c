@@ -264,13 +264,22 @@ static bool key_acceptable(struct vpn *v, struct call *c, const uint8_t key[SPKI
 	return true;
 }
 
-/* One call for one pair of keys and direction: the newer one stays (CONTRACT.md). */
-static void replace_others(struct vpn *v, struct call *c, uint64_t now_us)
+/* One call for one pair of keys and direction: the newer one stays (CONTRACT.md). An older one goes even if it never got
+ * as far: its owner has begun anew. False: c is the older one. */
+static bool replace_others(struct vpn *v, struct call *c, uint64_t now_us)
 {
-	for (struct call *o = v->calls; o; o = o->next)
-		if (o != c && call_live(o) && o->authenticated && o->outgoing == c->outgoing && o->has_key &&
-		    !memcmp(o->key, c->key, SPKI_HASH) && o->account == c->account && !strcmp(o->peer, c->peer))
+	for (struct call *o = v->calls; o; o = o->next) {
+		if (o == c || !call_live(o) || o->outgoing != c->outgoing || !o->has_key || memcmp(o->key, c->key, SPKI_HASH) ||
+		    o->account != c->account || strcmp(o->peer, c->peer))
+			continue;
+		if (o->id < c->id) {
 			call_end(v, o, now_us, REASON_OK, "replaced by a new call of the same key");
+		} else if (o->authenticated) {
+			call_end(v, c, now_us, REASON_OK, "replaced by a new call of the same key");
+			return false;
+		}
+	}
+	return true;
 }
 
 static void peer_up(struct vpn *v, struct call *c)
@@ -311,7 +320,8 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 	c->deadline_us = c->outgoing ? now_us + SECONDS(30) : TIME_NEVER;
 	c->deadline_code = REASON_IKE;
 	c->deadline_text = "the other side did not answer what was asked for";
-	replace_others(v, c, now_us);
+	if (!replace_others(v, c, now_us))
+		return;
 	peer_up(v, c);
 	vpn_audit(v, c, "authenticated at level %s", trust_level_name(c->level));
 	vpn_say(v, c, now_us, VPN_EV_AUTHENTICATED);
