@@ -305,6 +305,9 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 		return;
 	}
 	c->authenticated = true;
+	/* AUTH covers the bind hash of our answer: the caller has it, whatever became of its ACK. */
+	if (!c->outgoing && !c->bare && c->sip_call)
+		sip_ua_confirm(v->ua, now_us, c->sip_call);
 	if (c->level == LEVEL_NONE && c->outgoing && c->trust_first) {
 		if (trust_add(v->trust, c->peer, c->key, LEVEL_TOFU, vpn_wall_s(v), false) == OK) {
 			c->level = LEVEL_TOFU;
