@@ -33,6 +33,7 @@ struct datagram { uint64_t due_us; struct addr from, to; uint8_t bytes[600]; siz
 static struct side sides[2];
 static struct datagram wire[WIRE_MAX];
 static unsigned n_wire, loss_percent;
+static bool echoes;                       /* somebody is faster with a copy of each answer, from his own address */
 static uint64_t now_us, delay_us;
 static struct rng_seeded seed;
 static struct rng rng;
@@ -87,6 +88,11 @@ static void deliver(struct datagram d)
 		if (s->cut || !lets_in(s, &d))
 			continue;
 		assert_int_equal(stun_parse(span_of(d.bytes, d.len), &parsed), OK);
+		if (echoes && parsed.cls == STUN_SUCCESS && ice_agent_owns(s->agent, &parsed)) {
+			path.remote = addr_ip4(0xcb007142, 6666);
+			ice_agent_input(s->agent, now_us, &path, &parsed);
+			path.remote = d.from;
+		}
 		if (ice_agent_owns(s->agent, &parsed))
 			ice_agent_input(s->agent, now_us, &path, &parsed);
 		drain(s);
@@ -131,6 +137,7 @@ static void setup_roles(bool a, bool b)
 {
 	memset(sides, 0, sizeof(sides));
 	n_wire = loss_percent = 0;
+	echoes = false;
 	now_us = SECONDS(1);
 	delay_us = MS(20);
 	rng = rng_seeded_init(&seed, 7);
@@ -204,6 +211,18 @@ static void direct(void **state)
 	assert_true(now_us <= SECONDS(1) + 5 * delay_us + MS(1));
 	other.remote = addr_ip4(0x01020304, 4500);
 	assert_false(ice_agent_validated(sides[0].agent, &other));
+	teardown();
+}
+
+static void answers_from_elsewhere(void **state)
+{
+	(void)state;
+	setup_roles(true, false);
+	echoes = true;
+	connect_both();
+	run(now_us + SECONDS(2), true);
+	both_chose();
+	assert_true(ice_agent_stats(sides[0].agent)->n_unmatched && ice_agent_stats(sides[1].agent)->n_unmatched);
 	teardown();
 }
 
@@ -485,7 +504,7 @@ static void mapped_address_is_kept_known(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(direct), cmocka_unit_test(through_two_nats), cmocka_unit_test(an_address_that_nobody_named),
+		cmocka_unit_test(direct), cmocka_unit_test(answers_from_elsewhere), cmocka_unit_test(through_two_nats), cmocka_unit_test(an_address_that_nobody_named),
 		cmocka_unit_test(one_role_twice), cmocka_unit_test(losses), cmocka_unit_test(nobody_there),
 		cmocka_unit_test(no_candidates_at_all), cmocka_unit_test(valid_but_never_chosen), cmocka_unit_test(consent), cmocka_unit_test(rebound_nat_is_followed),
 		cmocka_unit_test(nothing_leaves_before_start), cmocka_unit_test(strangers_get_no_answer),
