@@ -91,6 +91,7 @@ void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, 
 	esp_call_remove(v->esp, c->id);
 	c->state = CALL_CLOSING;
 	c->n_grants = 0;
+	c->deadline_us = c->give_up_us = TIME_NEVER;
 	drop_half_open(c);
 	if (c->sa) {
 		ike_sa_delete(c->sa, now_us);
