@@ -193,8 +193,14 @@ static void fork_attack(struct world *w, const struct scenario_run *r)
 	m = attacker(w, "bob", "bob");
 	if (!host_start(m) || !start_all(w))
 		return;
-	(void)dial(w, &p, NULL);
-	if (w->failed || !both_up(w, &p) || !traffic(w, &p, 5900))
+	if (!dial(w, &p, NULL)) {
+		/* the true answer came more than the wait for forks after the false one: service is denied */
+		if (!w->failed)
+			(void)ended_with(w, &p, REASON_PIN);
+		nobody_else(w, m);
+		return;
+	}
+	if (!both_up(w, &p) || !traffic(w, &p, 5900))
 		return;
 	nobody_else(w, m);
 	host_hangup(p.a, p.call);

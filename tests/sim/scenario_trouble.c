@@ -36,7 +36,7 @@ static void vanishes(struct world *w, const struct scenario_run *r)
 	stays = gone == p.a ? p.b : p.a;
 	gone->cut = true;
 	world_trace(w, "%s has no network any more", gone->name);
-	if (!until_ended(w, stays, 0, VANISHED_US) || !until_ended(w, gone, 0, SECONDS(20)))
+	if (!until_ended(w, stays, 0, VANISHED_US) || !until_ended(w, gone, 0, VANISHED_US))
 		return;
 	e = host_event(stays, VPN_EV_ENDED, 0);
 	if (e->code != REASON_VANISHED) {
