@@ -334,10 +334,14 @@ struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span f
 	const char *why = "";
 	size_t at;
 	struct verdict r;
+	bool usable;
 
 	if (sdp_parse(body, v->sdp, &why, &at) != OK)
 		return stranger("not a description");
-	*ret_index = sdp_ike_find(v->sdp);
+	*ret_index = sdp_ike_usable(v->sdp);
+	usable = *ret_index != SDP_MEDIA_MAX;
+	if (!usable)
+		*ret_index = sdp_ike_find(v->sdp);        /* who is it that offers what cannot be used? */
 	if (*ret_index == SDP_MEDIA_MAX || sdp_ike_read(v->sdp, *ret_index, false, v->media, &why) != OK)
 		return stranger("no usable IKE media");
 	if (sdp_ike_canon(v->sdp, *ret_index, false, v->canon, sizeof(v->canon), ret_canon_len) != OK)
@@ -345,6 +349,8 @@ struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span f
 	r = v->media->is_tieline ? check_signed_offer(v, c, span_of(v->canon, *ret_canon_len)) : check_bare_offer(v, c, from);
 	if (!r.ok)
 		return r;
+	if (!usable)
+		return bad(488, REASON_INPUT, "no usable IKE media: it must be ike-esp-udpencap, unbundled and not on port 500");
 	if (make_agent(v, c) != OK)
 		return bad(500, REASON_INTERNAL, "no memory");
 	if (!take_addresses(v, c, v->media))
@@ -432,7 +438,7 @@ struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span 
 	c->has_key = false;
 	if (sdp_parse(body, v->sdp, &why, &at) != OK || !v->sdp->n_media)
 		return bad(0, REASON_SECURITY_LINES, "the answer is not a description");
-	if (sdp_ike_find(v->sdp) != 0)
+	if (sdp_ike_usable(v->sdp) != 0)
 		return bad(0, REASON_NOT_AVAILABLE, "the other side does not take part in IKE media");
 	if (sdp_ike_read(v->sdp, 0, true, v->media, &why) != OK ||
 	    sdp_ike_canon(v->sdp, 0, true, v->canon, sizeof(v->canon), &canon_len) != OK)
