@@ -140,6 +140,7 @@ enum err describe_offer(struct vpn *v, struct call *c, size_t *ret_len)
 		memcpy(c->canon_offer, v->canon, canon_len);
 		c->canon_offer_len = canon_len;
 		*ret_len = w.len;
+		e = inforce_own(c, wr_done(&w));
 	}
 	free(texts);
 	return e;
@@ -351,7 +352,7 @@ struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span f
 		return r;
 	if (!usable)
 		return bad(488, REASON_INPUT, "no usable IKE media: it must be ike-esp-udpencap, unbundled and not on port 500");
-	if (make_agent(v, c) != OK)
+	if (make_agent(v, c) != OK || inforce_peer(c, span_of(v->canon, *ret_canon_len)) != OK)
 		return bad(500, REASON_INTERNAL, "no memory");
 	if (!take_addresses(v, c, v->media))
 		return bad(488, REASON_NO_PATH, "no usable addresses");
@@ -386,6 +387,8 @@ enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon,
 		if (e == OK)
 			e = w.bad ? ERR_LIMIT : bind_call(c, offer_canon, span_of(canon, canon_len), bind_o, c->bind);
 	}
+	if (e == OK)
+		e = w.bad ? ERR_LIMIT : inforce_own(c, wr_done(&w));
 	if (e == OK)
 		*ret_len = w.len;
 	free(canon);
@@ -451,6 +454,8 @@ struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span 
 	if (!take_addresses(v, c, v->media))
 		return bad(0, REASON_NO_PATH, "the answer has no usable addresses");
 	e = make_ike(v, c, v->media);
+	if (e == OK)
+		e = inforce_peer(c, span_of(v->canon, canon_len));
 	if (e == OK && !c->bare)
 		e = bind_call(c, span_of(c->canon_offer, c->canon_offer_len), span_of(v->canon, canon_len), c->bind, v->media->bind);
 	if (e == ERR_AUTH)
