@@ -311,10 +311,10 @@ def children(pid):
     return []
 
 
-def run(argv, seconds=20, **kw):
+def run(argv, seconds=20, env=None):
     """Runs a command to its end and returns its output; Failed with that output if it fails."""
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds,
-                          env=dict(os.environ, PATH=_PATH), check=False, **kw)
+                          env=dict(os.environ, PATH=_PATH, **(env or {})), check=False)
     text = done.stdout.decode("utf-8", "replace")
     if done.returncode:
         raise Failed("%s: %s" % (" ".join(argv), text.strip()))
