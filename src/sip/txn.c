@@ -276,6 +276,14 @@ size_t sip_txns_len(const struct sip_txns *t)
 	return t->n;
 }
 
+bool sip_txns_quiet(const struct sip_txns *t)
+{
+	for (const struct sip_txn *x = t->first; x; x = x->next)
+		if (x->is_client && !x->answered && x->state != TXN_OVER)
+			return false;
+	return true;
+}
+
 uint64_t sip_txns_retransmitted(const struct sip_txns *t)
 {
 	return t->n_retransmitted;

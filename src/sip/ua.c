@@ -245,6 +245,11 @@ uint64_t sip_ua_deadline_us(const struct sip_ua *ua)
 	return a < b ? a : b;
 }
 
+bool sip_ua_quiet(const struct sip_ua *ua)
+{
+	return sip_txns_quiet(ua->txns);
+}
+
 bool sip_ua_poll_output(struct sip_ua *ua, struct out *ret)
 {
 	bool any = sip_txns_poll_output(ua->txns, ret);

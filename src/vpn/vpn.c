@@ -538,7 +538,7 @@ void vpn_hangup_all(struct vpn *v, uint64_t now_us)
 
 bool vpn_idle(const struct vpn *v)
 {
-	return !v->calls && sip_ua_deadline_us(v->ua) == TIME_NEVER;
+	return !v->calls && sip_ua_quiet(v->ua);
 }
 
 enum err vpn_trust_changed(struct vpn *v, uint64_t now_us)
