@@ -7,7 +7,11 @@
 #include "daemon/control_impl.h"
 #include "vpn/policy.h"
 
-struct command { struct connection *c; struct engine *e; json_t *rq, *id; };
+struct command {
+	struct connection *c;
+	struct engine *e;
+	json_t *rq, *id;
+};
 
 static const char *text_of(const struct command *k, const char *key)
 {
@@ -52,7 +56,9 @@ static bool peer_aor(const struct command *k, char dst[CFG_AOR_MAX])
 
 static void do_call(const struct command *k)
 {
-	struct vpn_call_request v = { .to = text_of(k, "to"), .service = text_of(k, "service"), .from = text_of(k, "from"),
+	struct vpn_call_request v = { .to = text_of(k, "to"),
+				      .service = text_of(k, "service"),
+				      .from = text_of(k, "from"),
 				      .trust_first = flag_of(k, "trust_first") };
 	json_int_t timeout, port;
 	struct request *r;
@@ -82,9 +88,14 @@ static void do_call(const struct command *k)
 		return;
 	}
 	control_request_free(k->c->control, r);
-	done(k, e == ERR_MALFORMED || e == ERR_NOTFOUND ? REASON_USAGE : e == ERR_LIMIT ? REASON_BUSY : REASON_INTERNAL,
-	     e == ERR_MALFORMED ? "not an address; expected one such as sip:home@example.org" :
-	     e == ERR_NOTFOUND ? "no such account" : e == ERR_LIMIT ? "all calls of this daemon are taken" : err_name(e));
+	done(k,
+	     e == ERR_MALFORMED || e == ERR_NOTFOUND ? REASON_USAGE
+	     : e == ERR_LIMIT                        ? REASON_BUSY
+						     : REASON_INTERNAL,
+	     e == ERR_MALFORMED  ? "not an address; expected one such as sip:home@example.org"
+	     : e == ERR_NOTFOUND ? "no such account"
+	     : e == ERR_LIMIT    ? "all calls of this daemon are taken"
+				 : err_name(e));
 }
 
 static void do_hangup(const struct command *k)
@@ -97,9 +108,18 @@ static void do_hangup(const struct command *k)
 	json_int_t call;
 
 	if (!number_of(k, "call", UINT32_MAX, &call) || (to && sdp_aor_normal(span_str(to), aor, sizeof(aor)) != OK) ||
-	    (!call && !to && !flag_of(k, "all"))) {
-		wrong(k, "hangup needs \"call\", \"to\" or \"all\"");
+	    (!call && !to && !flag_of(k, "all") && !json_object_get(k->rq, "request"))) {
+		wrong(k, "hangup needs \"call\", \"request\", \"to\" or \"all\"");
 		return;
+	}
+	if (json_object_get(k->rq, "request")) { /* a call that this connection made, by the id of its command */
+		const struct request *r = control_find(k->c, RQ_CALL, json_object_get(k->rq, "request"));
+
+		if (!r || !r->call) {
+			wrong(k, "this connection has no such call");
+			return;
+		}
+		call = r->call;
 	}
 	while (n < 256 && vpn_call_status(k->e->vpn, &at, &s))
 		if (s.id == (unsigned)call || (to && !strcmp(s.peer, aor)) || flag_of(k, "all"))
@@ -120,8 +140,9 @@ static void do_forward(const struct command *k)
 	struct request *r;
 	enum err e;
 
-	if (!number_of(k, "call", UINT32_MAX, &call) || !number_of(k, "port", 65535, &port) || !port || !call || !protocol ||
-	    !number_of(k, "local_port", 65535, &local_port) || (strcmp(protocol, "tcp") && strcmp(protocol, "udp"))) {
+	if (!number_of(k, "call", UINT32_MAX, &call) || !number_of(k, "port", 65535, &port) || !port || !call ||
+	    !protocol || !number_of(k, "local_port", 65535, &local_port) ||
+	    (strcmp(protocol, "tcp") && strcmp(protocol, "udp"))) {
 		wrong(k, "forward needs \"call\", \"protocol\" (tcp or udp) and \"port\"");
 		return;
 	}
@@ -131,9 +152,10 @@ static void do_forward(const struct command *k)
 		return;
 	}
 	r->call = (unsigned)call;
-	e = vpn_forward(k->e->vpn, loop_now_us(k->e->loop), r->call, strcmp(protocol, "tcp") ? 17 : 6, (uint16_t)port, (uint16_t)local_port);
+	e = vpn_forward(k->e->vpn, loop_now_us(k->e->loop), r->call, strcmp(protocol, "tcp") ? 17 : 6, (uint16_t)port,
+			(uint16_t)local_port);
 	if (e == OK)
-		return;                           /* the GRANTED event answers */
+		return; /* the GRANTED event answers */
 	control_request_free(k->c->control, r);
 	if (e == ERR_NOTFOUND)
 		wrong(k, "no such call");
@@ -148,7 +170,8 @@ static void do_ping(const struct command *k)
 	json_int_t call, count;
 	unsigned at = 0;
 
-	if (!number_of(k, "call", UINT32_MAX, &call) || !number_of(k, "count", 1000, &count) || (!call && !peer_aor(k, aor))) {
+	if (!number_of(k, "call", UINT32_MAX, &call) || !number_of(k, "count", 1000, &count) ||
+	    (!call && !peer_aor(k, aor))) {
 		wrong(k, "ping needs \"call\" or \"peer\"; \"count\" is at most 1000");
 		return;
 	}
@@ -168,7 +191,8 @@ static void do_ping(const struct command *k)
 
 /* ---- trust ---- */
 
-static json_t *key_line(const struct command *k, const char *event, const char *who, const char *aor, const uint8_t key[SPKI_HASH])
+static json_t *key_line(const struct command *k, const char *event, const char *who, const char *aor,
+			const uint8_t key[SPKI_HASH])
 {
 	char text[KEY_TEXT];
 
@@ -218,8 +242,9 @@ static void trust_change(const struct command *k, bool add)
 	switch (e) {
 	case OK: done(k, REASON_OK, ""); break;
 	case ERR_DENIED:
-		wrong(k, add ? "this address has another key already, or this key another address; remove that pin first"
-			     : "this pin stands in the configuration file; remove it there");
+		wrong(k,
+		      add ? "this address has another key already, or this key another address; remove that pin first"
+			  : "this pin stands in the configuration file; remove it there");
 		break;
 	case ERR_NOTFOUND: wrong(k, "no such pin"); break;
 	default: done(k, REASON_INTERNAL, err_name(e)); break;
@@ -244,7 +269,9 @@ static void do_explain(const struct command *k)
 {
 	char aor[CFG_AOR_MAX];
 	const char *service = text_of(k, "service");
-	struct policy_question q = { .act = service ? POLICY_GRANT : POLICY_TALK, .evidence = EVIDENCE_AUTHENTICATED, .peer = aor,
+	struct policy_question q = { .act = service ? POLICY_GRANT : POLICY_TALK,
+				     .evidence = EVIDENCE_AUTHENTICATED,
+				     .peer = aor,
 				     .service = service };
 	const struct cfg_peer *p;
 	struct policy_answer a;
@@ -267,7 +294,8 @@ static void do_log(const struct command *k)
 	const char *line;
 
 	for (unsigned i = 0; (line = journal_line(k->e->journal, i)) != NULL && !k->c->dead; i++)
-		control_send(k->c, json_pack("{s:O, s:s, s:s%}", "id", k->id, "event", "log", "line", line, strlen(line)));
+		control_send(k->c,
+			     json_pack("{s:O, s:s, s:s%}", "id", k->id, "event", "log", "line", line, strlen(line)));
 	if (!flag_of(k, "follow"))
 		done(k, REASON_OK, "");
 	else if (!control_request(k->c, RQ_LOG, k->id))
@@ -290,9 +318,13 @@ static void do_subscribe(const struct command *k)
 
 void command_line(struct connection *c, const char *text, size_t len)
 {
-	static const struct { const char *name; void (*run)(const struct command *k); } commands[] = {
-		{ "call", do_call }, { "hangup", do_hangup }, { "status", do_status }, { "forward", do_forward }, { "trust", do_trust },
-		{ "explain", do_explain }, { "ping", do_ping }, { "log", do_log }, { "subscribe", do_subscribe },
+	static const struct {
+		const char *name;
+		void (*run)(const struct command *k);
+	} commands[] = {
+		{ "call", do_call },       { "hangup", do_hangup }, { "status", do_status },
+		{ "forward", do_forward }, { "trust", do_trust },   { "explain", do_explain },
+		{ "ping", do_ping },       { "log", do_log },       { "subscribe", do_subscribe },
 	};
 	json_error_t why;
 	struct command k = { .c = c, .e = c->control->e, .rq = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why) };
@@ -310,7 +342,8 @@ void command_line(struct connection *c, const char *text, size_t len)
 	if (!json_is_object(k.rq))
 		wrong(&k, "not a JSON object");
 	else if (!found)
-		wrong(&k, "unknown command; this version has call, hangup, status, forward, trust, explain, ping, log, subscribe");
+		wrong(&k, "unknown command; this version has call, hangup, status, forward, trust, explain, ping, log, "
+			  "subscribe");
 	json_decref(k.id);
 	json_decref(k.rq);
 }

@@ -41,7 +41,7 @@ static void connection_close(struct connection *c)
 		if (r->kind == RQ_CALL && r->call) {
 			if (!r->detach)
 				(void)!vpn_hangup(s->e->vpn, loop_now_us(s->e->loop), r->call);
-			continue;                 /* its end frees it */
+			continue; /* its end frees it */
 		}
 		if (r->kind == RQ_PING)
 			pings_cancel(s->e->pings, r->token);
@@ -152,7 +152,7 @@ static void readable(struct connection *c)
 		return;
 	c->in_len -= at;
 	memmove(c->in, c->in + at, c->in_len);
-	if (c->in_len == sizeof(c->in))           /* no line is that long */
+	if (c->in_len == sizeof(c->in)) /* no line is that long */
 		connection_close(c);
 }
 
@@ -208,10 +208,20 @@ struct request *control_request(struct connection *c, enum request_kind kind, js
 	r = n < REQUESTS_MAX ? calloc(1, sizeof(*r)) : NULL;
 	if (!r)
 		return NULL;
-	*r = (struct request){ .kind = kind, .conn = c, .id = json_incref(id), .token = ++s->next_token, .uid = c->uid };
+	*r = (struct request){
+		.kind = kind, .conn = c, .id = json_incref(id), .token = ++s->next_token, .uid = c->uid
+	};
 	r->next = s->requests;
 	s->requests = r;
 	return r;
+}
+
+struct request *control_find(const struct connection *c, enum request_kind kind, const json_t *id)
+{
+	for (struct request *r = c->control->requests; r; r = r->next)
+		if (r->conn == c && r->kind == kind && json_equal(r->id, id))
+			return r;
+	return NULL;
 }
 
 void control_request_free(struct control *s, struct request *r)
@@ -251,7 +261,7 @@ static void to_request(struct control *s, struct request *r, const struct vpn_ev
 		control_send(r->conn, json_incref(line));
 	}
 	if (r->conn && r->detach && !r->answered && e->kind == VPN_EV_UP) {
-		r->answered = true;               /* CONTRACT.md: --detach returns when the call is up */
+		r->answered = true; /* CONTRACT.md: --detach returns when the call is up */
 		control_done(r->conn, r->id, REASON_OK, "", NULL);
 	}
 	if (e->kind != VPN_EV_ENDED)
@@ -273,7 +283,8 @@ void control_event(struct control *s, const struct vpn_event *e)
 			control_send(x->conn, json_incref(line));
 		}
 		/* another forward of the same call */
-		if (x->kind == RQ_FORWARD && x->conn && x->call == e->call && (e->kind == VPN_EV_GRANTED || e->kind == VPN_EV_REFUSED)) {
+		if (x->kind == RQ_FORWARD && x->conn && x->call == e->call &&
+		    (e->kind == VPN_EV_GRANTED || e->kind == VPN_EV_REFUSED)) {
 			json_object_set(line, "id", x->id);
 			control_send(x->conn, json_incref(line));
 			control_done(x->conn, x->id, e->code, e->reason, NULL);
@@ -298,7 +309,7 @@ void control_pinged(struct control *s, const struct ping_report *p)
 	if (!p->lost)
 		json_object_set_new(o, "rtt_ms", json_real(p->rtt_us / 1000.0));
 	control_send(r->conn, o);
-	r = by_token(s, p->token);                /* gone, if the connection broke just now */
+	r = by_token(s, p->token); /* gone, if the connection broke just now */
 	if (!r || !r->conn || !p->last)
 		return;
 	control_done(r->conn, r->id, p->n_replies ? REASON_OK : REASON_VANISHED, p->n_replies ? "" : "no reply", NULL);
@@ -312,7 +323,8 @@ static void follow(void *arg, const char *text)
 	for (struct request *r = s->requests, *next; r; r = next) {
 		next = r->next;
 		if (r->kind == RQ_LOG && r->conn)
-			control_send(r->conn, json_pack("{s:O, s:s, s:s%}", "id", r->id, "event", "log", "line", text, strlen(text)));
+			control_send(r->conn, json_pack("{s:O, s:s, s:s%}", "id", r->id, "event", "log", "line", text,
+							strlen(text)));
 	}
 }
 

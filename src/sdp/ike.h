@@ -52,8 +52,10 @@ struct sdp_ike {
 	struct span pake, sas, prev;  /* values, into the text; empty: absent */
 };
 
-/* Index of the first acceptable IKE section (format, proto udp, port not 0), SDP_MEDIA_MAX: none. */
+/* Index of the first IKE section (either format, proto udp, port not 0), SDP_MEDIA_MAX: none. */
 unsigned sdp_ike_find(const struct sdp *d);
+/* The first that a live call may use: ike-esp-udpencap alone, neither port 500 nor in a BUNDLE group; SDP_MEDIA_MAX: none. */
+unsigned sdp_ike_usable(const struct sdp *d);
 /* Effective values of media section `index`. is_answer selects the default of ike-setup
  * (active in an offer, passive in an answer). ERR_MALFORMED with *ret_why: two format
  * tokens, a tieline line at session level or twice, bad base64, bad hex, ... */

@@ -76,7 +76,7 @@ void sip_ua_hangup(struct sip_ua *ua, uint64_t now_us, unsigned call);
 void sip_ua_choose_leg(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned leg);
 /* Caller: BYE one leg. */
 void sip_ua_drop_leg(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned leg);
-/* Answers SIP_CALL_REQUEST: 200 with a body, or an error status with SPAN_NONE. */
+/* Answers SIP_CALL_REQUEST: 200 with a body (without, where an UPDATE had none), or an error status with SPAN_NONE. */
 MUST_CHECK enum err sip_ua_respond(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned request,
 				   unsigned status, struct span body);
 
@@ -99,6 +99,7 @@ struct sip_event {
 	unsigned account, call, leg, request;
 	unsigned status;
 	bool fatal;
+	bool is_invite;                   /* SIP_CALL_REQUEST: a re-INVITE, not an UPDATE */
 	const char *reason;               /* static or borrowed until the next call; never NULL */
 	struct span from, to;             /* AOR text of From and To, as the peer wrote them: display only */
 	struct span body;                 /* borrowed until the next call into the agent */

@@ -367,6 +367,7 @@ static void change(struct sip_ua *ua, uint64_t now_us, struct call *c, struct si
 	ev->e.account = c->acc->id;
 	ev->e.call = c->id;
 	ev->e.request = s->id;
+	ev->e.is_invite = s->is_invite;
 	ev->e.path = *path;
 	ua_event_queue(ua, ev);
 }

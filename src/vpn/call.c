@@ -41,6 +41,7 @@ void call_free(struct call *c)
 	ice_agent_free(c->ice);
 	free(c->ike_cfg);
 	free(c->canon_offer);
+	inforce_done(c);
 	secret_wipe(c, sizeof(*c));
 	free(c);
 }
@@ -278,13 +279,6 @@ static void account_event(struct vpn *v, uint64_t now_us, const struct sip_event
 	}
 }
 
-/* In-dialog offers: what is in force stays in force (4.2). Changed descriptions come with ICE restart, which is later. */
-static void in_dialog(struct vpn *v, struct call *c, uint64_t now_us, const struct sip_event *e)
-{
-	(void)c;
-	(void)!sip_ua_respond(v->ua, now_us, e->call, e->request, 488, SPAN_NONE);
-}
-
 void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 {
 	struct call *c = by_sip(v, e->call);
@@ -315,7 +309,7 @@ void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 		sip_failed(v, c, now_us, e);
 		break;
 	case SIP_CALL_REQUEST:
-		in_dialog(v, c, now_us, e);
+		inforce_request(v, c, now_us, e);
 		break;
 	case SIP_CALL_ENDED:
 		c->sip_call = 0;

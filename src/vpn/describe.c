@@ -140,6 +140,7 @@ enum err describe_offer(struct vpn *v, struct call *c, size_t *ret_len)
 		memcpy(c->canon_offer, v->canon, canon_len);
 		c->canon_offer_len = canon_len;
 		*ret_len = w.len;
+		e = inforce_own(c, wr_done(&w));
 	}
 	free(texts);
 	return e;
@@ -334,10 +335,14 @@ struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span f
 	const char *why = "";
 	size_t at;
 	struct verdict r;
+	bool usable;
 
 	if (sdp_parse(body, v->sdp, &why, &at) != OK)
 		return stranger("not a description");
-	*ret_index = sdp_ike_find(v->sdp);
+	*ret_index = sdp_ike_usable(v->sdp);
+	usable = *ret_index != SDP_MEDIA_MAX;
+	if (!usable)
+		*ret_index = sdp_ike_find(v->sdp);        /* who is it that offers what cannot be used? */
 	if (*ret_index == SDP_MEDIA_MAX || sdp_ike_read(v->sdp, *ret_index, false, v->media, &why) != OK)
 		return stranger("no usable IKE media");
 	if (sdp_ike_canon(v->sdp, *ret_index, false, v->canon, sizeof(v->canon), ret_canon_len) != OK)
@@ -345,7 +350,9 @@ struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span f
 	r = v->media->is_tieline ? check_signed_offer(v, c, span_of(v->canon, *ret_canon_len)) : check_bare_offer(v, c, from);
 	if (!r.ok)
 		return r;
-	if (make_agent(v, c) != OK)
+	if (!usable)
+		return bad(488, REASON_INPUT, "no usable IKE media: it must be ike-esp-udpencap, unbundled and not on port 500");
+	if (make_agent(v, c) != OK || inforce_peer(c, span_of(v->canon, *ret_canon_len)) != OK)
 		return bad(500, REASON_INTERNAL, "no memory");
 	if (!take_addresses(v, c, v->media))
 		return bad(488, REASON_NO_PATH, "no usable addresses");
@@ -380,6 +387,8 @@ enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon,
 		if (e == OK)
 			e = w.bad ? ERR_LIMIT : bind_call(c, offer_canon, span_of(canon, canon_len), bind_o, c->bind);
 	}
+	if (e == OK)
+		e = w.bad ? ERR_LIMIT : inforce_own(c, wr_done(&w));
 	if (e == OK)
 		*ret_len = w.len;
 	free(canon);
@@ -432,7 +441,7 @@ struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span 
 	c->has_key = false;
 	if (sdp_parse(body, v->sdp, &why, &at) != OK || !v->sdp->n_media)
 		return bad(0, REASON_SECURITY_LINES, "the answer is not a description");
-	if (sdp_ike_find(v->sdp) != 0)
+	if (sdp_ike_usable(v->sdp) != 0)
 		return bad(0, REASON_NOT_AVAILABLE, "the other side does not take part in IKE media");
 	if (sdp_ike_read(v->sdp, 0, true, v->media, &why) != OK ||
 	    sdp_ike_canon(v->sdp, 0, true, v->canon, sizeof(v->canon), &canon_len) != OK)
@@ -445,6 +454,8 @@ struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span 
 	if (!take_addresses(v, c, v->media))
 		return bad(0, REASON_NO_PATH, "the answer has no usable addresses");
 	e = make_ike(v, c, v->media);
+	if (e == OK)
+		e = inforce_peer(c, span_of(v->canon, canon_len));
 	if (e == OK && !c->bare)
 		e = bind_call(c, span_of(c->canon_offer, c->canon_offer_len), span_of(v->canon, canon_len), c->bind, v->media->bind);
 	if (e == ERR_AUTH)

@@ -5,7 +5,7 @@
  *   vpn.c       life, bytes in and out, accounts, queues        describe.c  our descriptions, and what we accept of theirs
  *   call.c      SIP events, set-up and the end of a call        tunnel.c    ICE and IKE events, SAs, liveness
  *   grant.c     what is asked, granted, forwarded and revoked   status.c    what is told about it
- *   replay.c    nonces of offers that were seen */
+ *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog */
 #pragma once
 #include "ice/agent.h"
 #include "ice/gather.h"
@@ -48,6 +48,8 @@ struct grant {
 	int64_t until_s;
 };
 
+struct kept { uint8_t *p; size_t len; };   /* owned */
+
 struct call {
 	unsigned id, account;
 	bool outgoing, bare, trust_first, named;
@@ -71,6 +73,7 @@ struct call {
 	uint8_t *canon_offer;             /* owned; until the answer */
 	size_t canon_offer_len;
 	uint8_t bind[16];                 /* our own nonce */
+	struct kept own_text, peer_canon; /* the pair of descriptions in force */
 	/* who */
 	bool has_key;
 	uint8_t key[SPKI_HASH], spki[SDP_SPKI_MAX];
@@ -170,6 +173,12 @@ MUST_CHECK enum err describe_answer(struct vpn *v, struct call *c, struct span o
 struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body, unsigned *ret_index,
 				    size_t *ret_canon_len);
 struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span body);
+
+/* inforce.c */
+MUST_CHECK enum err inforce_own(struct call *c, struct span text);
+MUST_CHECK enum err inforce_peer(struct call *c, struct span canon);
+void inforce_done(struct call *c);
+void inforce_request(struct vpn *v, struct call *c, uint64_t now_us, const struct sip_event *e);
 
 /* call.c */
 void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e);
