@@ -196,7 +196,7 @@ enum err txn_send(struct sip_txn *x, const uint8_t *bytes, size_t len)
 void txn_repeat(struct sip_txn *x, const uint8_t *bytes, size_t len)
 {
 	x->t->n_retransmitted++;
-	(void)!txn_send(x, bytes, len);       /* a full queue is like a lost datagram: the next repeat follows */
+	(void)!txn_send(x, bytes, len); /* a full queue is like a lost datagram: the next repeat follows */
 }
 
 /* ---- events ---- */
