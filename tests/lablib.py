@@ -53,12 +53,9 @@ def program(name):
 
 
 def binary(name):
-    """One of the project's programs: $TIELINE_BUILD/NAME, build/NAME, or where meson puts it."""
-    for build in filter(None, [os.environ.get("TIELINE_BUILD"), os.path.join(ROOT, "build")]):
-        for path in (os.path.join(build, name), os.path.join(build, "src/main", name)):
-            if os.access(path, os.X_OK):
-                return os.path.abspath(path)
-    return None
+    """Full path of one of the project's programs, $TIELINE_BUILD/NAME or build/NAME; None: not built."""
+    path = os.path.join(os.environ.get("TIELINE_BUILD") or os.path.join(ROOT, "build"), name)
+    return os.path.abspath(path) if os.access(path, os.X_OK) else None
 
 
 def engine_user():

@@ -7,6 +7,17 @@
 #include "crypto/secret.h"
 #include "vpn/impl.h"
 
+/* An SA that has ended: what it answered last, a Delete's confirmation or the reason of a failure, still goes out. */
+static void sa_over(struct vpn *v, struct ike_sa **sa)
+{
+	struct out o;
+
+	while (*sa && ike_sa_poll_output(*sa, &o))
+		(void)!outq_push(v->words, o.kind, &o.path, o.bytes); /* full: the peer finds out by its time-out */
+	ike_sa_free(*sa);
+	*sa = NULL;
+}
+
 static void start_ike(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	if (c->sa || !c->ike_initiator || !call_live(c))
@@ -79,11 +90,10 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 			use_path(v, c, now_us, &e, true);
 			start_ike(v, c, now_us);
 			break;
-		case ICE_FAILED:
-			call_end(v, c, now_us, REASON_NO_PATH, NULL);
-			break;
+		case ICE_FAILED: call_end(v, c, now_us, REASON_NO_PATH, NULL); break;
 		case ICE_CONSENT_LOST:
-			log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
+			log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again",
+				 c->id);
 			c->held = true;
 			esp_call_hold(v->esp, c->id, true);
 			c->silent_since_us = now_us;
@@ -143,15 +153,13 @@ static struct ike_sa *half_open_new(struct call *c, uint64_t now_us)
 /* The address of a peer without ICE was not proved by any check: it has to show a cookie (RFC 7296, 2.6). */
 static bool cookie_needed(struct vpn *v, struct call *c, uint64_t now_us, const struct path *path, struct span msg)
 {
-	struct wr w = wr_of(v->cookie, sizeof(v->cookie));
+	uint8_t answer[256];
+	struct wr w = wr_of(answer, sizeof(answer));
 
 	if (!c->no_ice || ike_cookies_valid(v->cookies, now_us, msg, &path->remote))
 		return false;
-	v->cookie_len = 0;
-	if (ike_cookies_challenge(v->cookies, now_us, msg, &path->remote, &w) == OK) {
-		v->cookie_len = w.len;
-		v->cookie_path = *path;
-	}
+	if (ike_cookies_challenge(v->cookies, now_us, msg, &path->remote, &w) == OK)
+		(void)!outq_push(v->words, OUT_SEND, path, wr_done(&w)); /* full: it asks again */
 	return true;
 }
 
@@ -166,7 +174,8 @@ static struct call *call_of_init(struct vpn *v, const struct ike_peek *p, const 
 	return NULL;
 }
 
-static void input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p, struct span msg)
+static void input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p,
+		       struct span msg)
 {
 	struct call *c = call_of_init(v, p, path);
 	struct ike_sa *sa;
@@ -218,11 +227,18 @@ void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, s
 
 static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
-	static const struct { enum ike_failure fail; enum reason code; const char *text; } rows[] = {
+	static const struct {
+		enum ike_failure fail;
+		enum reason code;
+		const char *text;
+	} rows[] = {
 		{ IKE_FAIL_NO_PROPOSAL, REASON_IKE, "the key exchange failed: no common algorithms" },
-		{ IKE_FAIL_AUTH, REASON_IKE, "the key exchange failed: the proof of identity is wrong or ours was refused" },
-		{ IKE_FAIL_FINGERPRINT, REASON_FINGERPRINT, NULL }, { IKE_FAIL_PIN, REASON_PIN, NULL },
-		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL }, { IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
+		{ IKE_FAIL_AUTH, REASON_IKE,
+		  "the key exchange failed: the proof of identity is wrong or ours was refused" },
+		{ IKE_FAIL_FINGERPRINT, REASON_FINGERPRINT, NULL },
+		{ IKE_FAIL_PIN, REASON_PIN, NULL },
+		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL },
+		{ IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
 		{ IKE_FAIL_PROTOCOL, REASON_IKE, "the key exchange failed: the other side breaks its rules" },
 	};
 	enum reason code = REASON_IKE;
@@ -237,16 +253,20 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 			code = rows[i].code;
 			text = rows[i].text;
 		}
-	ike_sa_free(c->sa);
-	c->sa = NULL;
+	sa_over(v, &c->sa);
 	call_end(v, c, now_us, code, text);
 }
 
 /* A stock peer shows its key only now; what is pinned decides. */
 static bool key_acceptable(struct vpn *v, struct call *c, const uint8_t key[SPKI_HASH])
 {
-	struct policy_question q = { .act = POLICY_TALK, .evidence = EVIDENCE_AUTHENTICATED, .peer = c->peer, .key = key,
-				     .bare = c->bare, .we_call = c->outgoing, .trust_first = c->trust_first };
+	struct policy_question q = { .act = POLICY_TALK,
+				     .evidence = EVIDENCE_AUTHENTICATED,
+				     .peer = c->peer,
+				     .key = key,
+				     .bare = c->bare,
+				     .we_call = c->outgoing,
+				     .trust_first = c->trust_first };
 	struct policy_answer a;
 
 	if (c->has_key && memcmp(c->key, key, SPKI_HASH))
@@ -315,8 +335,13 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 
 static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
-	static const struct { enum reason code; const char *text; } rows[] = {
-		{ REASON_NOT_ALLOWED, NULL }, { REASON_DECLINED, NULL }, { REASON_NOT_AVAILABLE, "nobody there decided in time" },
+	static const struct {
+		enum reason code;
+		const char *text;
+	} rows[] = {
+		{ REASON_NOT_ALLOWED, NULL },
+		{ REASON_DECLINED, NULL },
+		{ REASON_NOT_AVAILABLE, "nobody there decided in time" },
 	};
 	struct vpn_event out = vpn_event_of(c, now_us, VPN_EV_REFUSED);
 	unsigned i = e->refuse_reason < 3 ? e->refuse_reason : 0;
@@ -354,8 +379,7 @@ static void sa_event(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t 
 	case IKE_EV_CHILD_UP: grant_child_up(v, c, now_us, e); break;
 	case IKE_EV_CHILD_GONE: grant_child_gone(v, c, now_us, e->child.spi_in); break;
 	case IKE_EV_CLOSED:
-		ike_sa_free(c->sa);
-		c->sa = NULL;
+		sa_over(v, &c->sa);
 		call_end(v, c, now_us, REASON_OK, "the other side hung up");
 		break;
 	case IKE_EV_FAILED: sa_failed(v, c, now_us, e); break;
@@ -374,8 +398,7 @@ static void half_open_drain(struct vpn *v, struct call *c, uint64_t now_us, unsi
 			log_warn(&c->log, "call %u: a key exchange failed: %s", c->id, ike_failure_name(e.fail));
 			if (e.fail != IKE_FAIL_TIMEOUT)
 				vpn_audit(v, c, "key exchange failed: %s", ike_failure_name(e.fail));
-			ike_sa_free(sa);
-			c->half_open[i] = NULL;
+			sa_over(v, &c->half_open[i]);
 		} else if (e.kind == IKE_EV_ASKED) {
 			c->half_open[i] = NULL;
 			for (unsigned k = 0; k < CALL_HALF_OPEN_MAX; k++) {
@@ -399,8 +422,7 @@ void tunnel_ike_drain(struct vpn *v, struct call *c, uint64_t now_us)
 		if (call_live(c)) {
 			sa_event(v, c, c->sa, now_us, &e);
 		} else if (e.kind == IKE_EV_CLOSED || e.kind == IKE_EV_FAILED) {
-			ike_sa_free(c->sa);
-			c->sa = NULL;
+			sa_over(v, &c->sa);
 		}
 		ike_event_done(&e);
 	}
