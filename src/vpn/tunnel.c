@@ -13,7 +13,7 @@ static void sa_over(struct vpn *v, struct ike_sa **sa)
 	struct out o;
 
 	while (*sa && ike_sa_poll_output(*sa, &o))
-		(void)!outq_push(v->words, o.kind, &o.path, o.bytes); /* full: the peer finds out by its time-out */
+		(void)!outq_push(v->words, o.kind, &o.path, o.bytes);         /* full: the peer finds out by its time-out */
 	ike_sa_free(*sa);
 	*sa = NULL;
 }
@@ -90,10 +90,11 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 			use_path(v, c, now_us, &e, true);
 			start_ike(v, c, now_us);
 			break;
-		case ICE_FAILED: call_end(v, c, now_us, REASON_NO_PATH, NULL); break;
+		case ICE_FAILED:
+			call_end(v, c, now_us, REASON_NO_PATH, NULL);
+			break;
 		case ICE_CONSENT_LOST:
-			log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again",
-				 c->id);
+			log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
 			c->held = true;
 			esp_call_hold(v->esp, c->id, true);
 			c->silent_since_us = now_us;
@@ -159,7 +160,7 @@ static bool cookie_needed(struct vpn *v, struct call *c, uint64_t now_us, const 
 	if (!c->no_ice || ike_cookies_valid(v->cookies, now_us, msg, &path->remote))
 		return false;
 	if (ike_cookies_challenge(v->cookies, now_us, msg, &path->remote, &w) == OK)
-		(void)!outq_push(v->words, OUT_SEND, path, wr_done(&w)); /* full: it asks again */
+		(void)!outq_push(v->words, OUT_SEND, path, wr_done(&w));      /* full: it asks again */
 	return true;
 }
 
@@ -174,8 +175,7 @@ static struct call *call_of_init(struct vpn *v, const struct ike_peek *p, const 
 	return NULL;
 }
 
-static void input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p,
-		       struct span msg)
+static void input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p, struct span msg)
 {
 	struct call *c = call_of_init(v, p, path);
 	struct ike_sa *sa;
@@ -227,18 +227,11 @@ void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, s
 
 static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
-	static const struct {
-		enum ike_failure fail;
-		enum reason code;
-		const char *text;
-	} rows[] = {
+	static const struct { enum ike_failure fail; enum reason code; const char *text; } rows[] = {
 		{ IKE_FAIL_NO_PROPOSAL, REASON_IKE, "the key exchange failed: no common algorithms" },
-		{ IKE_FAIL_AUTH, REASON_IKE,
-		  "the key exchange failed: the proof of identity is wrong or ours was refused" },
-		{ IKE_FAIL_FINGERPRINT, REASON_FINGERPRINT, NULL },
-		{ IKE_FAIL_PIN, REASON_PIN, NULL },
-		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL },
-		{ IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
+		{ IKE_FAIL_AUTH, REASON_IKE, "the key exchange failed: the proof of identity is wrong or ours was refused" },
+		{ IKE_FAIL_FINGERPRINT, REASON_FINGERPRINT, NULL }, { IKE_FAIL_PIN, REASON_PIN, NULL },
+		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL }, { IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
 		{ IKE_FAIL_PROTOCOL, REASON_IKE, "the key exchange failed: the other side breaks its rules" },
 	};
 	enum reason code = REASON_IKE;
@@ -260,13 +253,8 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 /* A stock peer shows its key only now; what is pinned decides. */
 static bool key_acceptable(struct vpn *v, struct call *c, const uint8_t key[SPKI_HASH])
 {
-	struct policy_question q = { .act = POLICY_TALK,
-				     .evidence = EVIDENCE_AUTHENTICATED,
-				     .peer = c->peer,
-				     .key = key,
-				     .bare = c->bare,
-				     .we_call = c->outgoing,
-				     .trust_first = c->trust_first };
+	struct policy_question q = { .act = POLICY_TALK, .evidence = EVIDENCE_AUTHENTICATED, .peer = c->peer, .key = key,
+				     .bare = c->bare, .we_call = c->outgoing, .trust_first = c->trust_first };
 	struct policy_answer a;
 
 	if (c->has_key && memcmp(c->key, key, SPKI_HASH))
@@ -335,13 +323,8 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 
 static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
-	static const struct {
-		enum reason code;
-		const char *text;
-	} rows[] = {
-		{ REASON_NOT_ALLOWED, NULL },
-		{ REASON_DECLINED, NULL },
-		{ REASON_NOT_AVAILABLE, "nobody there decided in time" },
+	static const struct { enum reason code; const char *text; } rows[] = {
+		{ REASON_NOT_ALLOWED, NULL }, { REASON_DECLINED, NULL }, { REASON_NOT_AVAILABLE, "nobody there decided in time" },
 	};
 	struct vpn_event out = vpn_event_of(c, now_us, VPN_EV_REFUSED);
 	unsigned i = e->refuse_reason < 3 ? e->refuse_reason : 0;
