@@ -16,7 +16,7 @@ import threading
 
 import lablib
 
-REASONS = {100: "Trying", 180: "Ringing", 200: "OK", 401: "Unauthorized", 404: "Not Found", 481: "No Such Call",
+REASONS = {100: "Trying", 180: "Ringing", 200: "OK", 401: "Unauthorized", 404: "Not Found", 480: "Temporarily Unavailable", 481: "No Such Call",
            488: "Not Acceptable Here", 501: "Not Implemented"}
 
 
