@@ -14,9 +14,9 @@ static const struct {
 	const char *name;
 	int (*run)(struct cli *c, int argc, char **argv);
 } commands[] = {
-	{ "call", cli_call },       { "hangup", cli_hangup }, { "status", cli_status },
-	{ "forward", cli_forward }, { "trust", cli_trust },   { "explain", cli_explain },
-	{ "ping", cli_ping },       { "log", cli_log },       { "reload", cli_reload },
+	{ "call", cli_call },     { "hangup", cli_hangup },   { "status", cli_status }, { "forward", cli_forward },
+	{ "trust", cli_trust },   { "explain", cli_explain }, { "ping", cli_ping },     { "log", cli_log },
+	{ "reload", cli_reload }, { "inspect", cli_inspect },
 };
 /* Names that are taken, so that nobody is told of a typing error. */
 static const char *const later[] = { "answer", "decline", "pair", "netcheck" };

@@ -70,6 +70,7 @@ int cli_ping(struct cli *c, int argc, char **argv);
 int cli_log(struct cli *c, int argc, char **argv);
 int cli_reload(struct cli *c, int argc, char **argv);
 int cli_status(struct cli *c, int argc, char **argv); /* status.c */
+int cli_inspect(struct cli *c, int argc, char **argv); /* inspect.c */
 
 /* Options that every command has. The rest of a command's options are given to it one by one. */
 #define CLI_COMMON                                                                                                     \

@@ -316,6 +316,14 @@ static void do_subscribe(const struct command *k)
 		wrong(k, "too many open requests on this connection");
 }
 
+static void do_reload(const struct command *k)
+{
+	char why[400] = "";
+	enum err e = engine_reload(k->e, why, sizeof(why));
+
+	done(k, e == OK ? REASON_OK : REASON_INPUT, why);
+}
+
 void command_line(struct connection *c, const char *text, size_t len)
 {
 	static const struct {
@@ -325,6 +333,7 @@ void command_line(struct connection *c, const char *text, size_t len)
 		{ "call", do_call },       { "hangup", do_hangup }, { "status", do_status },
 		{ "forward", do_forward }, { "trust", do_trust },   { "explain", do_explain },
 		{ "ping", do_ping },       { "log", do_log },       { "subscribe", do_subscribe },
+		{ "reload", do_reload },
 	};
 	json_error_t why;
 	struct command k = { .c = c, .e = c->control->e, .rq = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why) };
@@ -343,7 +352,7 @@ void command_line(struct connection *c, const char *text, size_t len)
 		wrong(&k, "not a JSON object");
 	else if (!found)
 		wrong(&k, "unknown command; this version has call, hangup, status, forward, trust, explain, ping, log, "
-			  "subscribe");
+			  "subscribe, reload");
 	json_decref(k.id);
 	json_decref(k.rq);
 }

@@ -533,6 +533,8 @@ enum err config_parse(const char *file, struct span text, struct config **ret, s
 		return r;
 	*c = (struct config){ .user = "tieline", .interface = "tie0", .port = 4500, .max_calls = 16,
 			      .dead_after_s = 120, .log_level = LOG_INFO };
+	if (span_copy_str(span_str(file), c->file, sizeof(c->file)) != OK)
+		c->file[0] = 0;           /* then it cannot be read again */
 	r = conf_parse(file, text, sections, c, e);
 	if (r == OK && !c->n_accounts)
 		r = conf_fail(e, file, 0, "no [account]; expected at least one");
