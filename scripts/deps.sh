@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The tieline authors
 #
-# deps.sh [build|test|fuzz|lint]...   installs the Debian packages that a step needs (default: build).
+# deps.sh [build|test|fuzz|lint|lab|interop]...   installs the Debian packages that a step needs (default: build).
 # What each is for: docs/dependencies.md. Does nothing, and needs no privileges, when all are there.
 set -eu
 
@@ -11,6 +11,9 @@ build="gcc libc6-dev meson ninja-build pkg-config libssl-dev libevent-dev libjan
 test="libcmocka-dev python3"
 fuzz="clang libclang-rt-14-dev llvm-14"
 lint="clang-format clang-tidy python3"
+lab="python3 iproute2 nftables iputils-ping procps util-linux openssl"
+interop="strongswan-charon strongswan-swanctl libstrongswan-standard-plugins libstrongswan-extra-plugins
+	libcharon-extra-plugins kamailio coturn python3-aioice"
 
 want=""
 for set in "${@:-build}"; do
@@ -19,7 +22,9 @@ for set in "${@:-build}"; do
 	test) want="$want $build $test" ;;
 	fuzz) want="$want $build $fuzz" ;;
 	lint) want="$want $build $lint" ;;
-	*) echo "deps.sh: unknown set \"$set\"; expected build, test, fuzz or lint" >&2; exit 2 ;;
+	lab) want="$want $build $lab" ;;
+	interop) want="$want $build $lab $interop" ;;
+	*) echo "deps.sh: unknown set \"$set\"; expected build, test, fuzz, lint, lab or interop" >&2; exit 2 ;;
 	esac
 done
 
