@@ -23,6 +23,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -37,6 +38,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 _PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+SANITIZER = re.compile(r"ERROR: \w*Sanitizer|runtime error:")
 
 
 class Failed(Exception):
@@ -465,6 +469,10 @@ class Lab:
         shutil.rmtree(self.dir, ignore_errors=True)
         self.closers, self.processes, self.namespaces = [], [], []
 
+    def sanitizers(self):
+        """Lines of a sanitizer in any log."""
+        return [line for p in self.processes for line in p.text().splitlines() if SANITIZER.search(line)]
+
     def diagnose(self, lines=60):
         """Prints the tail of every log as TAP comments."""
         for p in self.processes:
@@ -561,6 +569,7 @@ def main(prefix, steps, needs=()):
                 print("not ok %d - %s (after: %s)" % (i, step.__doc__, failed), flush=True)
                 continue
             step(lab)
+            check(not lab.sanitizers(), "a sanitizer's report: %s" % lab.sanitizers())
             print("ok %d - %s (%.1f s)" % (i, step.__doc__, time.monotonic() - began), flush=True)
         except Skip as e:
             print("ok %d - %s # SKIP %s" % (i, step.__doc__, e), flush=True)

@@ -54,7 +54,7 @@ def network(lab):
 
 
 def strangers(lab):
-    "a stranger, and the peer with another certificate, get no path and no answer to IKE"
+    "a stranger gets 480, a known peer that announces another certificate 488; no call is left"
     bad = sippeer.bare_sdp(STOCK, charon.PORT, "active", ":".join(["00"] * 32))
     good = sippeer.bare_sdp(STOCK, charon.PORT, "active", sippeer.fingerprint(lab.charon.cert_der()))
     for who, sdp, status in (("sip:who@example.org", good, 480), ("sip:stock@example.org", bad, 488)):
@@ -76,12 +76,30 @@ def invite(lab):
     lablib.check("tieline" not in answer and "ice-" not in answer, "nothing that a stock peer does not know: " + answer)
     media = re.search(r"^m=application (\d+) udp ike-esp-udpencap\r?$", answer, re.M)
     lablib.check(media and "c=IN IP4 " + HOME in answer, "address: " + answer)
+    lab.port = int(media.group(1))
+
+
+def connection(lab, cert):
+    """charon's one connection, with its announced certificate (own) or another."""
     with open(lab.d.state + "/identity.crt") as f:
-        lab.charon.connection(STOCK, HOME, int(media.group(1)), f.read(), "home@example.net", lab.d.address)
+        lab.charon.connection(STOCK, HOME, lab.port, f.read(), "home@example.net", lab.d.address, cert)
+
+
+def other_certificate(lab):
+    "a good signature by another certificate than the announced one is answered with AUTHENTICATION_FAILED"
+    connection(lab, "other")
+    try:
+        lab.charon.swanctl("--initiate", "--child", "tunnel", "--timeout", "10")
+    except lablib.Failed as e:
+        lablib.check("AUTHENTICATION_FAILED" in str(e), "another failure: %s" % e)
+    else:
+        raise lablib.Failed("it was accepted")
+    lablib.check(not lab.d.calls("up") and not lab.charon.sas().strip(), "nothing is up")
 
 
 def initiate(lab):
     "strongSwan initiates (through our cookie) and its Child SA is narrowed to the grant"
+    connection(lab, "own")
     lab.charon.swanctl("--initiate", "--child", "tunnel", "--timeout", "10")
     lab.id = lab.d.up()["id"]
     log = lab.charon.process.text()
@@ -116,6 +134,13 @@ def not_granted(lab):
         raise lablib.Failed("it answered")
 
 
+def liveness(lab):
+    "strongSwan's liveness check is answered"
+    lab.charon.process.says("sending DPD request")
+    lablib.wait(lambda: re.search(r"sending DPD request.*parsed INFORMATIONAL response", lab.charon.process.text(), re.S), 5, "an answer")
+    lablib.check(lab.d.calls("up"), "the call is up")
+
+
 def terminate(lab):
     "strongSwan terminates: BYE, and nothing is left at either end"
     lab.charon.swanctl("--terminate", "--ike", "call", "--timeout", "10")
@@ -127,4 +152,4 @@ def terminate(lab):
     lablib.check(lab.d.stop() == 0, "tielined ends with 0")
 
 
-lablib.main("ti", [network, strangers, invite, initiate, ping_in, ping_out, tcp, not_granted, terminate], needs=charon.NEEDS)
+lablib.main("ti", [network, strangers, invite, other_certificate, initiate, ping_in, ping_out, tcp, not_granted, liveness, terminate], needs=charon.NEEDS)

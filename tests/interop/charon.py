@@ -40,9 +40,10 @@ connections {
 		proposals = aes128gcm16-prfsha256-x25519
 		encap = yes
 		mobike = no
+		dpd_delay = 1s
 		send_cert = always
 		local { auth = pubkey
-			certs = own.pem
+			certs = %(cert)s.pem
 			id = %(own_id)s }
 		remote { auth = pubkey
 			certs = peer.pem
@@ -50,8 +51,7 @@ connections {
 		children { tunnel { local_ts = %(inner)s/128
 			remote_ts = %(peer_inner)s/128
 			esp_proposals = aes128gcm16
-			mode = tunnel
-			dpd_action = clear } }
+			mode = tunnel } }
 	}
 }
 """
@@ -67,9 +67,10 @@ class Charon:
         for folder in ("x509", "x509ca", "x509aa", "x509ocsp", "x509crl", "x509ac", "pubkey", "private", "rsa", "ecdsa", "bliss",
                        "pkcs8", "pkcs12", "conf.d"):
             os.makedirs("%s/swanctl/%s" % (self.dir, folder))
-        lablib.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-                    "-subj", "/CN=" + aor, "-addext", "subjectAltName=email:" + aor, "-keyout", self.dir + "/swanctl/private/own.pem",
-                    "-out", self.dir + "/swanctl/x509/own.pem"])
+        for cert in ("own", "other"):     # the second one was announced to nobody
+            lablib.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                        "-subj", "/CN=" + aor, "-addext", "subjectAltName=email:" + aor,
+                        "-keyout", "%s/swanctl/private/%s.pem" % (self.dir, cert), "-out", "%s/swanctl/x509/%s.pem" % (self.dir, cert)])
         lab.ip(ns, "address", "add", inner + "/128", "dev", "lo")
 
     def cert_der(self):
@@ -99,13 +100,13 @@ class Charon:
         except lablib.Failed:
             return None
 
-    def connection(self, local, remote, remote_port, peer_cert_pem, peer_id, peer_inner):
-        """Loads the one connection: only this peer, by its certificate."""
+    def connection(self, local, remote, remote_port, peer_cert_pem, peer_id, peer_inner, cert="own"):
+        """Loads the one connection: only this peer, by its certificate; `cert` is ours, own or other."""
         with open(self.dir + "/swanctl/x509/peer.pem", "w") as f:
             f.write(peer_cert_pem)
         with open(self.dir + "/swanctl/swanctl.conf", "w") as f:
             f.write(_CONNECTION % {"local": local, "remote": remote, "port": PORT, "remote_port": remote_port, "own_id": self.aor,
-                                   "peer_id": peer_id, "inner": self.inner, "peer_inner": peer_inner})
+                                   "peer_id": peer_id, "inner": self.inner, "peer_inner": peer_inner, "cert": cert})
         self.swanctl("--load-all")
 
     def sas(self):
