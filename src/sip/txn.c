@@ -295,6 +295,9 @@ void sip_txn_forget(struct sip_txn *x)
 {
 	x->forgotten = true;
 	x->owner = NULL;
+	/* These two wait for something without a timer (17.1.1, 17.2): nobody would end them any more. */
+	if (!x->answered && (!x->is_client || (x->method == SIP_INVITE && x->state == TXN_PROCEEDING)))
+		txn_end(x);
 }
 
 void sip_txn_set_owner(struct sip_txn *x, void *owner)
