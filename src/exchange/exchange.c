@@ -80,7 +80,7 @@ void exchange_free(struct exchange *x)
 	if (!x)
 		return;
 	contexts_free(x);
-	streams_free(x);
+	exchange_streams_free(x);
 	registrar_free(x);
 	sip_txns_free(x->txns);
 	table_free(x->streams);

@@ -132,7 +132,7 @@ void exchange_refused(struct exchange *x, uint64_t now_us, const struct path *pa
 void stream_input(struct exchange *x, uint64_t now_us, const struct path *path, struct span bytes);
 struct stream *stream_of(const struct exchange *x, const struct path *path);
 void stream_known(struct exchange *x, const struct path *path, int user); /* user -1: leave it */
-void streams_free(struct exchange *x);
+void exchange_streams_free(struct exchange *x);
 
 /* auth.c. The user whose credentials rq carries in header h for our realm; -1: none (*ret_stale: they were good, for an old
  * nonce). */

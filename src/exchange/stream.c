@@ -119,7 +119,7 @@ void stream_known(struct exchange *x, const struct path *path, int user)
 		s->user = user;
 }
 
-void streams_free(struct exchange *x)
+void exchange_streams_free(struct exchange *x)
 {
 	while (x->newest)
 		stream_free(x->newest);
