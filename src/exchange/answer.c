@@ -46,7 +46,8 @@ void answer_send(struct exchange *x, const struct path *path, const struct sip_m
 		(void)!sip_txns_send(x->txns, &to, wr_done(w)); /* a full queue is like a lost datagram */
 }
 
-void answer(struct exchange *x, const struct path *path, const struct sip_msg *rq, unsigned status, const char *reason)
+void answer_stateless(struct exchange *x, const struct path *path, const struct sip_msg *rq, unsigned status,
+		      const char *reason)
 {
 	struct wr w = answer_begin(x, path, rq, status, reason);
 

@@ -153,12 +153,12 @@ static struct exchange_user *newest(struct builder *b)
 	return &b->c->users[b->c->n_users - 1];
 }
 
-static bool name_ok(struct span v)
+bool exchange_user_name_ok(struct span v)
 {
 	for (size_t i = 0; i < v.len; i++)
 		if (!ascii_is_alpha(v.p[i]) && !ascii_is_digit(v.p[i]) && !strchr("-_.", v.p[i]))
 			return false;
-	return v.len > 0;
+	return v.len > 0 && v.len < sizeof(((struct exchange_user *)0)->name);
 }
 
 static enum err user_begin(void *arg, struct span name, void **ret, const char **x)
@@ -166,7 +166,7 @@ static enum err user_begin(void *arg, struct span name, void **ret, const char *
 	struct builder *b = arg;
 
 	*x = "a name of letters, digits, '-', '_' and '.', at most 63";
-	if (!name_ok(name) || name.len >= sizeof(b->c->users[0].name))
+	if (!exchange_user_name_ok(name))
 		return ERR_MALFORMED;
 	*x = "at most 1024 users";
 	if (b->c->n_users == EXCHANGE_USERS_MAX)

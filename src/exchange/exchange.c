@@ -80,7 +80,7 @@ void exchange_free(struct exchange *x)
 	if (!x)
 		return;
 	contexts_free(x);
-	exchange_streams_free(x);
+	conns_free(x);
 	registrar_free(x);
 	sip_txns_free(x->txns);
 	table_free(x->streams);
@@ -146,7 +146,7 @@ void exchange_refused(struct exchange *x, uint64_t now_us, const struct path *pa
 static bool refuse(struct exchange *x, uint64_t now_us, const struct path *path, const struct sip_msg *rq,
 		   unsigned status, const char *why)
 {
-	answer(x, path, rq, status, NULL);
+	answer_stateless(x, path, rq, status, NULL);
 	exchange_refused(x, now_us, path, rq, why);
 	return false;
 }
@@ -190,7 +190,7 @@ static bool admit_register(struct exchange *x, uint64_t now_us, const struct pat
 	}
 	if (!span_eq_str(rq->to.uri.user, x->cfg->users[x->who].name))
 		return refuse(x, now_us, path, rq, 403, "another user's address");
-	stream_known(x, path, x->who);
+	conn_known(x, path, x->who);
 	return true;
 }
 
@@ -202,7 +202,7 @@ static int claimed(const struct exchange *x, const struct sip_msg *rq, const str
 /* The rule in exchange.h: From is a user of ours, and the sender is that user. */
 static bool admit_sender(struct exchange *x, uint64_t now_us, const struct path *path, const struct sip_msg *rq)
 {
-	const struct stream *s = stream_of(x, path);
+	const struct stream *s = conn_of(x, path);
 	int user = claimed(x, rq, path), shown;
 	bool stale;
 
@@ -219,7 +219,7 @@ static bool admit_sender(struct exchange *x, uint64_t now_us, const struct path 
 	}
 	if (shown != user)
 		return refuse(x, now_us, path, rq, 403, "From is not the user who sends it");
-	stream_known(x, path, -1);
+	conn_known(x, path, -1);
 	x->who = user;
 	return true;
 }
@@ -273,7 +273,7 @@ static bool admit_forward(struct exchange *x, uint64_t now_us, const struct path
 	proxy_way(x, rq, path, &way);
 	if (!way.has_token)
 		return admit_sender(x, now_us, path, rq);
-	stream_known(x, path, -1);
+	conn_known(x, path, -1);
 	return true;
 }
 
@@ -384,7 +384,7 @@ void exchange_input(struct exchange *x, uint64_t now_us, const struct path *path
 	if (from.transport == TRANSPORT_UDP)
 		datagram(x, now_us, &from, bytes);
 	else
-		stream_input(x, now_us, &from, bytes);
+		conn_input(x, now_us, &from, bytes);
 	exchange_pump(x, now_us);
 }
 

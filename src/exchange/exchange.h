@@ -55,6 +55,7 @@ struct exchange_config {
 };
 MUST_CHECK enum err exchange_config_parse(const char *file, struct span text, struct exchange_config **ret,
 					  struct conf_error *e);
+bool exchange_user_name_ok(struct span name); /* letters, digits, '-', '_', '.', at most 63 */
 void exchange_config_free(struct exchange_config *c); /* wipes */
 
 struct exchange;

@@ -4,7 +4,8 @@
  *   exchange.c   life, dispatch, who may do what       stream.c   streams and framing       auth.c    digest
  *   answer.c     our own answers                       token.c    what Record-Route carries
  *   registrar.c  bindings                              proxy.c    where a request goes
- *   context.c    one forwarded request                 branch.c   one copy of it: forwarding, CANCEL, answers */
+ *   context.c    one forwarded request                 branch.c   one copy of it: forwarding, CANCEL, answers
+ *   config.c     the file                              host.c    sockets                 command.c  the command line */
 #pragma once
 #include "base/table.h"
 #include "exchange/exchange.h"
@@ -129,10 +130,10 @@ void exchange_refused(struct exchange *x, uint64_t now_us, const struct path *pa
 		      const char *why);
 
 /* stream.c */
-void stream_input(struct exchange *x, uint64_t now_us, const struct path *path, struct span bytes);
-struct stream *stream_of(const struct exchange *x, const struct path *path);
-void stream_known(struct exchange *x, const struct path *path, int user); /* user -1: leave it */
-void exchange_streams_free(struct exchange *x);
+void conn_input(struct exchange *x, uint64_t now_us, const struct path *path, struct span bytes);
+struct stream *conn_of(const struct exchange *x, const struct path *path);
+void conn_known(struct exchange *x, const struct path *path, int user); /* user -1: leave it */
+void conns_free(struct exchange *x);
 
 /* auth.c. The user whose credentials rq carries in header h for our realm; -1: none (*ret_stale: they were good, for an old
  * nonce). */
@@ -144,7 +145,8 @@ void auth_challenge(struct exchange *x, uint64_t now_us, const struct path *path
 struct wr answer_begin(struct exchange *x, const struct path *path, const struct sip_msg *rq, unsigned status,
 		       const char *reason);
 void answer_send(struct exchange *x, const struct path *path, const struct sip_msg *rq, struct wr *w);
-void answer(struct exchange *x, const struct path *path, const struct sip_msg *rq, unsigned status, const char *reason);
+void answer_stateless(struct exchange *x, const struct path *path, const struct sip_msg *rq, unsigned status,
+		      const char *reason);
 /* False: no memory; with a final status txn is over then, so that a repeat of its request is a new one. */
 bool answer_txn(struct exchange *x, uint64_t now_us, struct sip_txn *txn, unsigned status, const char *reason);
 bool answer_done(struct sip_txn *txn, uint64_t now_us, unsigned status, const struct wr *w); /* w is finished */

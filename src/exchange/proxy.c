@@ -32,7 +32,7 @@ void proxy_way(struct exchange *x, const struct sip_msg *rq, const struct path *
 /* Where a side of a call is now: by the flow that it used, or where its device has registered since. */
 static bool side_path(const struct exchange *x, const struct side *s, const struct sip_uri *uri, struct path *ret)
 {
-	const struct stream *stream = stream_of(x, &s->path);
+	const struct stream *stream = conn_of(x, &s->path);
 	const struct binding *b = registrar_device(x, s->user, uri);
 
 	if (stream)
@@ -113,7 +113,7 @@ void proxy_request(struct exchange *x, uint64_t now_us, struct sip_txn *txn, con
 /* The ACK to a 2xx (16.11): forwarded, never answered. */
 void proxy_ack(struct exchange *x, const struct sip_msg *ack, const struct path *path)
 {
-	const struct stream *s = stream_of(x, path);
+	const struct stream *s = conn_of(x, path);
 	char id[SIP_BRANCH_TEXT];
 	struct span bytes;
 	struct side to;

@@ -14,7 +14,7 @@ static struct span key_of(const uint64_t *number)
 	return span_of(number, sizeof(*number));
 }
 
-struct stream *stream_of(const struct exchange *x, const struct path *path)
+struct stream *conn_of(const struct exchange *x, const struct path *path)
 {
 	return path->transport == TRANSPORT_UDP ? NULL : table_find(x->streams, key_of(&path->stream));
 }
@@ -107,9 +107,9 @@ static struct stream *stream_new(struct exchange *x, uint64_t now_us, const stru
 	return s;
 }
 
-void stream_known(struct exchange *x, const struct path *path, int user)
+void conn_known(struct exchange *x, const struct path *path, int user)
 {
-	struct stream *s = stream_of(x, path);
+	struct stream *s = conn_of(x, path);
 
 	if (!s)
 		return;
@@ -119,7 +119,7 @@ void stream_known(struct exchange *x, const struct path *path, int user)
 		s->user = user;
 }
 
-void exchange_streams_free(struct exchange *x)
+void conns_free(struct exchange *x)
 {
 	while (x->newest)
 		stream_free(x->newest);
@@ -127,7 +127,7 @@ void exchange_streams_free(struct exchange *x)
 
 void exchange_stream(struct exchange *x, uint64_t now_us, const struct path *path, enum stream_event ev)
 {
-	struct stream *s = stream_of(x, path);
+	struct stream *s = conn_of(x, path);
 
 	if (path->transport == TRANSPORT_UDP)
 		return;
@@ -216,7 +216,7 @@ static bool frames(struct stream *s, uint64_t now_us)
 		case SIP_FRAME_MORE: more = true; break;
 		case SIP_FRAME_BAD: s->bad = true; break;
 		}
-		if (stream_of(x, &path) != s)
+		if (conn_of(x, &path) != s)
 			return false;
 		if (s->bad || (more && !at && s->len == BUF_MAX)) {
 			x->stats.n_malformed++;
@@ -229,9 +229,9 @@ static bool frames(struct stream *s, uint64_t now_us)
 	return true;
 }
 
-void stream_input(struct exchange *x, uint64_t now_us, const struct path *path, struct span bytes)
+void conn_input(struct exchange *x, uint64_t now_us, const struct path *path, struct span bytes)
 {
-	struct stream *s = stream_of(x, path);
+	struct stream *s = conn_of(x, path);
 
 	if (!s)
 		s = stream_new(x, now_us, path);
