@@ -132,7 +132,7 @@ class Homes:
         self.exchange = self.lab.spawn(self.exchange_ns, [lablib.binary("tieline-exchange"), "-c", where + "/exchange.conf",
                                                          "-s", where + "/state", "-r", where + "/run"], "exchange",
                                        env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
-        self.exchange.says("running")
+        self.exchange.says("ready for")
 
     def password(self, name):
         """The password of a user, out of the section that `user add` printed."""

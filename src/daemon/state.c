@@ -172,7 +172,8 @@ enum err state_directory(const char *dir, const char *user, unsigned mode)
 
 	if (e != OK)
 		return e;
-	if (mkdir(dir, mode) && errno != EEXIST)
+	/* what we make has this mode whatever the umask says; what was there keeps its own */
+	if (mkdir(dir, mode) ? errno != EEXIST : chmod(dir, mode))
 		return fail(dir, strerror(errno));
 	if (!geteuid() && lchown(dir, uid, gid))
 		return fail(dir, strerror(errno));
