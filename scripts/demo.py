@@ -102,11 +102,16 @@ def transfer(h, granted):
         check(status == 0, "the transfer through %s failed" % name)
 
 
-def refusals(h, granted):
-    title("What was not granted is refused")
+def refused_call(h):
+    title("home-a$ tieline call %s/admin: a service that is not granted" % B)
     status, _, err = h.a.cli("call", B + "/admin", uid=USER)
-    check(status == 16, "a call for admin ended with %d: %s" % (status, err))
-    say("tieline call %s/admin: exit status %d: %s" % (B, status, err.strip()))
+    check(status == 16, "it ended with %d: %s" % (status, err))
+    say("exit status %d: %s" % (status, err.strip()))
+    h.clean()
+
+
+def refusals(h, granted):
+    title("A port that is not granted is not reached")
     before = h.a.ask("status")[-1]["status"]["calls"][0]["drops"]
     status, text = None, ""
     try:
@@ -170,6 +175,8 @@ def main():
     try:
         h = set_up(lab)
         pin(h)
+        if not BREAK:
+            refused_call(h)
         call, _, granted = dial(h)
         ping(h)
         transfer(h, granted)
