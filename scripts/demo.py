@@ -115,7 +115,7 @@ def refusals(h, granted):
     before = h.a.ask("status")[-1]["status"]["calls"][0]["drops"]
     status, text = None, ""
     try:
-        h.a.inner("python3", os.path.join(lablib.ROOT, "tests/echo.py"), "[%s]:22" % h.b.address, "10", seconds=20)
+        h.a.inner("python3", os.path.join(lablib.ROOT, "tests/echo.py"), "[%s]:22" % h.b.address, "10", "2", seconds=20)
     except lablib.Failed as e:
         text = str(e).splitlines()[-1].split(": ", 1)[-1]
     check(text, "port 22 was reached although it is not granted")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The tieline authors
-"""echo.py ADDRESS:PORT BYTES: sends random bytes to an echo server, compares what comes back, prints both checksums.
+"""echo.py ADDRESS:PORT BYTES [SECONDS]: sends random bytes to an echo server, compares what comes back, prints both checksums.
 Exit status 0 when they are equal, 1 when they are not, 3 when there was no connection."""
 import hashlib
 import os
@@ -13,7 +13,7 @@ def main():
     host, _, port = sys.argv[1].rpartition(":")
     data = os.urandom(int(sys.argv[2]))
     try:
-        conn = socket.create_connection((host.strip("[]"), int(port)), 10)
+        conn = socket.create_connection((host.strip("[]"), int(port)), float(sys.argv[3]) if len(sys.argv) > 3 else 10)
     except OSError as e:
         print("no connection: %s" % e)
         return 3

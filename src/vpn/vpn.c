@@ -277,12 +277,26 @@ static void gather_all(struct vpn *v, uint64_t now_us)
 			gather_for(v, now_us, &v->locals[k], &v->accounts[a].stun);
 }
 
+/* One answer in each family is enough: a network without a way to the server must not delay calls. */
+static bool gathered(const struct vpn *v, enum addr_family family)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < v->n_gathers; i++) {
+		struct addr mapped, base;
+
+		if (v->gather_local[i].family != family)
+			continue;
+		if (ice_gather_mapped(v->gathers[i], &mapped, &base))
+			return true;
+		all &= ice_gather_settled(v->gathers[i]);
+	}
+	return all;
+}
+
 bool vpn_gathered(const struct vpn *v)
 {
-	for (unsigned i = 0; i < v->n_gathers; i++)
-		if (!ice_gather_settled(v->gathers[i]))
-			return false;
-	return true;
+	return gathered(v, ADDR_IP4) && gathered(v, ADDR_IP6);
 }
 
 void vpn_set_locals(struct vpn *v, uint64_t now_us, const struct addr *locals, unsigned n)
@@ -535,7 +549,10 @@ void vpn_hangup_all(struct vpn *v, uint64_t now_us)
 
 bool vpn_idle(const struct vpn *v)
 {
-	return !v->calls && sip_ua_quiet(v->ua);
+	for (const struct call *c = v->calls; c; c = c->next)
+		if (!c->lingers)
+			return false;
+	return sip_ua_quiet(v->ua);
 }
 
 enum err vpn_trust_changed(struct vpn *v, uint64_t now_us)

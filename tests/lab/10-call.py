@@ -55,12 +55,12 @@ def not_granted(lab):
     "a port that is not granted is not reached, from inside the namespace either"
     for port in (22, 5901):
         try:
-            lab.h.a.inner("python3", lablib.ROOT + "/tests/echo.py", "[%s]:%d" % (lab.h.b.address, port), "10")
+            lab.h.a.inner("python3", lablib.ROOT + "/tests/echo.py", "[%s]:%d" % (lab.h.b.address, port), "10", "2")
         except lablib.Failed:
             continue
         raise lablib.Failed("port %d was reached" % port)
     try:      # and nothing goes the other way: the callee opens no flow
-        lab.h.b.inner("python3", lablib.ROOT + "/tests/echo.py", "[%s]:8080" % lab.h.a.address, "10")
+        lab.h.b.inner("python3", lablib.ROOT + "/tests/echo.py", "[%s]:8080" % lab.h.a.address, "10", "2")
     except lablib.Failed:
         return
     raise lablib.Failed("the callee reached the caller")

@@ -50,7 +50,7 @@ static const struct {
 	{ "offer-date-swapped", false, "a=tieline-date:", LAST_DIGIT, 13, 13 },
 	{ "offer-date-removed", false, "a=tieline-date:", REMOVE, 13, 13 },
 	{ "offer-setup-swapped", false, "a=ike-setup:", OTHER_SETUP, 13, 13 },
-	{ "offer-setup-removed", false, "a=ike-setup:", REMOVE, UP, UP }, /* active is the default of an offer */
+	{ "offer-setup-removed", false, "a=ike-setup:", REMOVE, 34, 34 },
 	{ "offer-ufrag-swapped", false, "a=ice-ufrag:", FLIP, 13, 13 },
 	{ "offer-ufrag-removed", false, "a=ice-ufrag:", REMOVE, 13, 13 },
 	{ "offer-pwd-swapped", false, "a=ice-pwd:", FLIP, 13, 13 },
@@ -73,6 +73,7 @@ static const struct {
 	{ "answer-date-swapped", true, "a=tieline-date:", LAST_DIGIT, 34, 34 },
 	{ "answer-date-removed", true, "a=tieline-date:", REMOVE, 34, 34 },
 	{ "answer-setup-swapped", true, "a=ike-setup:", OTHER_SETUP, 34, 34 },
+	{ "answer-setup-removed", true, "a=ike-setup:", REMOVE, 34, 34 },
 	{ "answer-ufrag-swapped", true, "a=ice-ufrag:", FLIP, 34, 34 },
 	{ "answer-ufrag-removed", true, "a=ice-ufrag:", REMOVE, 34, 34 },
 	{ "answer-pwd-swapped", true, "a=ice-pwd:", FLIP, 34, 34 },

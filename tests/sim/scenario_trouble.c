@@ -165,6 +165,7 @@ static void glare(struct world *w, const struct scenario_run *r)
 		world_fail(w, "not both calls are up");
 		return;
 	}
+	w->came_up = true;
 	world_check_up(w, p.a, p.b);
 	world_check_up(w, p.b, p.a);
 	if (w->failed || !traffic(w, &p, 5900) || !traffic(w, &back, 0))

@@ -280,10 +280,12 @@ static void check_grants(struct world *w, const struct host *a, const struct hos
 
 static const struct call *call_with(const struct host *h, const struct host *peer, bool outgoing)
 {
+	const struct call *newest = NULL;
+
 	for (const struct call *c = h->vpn->calls; c; c = c->next)
 		if (call_live(c) && c->outgoing == outgoing && c->has_key && !memcmp(c->key, peer->key, SPKI_HASH))
-			return c;
-	return NULL;
+			newest = c;
+	return newest;
 }
 
 void world_check_up(struct world *w, const struct host *a, const struct host *b)
