@@ -112,7 +112,7 @@ static enum err prepare(const struct options *o, struct engine_start *s)
 	if (e == OK)
 		e = state_identity(o->paths.state, s->cfg, &s->identity);
 	if (e == OK)
-		e = state_trust(o->paths.state, s->cfg, &s->trust);
+		e = state_trust(o->paths.state, s->cfg, &s->trust, NULL);
 	if (e != OK)
 		return e;
 	s->audit_fd = audit_file(o->paths.state);
@@ -137,7 +137,7 @@ int daemon_main(int argc, char **argv)
 	if (code >= 0)
 		return code;
 	(void)umask(077);
-	if (state_config(o.paths.conf, &s.cfg) != OK)
+	if (state_config(o.paths.conf, &s.cfg, NULL) != OK)
 		return 2;
 	if (geteuid()) {
 		(void)fprintf(stderr, "tielined: must be started as root: it makes a network namespace and a TUN, then gives its rights away\n");

@@ -14,10 +14,26 @@
 
 #include "crypto/secret.h"
 
+static void say(char *why, const char *text)
+{
+	if (why)
+		(void)snprintf(why, STATE_WHY, "%s", text);
+	else
+		(void)fprintf(stderr, "tielined: %s\n", text);
+}
+
+static enum err fail_in(char *why, const char *path, const char *what)
+{
+	char text[STATE_WHY];
+
+	(void)snprintf(text, sizeof(text), "%.300s: %.200s", path, what);
+	say(why, text);
+	return ERR_SYSTEM;
+}
+
 static enum err fail(const char *path, const char *what)
 {
-	(void)fprintf(stderr, "tielined: %s: %s\n", path, what);
-	return ERR_SYSTEM;
+	return fail_in(NULL, path, what);
 }
 
 static enum err read_fd(int fd, char **ret, size_t *ret_len)
@@ -97,7 +113,7 @@ enum err state_write(const char *dir, const char *name, struct span text)
 
 /* ---- configuration ---- */
 
-static enum err read_password(struct cfg_account *a)
+static enum err read_password(struct cfg_account *a, char *why)
 {
 	struct stat st;
 	char *text;
@@ -108,38 +124,38 @@ static enum err read_password(struct cfg_account *a)
 	if (!a->password_file[0])
 		return OK;
 	if (stat(a->password_file, &st))
-		return fail(a->password_file, strerror(errno));
+		return fail_in(why, a->password_file, strerror(errno));
 	if (st.st_mode & 077)
-		return fail(a->password_file, "others can read it; expected mode 0600");
+		return fail_in(why, a->password_file, "others can read it; expected mode 0600");
 	e = state_read(a->password_file, &text, &len);
 	if (e != OK)
-		return fail(a->password_file, "cannot be read");
+		return fail_in(why, a->password_file, "cannot be read");
 	line = span_trim(span_cut(span_of(text, len), '\n', &rest));
 	e = line.len ? span_copy_str(line, a->password, sizeof(a->password)) : ERR_MALFORMED;
 	secret_wipe(text, len);
 	free(text);
-	return e == OK ? OK : fail(a->password_file, "expected one line with the password");
+	return e == OK ? OK : fail_in(why, a->password_file, "expected one line with the password");
 }
 
-enum err state_config(const char *path, struct config **ret)
+enum err state_config(const char *path, struct config **ret, char why[STATE_WHY])
 {
-	struct conf_error why = { .line = 0 };
+	struct conf_error where = { .line = 0 };
 	struct config *c = NULL;
 	char *text;
 	size_t len;
 	enum err e = state_read(path, &text, &len);
 
 	if (e != OK)
-		return fail(path, e == ERR_NOTFOUND ? "no such file" : "cannot be read");
-	e = config_parse(path, span_of(text, len), &c, &why);
+		return fail_in(why, path, e == ERR_NOTFOUND ? "no such file" : "cannot be read");
+	e = config_parse(path, span_of(text, len), &c, &where);
 	secret_wipe(text, len);
 	free(text);
 	if (e != OK) {
-		(void)fprintf(stderr, "tielined: %s\n", e == ERR_NOMEM ? "out of memory" : why.text);
+		say(why, e == ERR_NOMEM ? "out of memory" : where.text);
 		return e;
 	}
 	for (unsigned i = 0; e == OK && i < c->n_accounts; i++)
-		e = read_password(&c->accounts[i]);
+		e = read_password(&c->accounts[i], why);
 	if (e != OK) {
 		config_free(c);
 		return e;
@@ -273,24 +289,24 @@ enum err state_identity(const char *dir, const struct config *cfg, struct identi
 	return OK;
 }
 
-enum err state_trust(const char *dir, const struct config *cfg, struct trust **ret)
+enum err state_trust(const char *dir, const struct config *cfg, struct trust **ret, char why[STATE_WHY])
 {
 	char path[512], *text = NULL;
 	size_t len = 0;
-	struct conf_error why = { .line = 0 };
+	struct conf_error where = { .line = 0 };
 	struct trust *t = NULL;
 	enum err e;
 
 	(void)snprintf(path, sizeof(path), "%s/pins", dir);
 	e = state_read(path, &text, &len);
 	if (e != OK && e != ERR_NOTFOUND)
-		return fail(path, "cannot be read");
+		return fail_in(why, path, "cannot be read");
 	e = trust_new(&t);
 	if (e == OK)
-		e = trust_load(t, path, span_of(text, len), cfg, &why);
+		e = trust_load(t, path, span_of(text, len), cfg, &where);
 	free(text);
 	if (e != OK) {
-		(void)fprintf(stderr, "tielined: %s\n", why.text[0] ? why.text : err_name(e));
+		say(why, where.text[0] ? where.text : err_name(e));
 		trust_free(t);
 		return e;
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* daemon/state.h - the daemon's files: configuration, identity, pins, audit log. Read before the engine is confined;
- * afterwards only pins and audit log are written. Each function that fails says why on stderr. */
+ * afterwards only pins and audit log are written, and the
+ * configuration is read again. Each function that fails says why on stderr, or in ret_why where it has one that is not NULL. */
 #pragma once
 #include <stdbool.h>
 #include "vpn/config.h"
@@ -16,11 +17,12 @@ MUST_CHECK enum err state_read(const char *path, char **ret, size_t *ret_len);
 /* Replaces the file whole or not at all (temporary name, fsync, rename); mode 0600. */
 MUST_CHECK enum err state_write(const char *dir, const char *name, struct span text);
 /* The configuration with its password files read. */
-MUST_CHECK enum err state_config(const char *path, struct config **ret);
+#define STATE_WHY 512
+MUST_CHECK enum err state_config(const char *path, struct config **ret, char ret_why[STATE_WHY]);
 /* Creates dir (0700, owned by user) where it is missing. ERR_NOTFOUND: no such user. */
 MUST_CHECK enum err state_directory(const char *dir, const char *user, unsigned mode);
 /* identity.key and identity.crt; made at first start, the certificate again when an AOR is new. */
 MUST_CHECK enum err state_identity(const char *dir, const struct config *cfg, struct identity **ret);
-MUST_CHECK enum err state_trust(const char *dir, const struct config *cfg, struct trust **ret);
+MUST_CHECK enum err state_trust(const char *dir, const struct config *cfg, struct trust **ret, char ret_why[STATE_WHY]);
 /* All files in dir to the user, before root goes away. */
 MUST_CHECK enum err state_give(const char *dir, const char *user);
