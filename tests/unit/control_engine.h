@@ -87,7 +87,7 @@ static inline int control_listen(const char *path)
 			abort();                                                                                       \
 	} while (0)
 
-static inline void control_engine_new(struct control_engine *c)
+static inline void control_engine_new(struct control_engine *c, enum log_level level)
 {
 	static const char *const mails[] = { "me@example.net" };
 	struct relays_config relays = { .monitor_fd = -1, .max_sockets = 16, .arg = &c->e };
@@ -107,7 +107,7 @@ static inline void control_engine_new(struct control_engine *c)
 	c->rng = crypto_rng();
 	c->e = (struct engine){ .paths = &c->paths, .monitor_fd = -1, .tun_fd = -1 };
 	c->e.audit_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	CONTROL_MUST(journal_new(LOG_INFO, &c->e.journal));
+	CONTROL_MUST(journal_new(level, &c->e.journal));
 	c->e.log = log_of(journal_sink(c->e.journal), "daemon", "");
 	CONTROL_MUST(loop_new(&c->e.loop));
 	CONTROL_MUST(identity_generate(mails, 1, loop_wall_s(), &c->identity));

@@ -29,7 +29,7 @@ static void stop(void *arg, int signo)
 static int start_server(void **state)
 {
 	(void)state;
-	control_engine_new(&engine);
+	control_engine_new(&engine, LOG_INFO);
 	(void)fflush(NULL);
 	server = fork();
 	if (!server) {
