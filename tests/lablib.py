@@ -23,6 +23,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -39,6 +40,9 @@ _CLONE_NEWNET = 0x40000000
 _PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
+SANITIZER = re.compile(r"ERROR: \w*Sanitizer|runtime error:")
+
+
 class Failed(Exception):
     """A step's condition did not come true; the text says which."""
 
@@ -53,12 +57,9 @@ def program(name):
 
 
 def binary(name):
-    """One of the project's programs: $TIELINE_BUILD/NAME, build/NAME, or where meson puts it."""
-    for build in filter(None, [os.environ.get("TIELINE_BUILD"), os.path.join(ROOT, "build")]):
-        for path in (os.path.join(build, name), os.path.join(build, "src/main", name)):
-            if os.access(path, os.X_OK):
-                return os.path.abspath(path)
-    return None
+    """Full path of one of the project's programs, $TIELINE_BUILD/NAME or build/NAME; None: not built."""
+    path = os.path.join(os.environ.get("TIELINE_BUILD") or os.path.join(ROOT, "build"), name)
+    return os.path.abspath(path) if os.access(path, os.X_OK) else None
 
 
 def engine_user():
@@ -311,10 +312,10 @@ def children(pid):
     return []
 
 
-def run(argv, seconds=20, **kw):
+def run(argv, seconds=20, env=None):
     """Runs a command to its end and returns its output; Failed with that output if it fails."""
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds,
-                          env=dict(os.environ, PATH=_PATH), check=False, **kw)
+                          env=dict(os.environ, PATH=_PATH, **(env or {})), check=False)
     text = done.stdout.decode("utf-8", "replace")
     if done.returncode:
         raise Failed("%s: %s" % (" ".join(argv), text.strip()))
@@ -468,6 +469,10 @@ class Lab:
         shutil.rmtree(self.dir, ignore_errors=True)
         self.closers, self.processes, self.namespaces = [], [], []
 
+    def sanitizers(self):
+        """Lines of a sanitizer in any log."""
+        return [line for p in self.processes for line in p.text().splitlines() if SANITIZER.search(line)]
+
     def diagnose(self, lines=60):
         """Prints the tail of every log as TAP comments."""
         for p in self.processes:
@@ -564,6 +569,7 @@ def main(prefix, steps, needs=()):
                 print("not ok %d - %s (after: %s)" % (i, step.__doc__, failed), flush=True)
                 continue
             step(lab)
+            check(not lab.sanitizers(), "a sanitizer's report: %s" % lab.sanitizers())
             print("ok %d - %s (%.1f s)" % (i, step.__doc__, time.monotonic() - began), flush=True)
         except Skip as e:
             print("ok %d - %s # SKIP %s" % (i, step.__doc__, e), flush=True)

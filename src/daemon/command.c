@@ -397,6 +397,14 @@ static void do_subscribe(const struct command *k)
 		wrong(k, "too many open requests on this connection");
 }
 
+static void do_reload(const struct command *k)
+{
+	char why[400] = "";
+	enum err e = engine_reload(k->e, why, sizeof(why));
+
+	done(k, e == OK ? REASON_OK : REASON_INPUT, why);
+}
+
 void command_line(struct connection *c, const char *text, size_t len)
 {
 	static const struct {
@@ -428,7 +436,7 @@ void command_line(struct connection *c, const char *text, size_t len)
 		wrong(&k, "\"id\" is a whole number, or a text of at most 64 bytes");
 	else if (!found)
 		wrong(&k, "unknown command; this version has call, hangup, status, forward, trust, explain, ping, log, "
-			  "subscribe");
+			  "subscribe, reload");
 	json_decref(k.id);
 	json_decref(k.rq);
 }

@@ -3,7 +3,8 @@
 /* daemon/engine.h - inside daemon/ only: the confined process that holds everything that parses foreign bytes.
  *   engine.c   life, wants and events of vpn       pump.c     sockets of the tunnel port, the TUN, SIP
  *   names.c    servers and addresses               control.c  the control socket      command.c  its commands
- *   json.c     events as JSON                      ping.c     echo through a tunnel   journal.c  log lines */
+ *   json.c     events as JSON                      ping.c     echo through a tunnel   journal.c  log lines
+ *   reload.c   the configuration read again */
 #pragma once
 #include <jansson.h>
 #include "base/timers.h"
@@ -72,6 +73,9 @@ struct engine_start {
 };
 int engine_run(struct engine_start *s);
 void engine_drain(struct engine *e);      /* vpn's outputs, wants and events, until there are none */
+
+/* reload.c. On error nothing is changed and ret_why says why. */
+MUST_CHECK enum err engine_reload(struct engine *e, char *ret_why, size_t cap);
 
 /* pump.c */
 MUST_CHECK enum err pump_open(struct engine *e, uint16_t port);

@@ -114,7 +114,7 @@ struct sip_edit {
 	struct span push_via;             /* a whole new topmost Via value */
 	struct addr received;             /* family set: received/rport are added to the old topmost Via */
 	bool pop_via;                     /* the topmost Via element goes away */
-	bool pop_route;                   /* the topmost Route element goes away */
+	unsigned pop_route;               /* so many Route elements go away, from the top */
 	struct span push_record_route;    /* value */
 	int max_forwards;                 /* -1: unchanged (added as 70 to a request that lacks it) */
 	bool drop_proxy_authorization;

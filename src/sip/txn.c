@@ -196,7 +196,7 @@ enum err txn_send(struct sip_txn *x, const uint8_t *bytes, size_t len)
 void txn_repeat(struct sip_txn *x, const uint8_t *bytes, size_t len)
 {
 	x->t->n_retransmitted++;
-	(void)!txn_send(x, bytes, len);       /* a full queue is like a lost datagram: the next repeat follows */
+	(void)!txn_send(x, bytes, len); /* a full queue is like a lost datagram: the next repeat follows */
 }
 
 /* ---- events ---- */
@@ -276,6 +276,14 @@ size_t sip_txns_len(const struct sip_txns *t)
 	return t->n;
 }
 
+bool sip_txns_quiet(const struct sip_txns *t)
+{
+	for (const struct sip_txn *x = t->first; x; x = x->next)
+		if (x->is_client && !x->answered && x->state != TXN_OVER)
+			return false;
+	return true;
+}
+
 uint64_t sip_txns_retransmitted(const struct sip_txns *t)
 {
 	return t->n_retransmitted;
@@ -287,6 +295,9 @@ void sip_txn_forget(struct sip_txn *x)
 {
 	x->forgotten = true;
 	x->owner = NULL;
+	/* These two wait for something without a timer (17.1.1, 17.2): nobody would end them any more. */
+	if (!x->answered && (!x->is_client || (x->method == SIP_INVITE && x->state == TXN_PROCEEDING)))
+		txn_end(x);
 }
 
 void sip_txn_set_owner(struct sip_txn *x, void *owner)

@@ -28,7 +28,8 @@ MUST_CHECK enum err sip_txn_request(struct sip_txns *t, uint64_t now_us, const s
 /* Answers the request of a server transaction (SIP_TXN_REQUEST): provisional ones are kept for repeats, a final one runs
  * its timers. A 2xx to INVITE is repeated by its owner (13.3.1.4), who may call this again with the same bytes (RFC 6026). */
 MUST_CHECK enum err sip_txn_respond(struct sip_txn *x, uint64_t now_us, unsigned status, struct span bytes);
-/* No more events of it; it ends by its own timers. */
+/* No more events of it; it ends by its own timers, or now where it has none: a server transaction without a final answer (a repeat
+ * of its request is then a new one) and an INVITE that has had a provisional answer only. */
 void sip_txn_forget(struct sip_txn *x);
 void sip_txn_set_owner(struct sip_txn *x, void *owner);
 void *sip_txn_owner(const struct sip_txn *x);
@@ -71,6 +72,8 @@ bool sip_txns_poll_output(struct sip_txns *t, struct out *ret);
 void sip_txns_tick(struct sip_txns *t, uint64_t now_us);
 uint64_t sip_txns_deadline_us(const struct sip_txns *t);
 size_t sip_txns_len(const struct sip_txns *t);
+/* No request of ours waits for its answer. What is still there only catches repeats. */
+bool sip_txns_quiet(const struct sip_txns *t);
 uint64_t sip_txns_retransmitted(const struct sip_txns *t);      /* repeats of requests and answers, ever */
 /* Where an answer to this request goes (18.2.2, RFC 3581): where it came from, over a datagram without rport to the port of
  * its Via. sip_txn_path() of a server transaction is this one. */

@@ -111,6 +111,8 @@ void sip_ua_input(struct sip_ua *ua, uint64_t now_us, const struct path *path, s
 void sip_ua_stream(struct sip_ua *ua, uint64_t now_us, const struct path *path, enum stream_event ev);
 void sip_ua_tick(struct sip_ua *ua, uint64_t now_us);
 uint64_t sip_ua_deadline_us(const struct sip_ua *ua);
+/* Every request of ours has its answer: who goes now leaves nothing unsaid. */
+bool sip_ua_quiet(const struct sip_ua *ua);
 bool sip_ua_poll_output(struct sip_ua *ua, struct out *ret);
 bool sip_ua_poll_event(struct sip_ua *ua, struct sip_event *ret);
 

@@ -195,16 +195,22 @@ static void put_start(struct wr *w, const struct sip_msg *m, const struct sip_ed
 	wr_str(w, " SIP/2.0\r\n");
 }
 
-/* A list header without its first element. */
-static void put_popped(struct wr *w, enum sip_h h, struct span value)
+/* A list header without its first elements, at most n; returns how many it had of them. */
+static unsigned put_popped(struct wr *w, enum sip_h h, struct span value, unsigned n)
 {
-	struct sip_nameaddr n;
+	struct sip_nameaddr a;
 	struct sip_via v;
-	enum err e = h == H_VIA ? sip_via_parse(&value, &v) : sip_nameaddr_next(&value, &n);
+	unsigned popped = 0;
 
-	value = sip_trim(value);
-	if (e == OK && value.len)
+	while (popped < n && value.len) {
+		if ((h == H_VIA ? sip_via_parse(&value, &v) : sip_nameaddr_next(&value, &a)) != OK)
+			return n;             /* what cannot be read does not go on */
+		popped++;
+		value = sip_trim(value);
+	}
+	if (value.len)
 		sip_write_header(w, h, value);
+	return popped;
 }
 
 static void put_top_via(struct wr *w, struct span value, const struct addr *from)
@@ -225,7 +231,8 @@ static void put_top_via(struct wr *w, struct span value, const struct addr *from
 
 void sip_write_edited(struct wr *w, const struct sip_msg *m, const struct sip_edit *e)
 {
-	bool via_done = false, route_done = false, has_max_forwards = false;
+	bool via_done = false, has_max_forwards = false;
+	unsigned n_routes = 0;                    /* gone so far */
 
 	put_start(w, m, e);
 	if (e->push_via.len)
@@ -243,12 +250,11 @@ void sip_write_edited(struct wr *w, const struct sip_msg *m, const struct sip_ed
 		} else if (h->h == H_VIA && h->value.len && !via_done && (e->pop_via || e->received.family != ADDR_NONE)) {
 			via_done = true;
 			if (e->pop_via)
-				put_popped(w, H_VIA, h->value);
+				(void)put_popped(w, H_VIA, h->value, 1);
 			else
 				put_top_via(w, h->value, &e->received);
-		} else if (h->h == H_ROUTE && h->value.len && !route_done && e->pop_route) {
-			route_done = true;
-			put_popped(w, H_ROUTE, h->value);
+		} else if (h->h == H_ROUTE && h->value.len && n_routes < e->pop_route) {
+			n_routes += put_popped(w, H_ROUTE, h->value, e->pop_route - n_routes);
 		} else {
 			put_clean(w, h->name);
 			wr_str(w, ": ");

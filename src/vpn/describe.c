@@ -39,7 +39,8 @@ static enum err add_candidates(struct vpn *v, struct call *c)
 
 static enum err make_agent(struct vpn *v, struct call *c)
 {
-	struct ice_config cfg = { .rng = v->env.rng, .log = c->log, .controlling = c->outgoing };
+	struct ice_config cfg = { .rng = v->env.rng, .log = c->log, .controlling = c->outgoing,
+				  .patience_ms = c->outgoing ? CALLER_PATIENCE_MS : CALLEE_PATIENCE_MS };
 	enum err e;
 
 	if (c->no_ice)
@@ -211,7 +212,8 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	grant_propose_all(v, c, &k->tsi, &k->tsr);
 	k->spi_taken = spi_taken;
 	k->spi_arg = v;
-	k->dpd_s = v->cfg->accounts[c->account].dpd_s;
+	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */
+	k->dpd_s = c->no_ice ? v->cfg->accounts[c->account].dpd_s : 0;
 	return OK;
 }
 
@@ -329,28 +331,36 @@ static struct verdict check_signed_offer(struct vpn *v, struct call *c, struct s
 	return fine;
 }
 
-struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body, unsigned *ret_index,
-				    size_t *ret_canon_len)
+/* NULL: v->sdp, v->media and v->canon are set. */
+static const char *read_offer(struct vpn *v, struct span body, unsigned *ret_index, size_t *ret_canon_len)
 {
 	const char *why = "";
 	size_t at;
-	struct verdict r;
-	bool usable;
 
 	if (sdp_parse(body, v->sdp, &why, &at) != OK)
-		return stranger("not a description");
+		return "not a description";
 	*ret_index = sdp_ike_usable(v->sdp);
-	usable = *ret_index != SDP_MEDIA_MAX;
-	if (!usable)
+	if (*ret_index == SDP_MEDIA_MAX)
 		*ret_index = sdp_ike_find(v->sdp);        /* who is it that offers what cannot be used? */
 	if (*ret_index == SDP_MEDIA_MAX || sdp_ike_read(v->sdp, *ret_index, false, v->media, &why) != OK)
-		return stranger("no usable IKE media");
+		return "no usable IKE media";
 	if (sdp_ike_canon(v->sdp, *ret_index, false, v->canon, sizeof(v->canon), ret_canon_len) != OK)
-		return stranger("no canonical form");
+		return "no canonical form";
+	return NULL;
+}
+
+struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body, unsigned *ret_index,
+				    size_t *ret_canon_len)
+{
+	const char *why = read_offer(v, body, ret_index, ret_canon_len);
+	struct verdict r;
+
+	if (why)
+		return stranger(why);
 	r = v->media->is_tieline ? check_signed_offer(v, c, span_of(v->canon, *ret_canon_len)) : check_bare_offer(v, c, from);
 	if (!r.ok)
 		return r;
-	if (!usable)
+	if (sdp_ike_usable(v->sdp) != *ret_index)
 		return bad(488, REASON_INPUT, "no usable IKE media: it must be ike-esp-udpencap, unbundled and not on port 500");
 	if (make_agent(v, c) != OK || inforce_peer(c, span_of(v->canon, *ret_canon_len)) != OK)
 		return bad(500, REASON_INTERNAL, "no memory");
@@ -361,6 +371,19 @@ struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span f
 	case ERR_AUTH: return bad(488, REASON_FINGERPRINT, "no usable fingerprint");
 	default: return bad(500, REASON_INTERNAL, "no memory");
 	}
+}
+
+enum err describe_late_answer(struct vpn *v, struct call *c, size_t *ret_len)
+{
+	unsigned index;
+	size_t canon_len;
+
+	if (read_offer(v, span_of(c->offer, c->offer_len), &index, &canon_len))
+		return ERR_MALFORMED;             /* it was fine before */
+	/* what was learned of ourselves meanwhile; the agent drops what it has */
+	if (c->ice && add_candidates(v, c) != OK)
+		return ERR_NOMEM;
+	return describe_answer(v, c, span_of(v->canon, canon_len), index, ret_len);
 }
 
 enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon, unsigned index, size_t *ret_len)

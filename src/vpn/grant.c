@@ -57,8 +57,10 @@ static void ping_ts(struct vpn *v, struct call *c, struct ike_ts_list *own, stru
 {
 	if (ask_policy(v, c, POLICY_PING, NULL).verdict != POLICY_YES)
 		return;
-	add_ts(own, v->self, ICMP6, ECHO_LO, ECHO_HI);
-	add_ts(peer, c->peer_address, ICMP6, ECHO_LO, ECHO_HI);
+	/* A stock peer's policies need all of ICMP: its errors are not ours to decide by a selector, and strongSwan in user
+	 * space takes an ICMP packet's port for 0. The data plane lets pass echo and errors of flows only, in any case. */
+	add_ts(own, v->self, ICMP6, c->bare ? 0 : ECHO_LO, c->bare ? 65535 : ECHO_HI);
+	add_ts(peer, c->peer_address, ICMP6, c->bare ? 0 : ECHO_LO, c->bare ? 65535 : ECHO_HI);
 }
 
 static struct grant *by_id(struct call *c, uint32_t id)

@@ -19,9 +19,14 @@
 #define CALL_HALF_OPEN_MAX 4              /* IKE SAs of one call before one authenticates (DESIGN 6.4) */
 #define CALL_FORK_WAIT_US SECONDS(2)      /* after a bad answer, a good one may still come from a fork */
 #define CALL_REGISTER_WAIT_US SECONDS(8)  /* a call made before the registration stands */
-#define CALL_GATHER_WAIT_US MS(600)
+/* A call made or taken before a STUN server has answered for the first time: three of its requests. */
+#define CALL_GATHER_WAIT_US MS(3000)
 #define CALL_SETUP_US SECONDS(75)         /* answered, but no SA: ICE's patience and IKE's retransmissions */
-#define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated after the end */
+#define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated, or answered, after the end */
+/* RFC 8863: how long ICE tries. The callee a little longer, so that the caller is told by its own ICE that there is no path
+ * before it hears a BYE for the same reason. */
+#define CALLER_PATIENCE_MS 39500
+#define CALLEE_PATIENCE_MS 49500
 #define OFFER_FRESH_S 300
 #define REPLAY_KEEP_S 600
 #define LOCALS_MAX 8
@@ -29,6 +34,7 @@
 
 enum call_state {
 	CALL_PENDING,                     /* caller: waits for the registration */
+	CALL_GATHERING,                   /* callee: accepted; waits for the own address as seen from outside */
 	CALL_INVITING, CALL_RINGING,
 	CALL_CONNECTING,                  /* descriptions are exchanged; ICE */
 	CALL_KEYING,                      /* IKE */
@@ -72,6 +78,8 @@ struct call {
 	unsigned n_unpinned;
 	uint8_t *canon_offer;             /* owned; until the answer */
 	size_t canon_offer_len;
+	uint8_t *offer;                   /* owned; theirs, in CALL_GATHERING */
+	size_t offer_len;
 	uint8_t bind[16];                 /* our own nonce */
 	struct kept own_text, peer_canon; /* the pair of descriptions in force */
 	/* who */
@@ -86,8 +94,12 @@ struct call {
 	struct ike_config *ike_cfg;       /* owned, from the answer to the end */
 	struct ice_agent *ice;
 	struct path path;                 /* in use; family NONE: none yet */
+	struct path ike_path;             /* where the IKE message that is worked on came from */
+	bool path_told;
 	enum ice_type local_type, remote_type;
 	struct ike_sa *sa, *half_open[CALL_HALF_OPEN_MAX];
+	bool half_failed[CALL_HALF_OPEN_MAX];
+	bool lingers;                     /* sa is over, but answers what the other side repeats */
 	bool authenticated, held, peer_up;
 	uint64_t silent_since_us;         /* consent lost; TIME_NEVER: not */
 	/* what */
@@ -144,9 +156,7 @@ struct vpn {
 	struct sdp_ike *media;
 	uint8_t canon[SDP_CANON_MAX];
 	uint8_t text[SDP_TEXT_MAX];
-	uint8_t cookie[256];              /* one answer that asks for a cookie; the next replaces it */
-	size_t cookie_len;
-	struct path cookie_path;
+	struct outq *words;               /* IKE that no SA is there for to send: cookies */
 	uint64_t n_ike_unvalidated, n_ike_unknown, n_stun_unknown;
 };
 
@@ -169,6 +179,8 @@ struct verdict { bool ok; enum reason code; unsigned status; const char *text; }
 MUST_CHECK enum err describe_offer(struct vpn *v, struct call *c, size_t *ret_len);
 /* Our answer to the offer in v->sdp, v->media; the call's IKE configuration is ready after it. */
 MUST_CHECK enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon, unsigned index, size_t *ret_len);
+/* The same for c->offer, which was found good earlier. */
+MUST_CHECK enum err describe_late_answer(struct vpn *v, struct call *c, size_t *ret_len);
 /* Is this offer to be talked to? Fills key, peer, level, bare, ... of c and *ret_index; v->sdp, v->media, v->canon are set. */
 struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body, unsigned *ret_index,
 				    size_t *ret_canon_len);

@@ -311,6 +311,36 @@ static void edits(void **state)
 	assert_true(m.n_vias == 3 && span_eq_str(m.via.branch, "z9hG4bKa1") && m.via.rport == 61000);
 }
 
+/* A proxy that recorded itself twice (RFC 5658) takes both off, whether they stand in one header or in two. */
+static void routes_go_from_the_top(void **state)
+{
+	static const char *const routes[] = { "Route: <sip:p1;lr>, <sip:p2;lr>\r\nRoute: <sip:p3;lr>\r\n",
+					      "Route: <sip:p1;lr>\r\nRoute: <sip:p2;lr>,<sip:p3;lr>\r\n",
+					      "Route: <sip:p1;lr>\r\nRoute: <sip:p2;lr>\r\nroute: <sip:p3;lr>\r\n" };
+	static char text[1024];
+	static uint8_t mem[2048];
+
+	(void)state;
+	for (unsigned i = 0; i < 9; i++) {
+		unsigned n_pop = i / 3 + 1;
+		struct sip_edit e = { .pop_route = n_pop, .max_forwards = -1 };
+		struct wr w = wr_of(mem, sizeof(mem));
+		struct sip_walk walk = { .at = 0 };
+		struct sip_nameaddr n;
+		int len = snprintf(text, sizeof(text), "BYE sip:b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKq\r\n%sFrom: <sip:a>;tag=1\r\n"
+				   "To: <sip:b>;tag=2\r\nCall-ID: c\r\nCSeq: 1 BYE\r\n\r\n", routes[i % 3]);
+
+		assert_int_equal(parse_exact(text, (size_t)len), OK);
+		sip_write_edited(&w, &m, &e);
+		assert_int_equal(parse_exact(mem, w.len), OK);
+		for (unsigned k = n_pop + 1; k <= 3; k++) {
+			assert_int_equal(sip_walk_next(&m, H_ROUTE, &walk, &n), OK);
+			assert_true(n.uri.host.p[1] == '0' + k);
+		}
+		assert_int_equal(sip_walk_next(&m, H_ROUTE, &walk, &n), ERR_NOTFOUND);
+	}
+}
+
 static void values_cannot_add_lines(void **state)
 {
 	uint8_t mem[512];
@@ -335,7 +365,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fields), cmocka_unit_test(torture), cmocka_unit_test(messages_of_others),
 		cmocka_unit_test(refusals), cmocka_unit_test(limits), cmocka_unit_test(frames), cmocka_unit_test(edits),
-		cmocka_unit_test(values_cannot_add_lines),
+		cmocka_unit_test(routes_go_from_the_top), cmocka_unit_test(values_cannot_add_lines),
 	};
 
 	return HARNESS_RUN(tests);
