@@ -54,9 +54,19 @@ static int read_keys(const struct cli *c, const char *path, struct inspect_keys 
 	return CLI_USAGE;
 }
 
+/* jansson writes what is below a blank as \u00XX, and with ENSURE_ASCII everything beyond ASCII too; DEL is left. */
+static void put(FILE *f, const char *text)
+{
+	for (; *text; text++)
+		if (*text == 0x7f)
+			(void)fputs("\\u007f", f);
+		else
+			(void)fputc(*text, f);
+	(void)fputc('\n', f);
+}
+
 static int show(const struct cli *c, json_t *result)
 {
-	/* jansson writes control characters as \u00XX, and with ENSURE_ASCII everything beyond ASCII too: safe for a terminal */
 	char *text = result ? json_dumps(result, JSON_ENSURE_ASCII | (c->json ? JSON_COMPACT : JSON_INDENT(2))) : NULL;
 	int code = inspect_ok(result) ? CLI_OK : CLI_INPUT;
 
@@ -65,7 +75,7 @@ static int show(const struct cli *c, json_t *result)
 		cli_say(c, "out of memory");
 		return CLI_INTERNAL;
 	}
-	(void)fprintf(c->out, "%s\n", text);
+	put(c->out, text);
 	free(text);
 	return code;
 }

@@ -10,7 +10,7 @@
 #define REQUESTS_MAX 16 /* open ones of one connection */
 #define CONTROL_QUEUE_MAX (1024 * 1024)
 
-enum request_kind { RQ_CALL, RQ_FORWARD, RQ_PING, RQ_LOG, RQ_SUBSCRIBE };
+enum request_kind { RQ_CALL, RQ_FORWARD, RQ_PING, RQ_LOG, RQ_SUBSCRIBE, RQ_DEAD };
 
 struct connection {
 	struct control *control;
@@ -25,7 +25,8 @@ struct connection {
 	struct connection *next;
 };
 
-/* An open command. That of a call outlives its connection until the call ends, because it says whose forwards these are. */
+/* An open command. That of a call outlives its connection until the call ends, because it says whose forwards these are.
+ * Others of a closed connection are RQ_DEAD until no walk over the list can be under way. */
 struct request {
 	enum request_kind kind;
 	struct connection *conn; /* NULL: gone, or detached */

@@ -107,7 +107,8 @@ void control_pinged(struct control *c, const struct ping_report *r);
 
 /* json.c: new references */
 json_t *json_of_event(const struct vpn_event *e);
-json_t *json_of_status(const struct vpn *v);
+json_t *json_of_status(const struct vpn *v, unsigned call);   /* call 0: all */
+json_t *json_of_line(const char *text);                       /* a log line: what is not printable ASCII becomes '?' */
 
 /* ping.c */
 MUST_CHECK enum err pings_new(struct engine *e, void (*report)(void *arg, const struct ping_report *r), void *arg, struct pings **ret);

@@ -41,12 +41,25 @@ static enum err read_file(struct engine *e, const char *name, struct config **re
 	return r;
 }
 
+/* Sockets of services are open already, for the services that the daemon was started with. */
+static bool same_services(const struct config *a, const struct config *b)
+{
+	bool same = a->n_services == b->n_services;
+
+	for (unsigned i = 0; same && i < a->n_services; i++) {
+		const struct cfg_service *x = &a->services[i], *y = &b->services[i];
+
+		same = !strcmp(x->name, y->name) && x->protocol == y->protocol && x->port == y->port &&
+		       x->has_target == y->has_target && (!x->has_target || addr_eq(&x->target, &y->target));
+	}
+	return same;
+}
+
 /* What is bound to sockets, the namespace and registrations stays as it is until a restart. */
 static bool only_peers_differ(const struct config *a, const struct config *b)
 {
-	return a->n_accounts == b->n_accounts && a->n_services == b->n_services && a->port == b->port &&
-	       a->max_calls == b->max_calls && !strcmp(a->user, b->user) && !strcmp(a->interface, b->interface) &&
-	       !memcmp(a->services, b->services, a->n_services * sizeof(a->services[0]));
+	return a->n_accounts == b->n_accounts && a->port == b->port && a->max_calls == b->max_calls &&
+	       !strcmp(a->user, b->user) && !strcmp(a->interface, b->interface) && same_services(a, b);
 }
 
 /* Password files are root's: what was read from them at the start still holds. */
@@ -95,6 +108,8 @@ enum err engine_reload(struct engine *e, char *ret_why, size_t cap)
 	}
 	if (r == OK)
 		r = vpn_reload(e->vpn, loop_now_us(e->loop), cfg, trust);
+	if (r == ERR_NOTFOUND)
+		(void)snprintf(why.text, sizeof(why.text), "%.200s cannot be opened", old->file);
 	if (r != OK) {
 		config_free(cfg);
 		trust_free(trust);

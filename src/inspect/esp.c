@@ -15,15 +15,15 @@ static json_t *inner(uint8_t next, struct span packet)
 	if ((next == ESP_NEXT_IP4 || next == ESP_NEXT_IP6) && esp_inner_parse(packet, &i) == OK) {
 		size_t len = i.ends.family == ADDR_IP4 ? 4 : 16;
 
-		json_object_set_new(o, "source", inspect_ip(span_of(i.ends.src, len)));
-		json_object_set_new(o, "destination", inspect_ip(span_of(i.ends.dst, len)));
-		json_object_set_new(o, "protocol", json_integer(i.ends.protocol));
+		o = inspect_set(o, "source", inspect_ip(span_of(i.ends.src, len)));
+		o = inspect_set(o, "destination", inspect_ip(span_of(i.ends.dst, len)));
+		o = inspect_set(o, "protocol", json_integer(i.ends.protocol));
 		if (esp_proto_has_ports(i.ends.protocol)) {
-			json_object_set_new(o, "source_port", json_integer(i.ends.src_port));
-			json_object_set_new(o, "destination_port", json_integer(i.ends.dst_port));
+			o = inspect_set(o, "source_port", json_integer(i.ends.src_port));
+			o = inspect_set(o, "destination_port", json_integer(i.ends.dst_port));
 		}
 	}
-	json_object_set_new(o, "hex", inspect_hex(packet));
+	o = inspect_set(o, "hex", inspect_hex(packet));
 	return o;
 }
 
@@ -42,6 +42,8 @@ static enum err open_packet(struct span d, const struct esp_head *h, const struc
 		e = esp_packet_open(&c, (uint64_t)(key->esn ? key->seq_high : 0) << 32 | h->seq, d, out, &next, &plain);
 	if (e == OK)
 		*ret = inner(next, plain);
+	if (e == OK && !*ret)
+		e = ERR_NOMEM;
 	esp_cipher_done(&c);
 	secret_wipe(out, d.len);
 	free(out);
@@ -62,12 +64,14 @@ json_t *inspect_esp(struct span d, const struct inspect_options *o)
 		e = open_packet(d, &h, &key, &packet);
 		if (e == ERR_AUTH)
 			return inspect_no("esp", "not by this key", ESP_HEAD);
+		if (e == ERR_NOMEM)
+			return NULL;
 		if (e != OK)
 			return inspect_no_of("esp", "decrypted", "trailer", e, d.len - AEAD_TAG);
 	}
 	payloads = json_array();
 	if (packet)
-		json_array_append_new(payloads, packet);
+		payloads = inspect_append(payloads, packet);
 	return inspect_yes("esp", json_pack("{s:{s:o, s:I, s:I}, s:b, s:o}", "header", "spi", inspect_hex32(h.spi),
 					    "sequence", (json_int_t)h.seq, "length", (json_int_t)d.len, "decrypted",
 					    e == OK, "payloads", payloads));

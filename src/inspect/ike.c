@@ -15,11 +15,11 @@ static json_t *header(const struct ike_header *h, size_t len)
 			      (int)h->exchange);
 
 	if (h->exchange >= IKE_SA_INIT && h->exchange <= IKE_INFORMATIONAL)
-		json_object_set_new(o, "exchange_name", json_string(exchanges[h->exchange - IKE_SA_INIT]));
-	json_object_set_new(o, "from_initiator", json_boolean(h->from_initiator));
-	json_object_set_new(o, "is_response", json_boolean(h->is_response));
-	json_object_set_new(o, "message_id", json_integer(h->message_id));
-	json_object_set_new(o, "length", json_integer((json_int_t)len));
+		o = inspect_set(o, "exchange_name", json_string(exchanges[h->exchange - IKE_SA_INIT]));
+	o = inspect_set(o, "from_initiator", json_boolean(h->from_initiator));
+	o = inspect_set(o, "is_response", json_boolean(h->is_response));
+	o = inspect_set(o, "message_id", json_integer(h->message_id));
+	o = inspect_set(o, "length", json_integer((json_int_t)len));
 	return o;
 }
 
@@ -68,33 +68,27 @@ static json_t *chain(struct span body, uint8_t first, size_t base, struct ike_ch
 	return list;
 }
 
-/* The content of the SK payload p, which is the last of msg. NULL with *ret_no NULL: no key for it. */
-static json_t *decrypted(struct span msg, const struct ike_header *h, const struct ike_payload *p,
-			 const struct inspect_options *o, json_t **ret_no)
+/* The content of the SK payload p, which is the last of msg. NULL: *ret_no is why, or NULL when memory ran out. */
+static json_t *opened(struct span msg, const struct ike_payload *p, const struct inspect_key *key, size_t base,
+		      json_t **ret_no)
 {
 	uint8_t *plain = malloc(p->body.len + 1);
-	struct inspect_key key;
 	struct ike_chain c;
 	struct span inside;
 	struct ike_sk sk = { .aead = NULL };
 	json_t *list = NULL;
-	enum err e = plain ? OK : ERR_NOMEM;
+	enum err e = plain ? ike_sk_init(&sk, key->alg, key->bytes) : ERR_NOMEM;
 
 	*ret_no = NULL;
-	if (e == OK && inspect_key_ike(o->keys, h->spi_i, h->spi_r, h->from_initiator, &key) != OK) {
-		free(plain);
-		return NULL;
-	}
-	if (e == OK)
-		e = ike_sk_init(&sk, key.alg, key.bytes);
 	if (e == OK)
 		e = ike_sk_open(&sk, msg, p, plain, &inside);
-	if (e == OK)
+	if (e == OK) {
 		list = chain(inside, p->next, 0, &c, ret_no);
-	else
-		*ret_no = inspect_no_of("ike", "payload", "SK", e, IKE_HDR + p->offset);
-	if (*ret_no && e == OK) /* offsets inside are not the file's */
-		json_object_set_new(*ret_no, "inside", json_string("SK"));
+		if (*ret_no) /* offsets inside are not the file's */
+			*ret_no = inspect_set(*ret_no, "inside", json_string("SK"));
+	} else if (e != ERR_NOMEM) {
+		*ret_no = inspect_no_of("ike", "payload", "SK", e, base + IKE_HDR + p->offset);
+	}
 	ike_sk_done(&sk);
 	if (plain)
 		secret_wipe(plain, p->body.len);
@@ -102,11 +96,26 @@ static json_t *decrypted(struct span msg, const struct ike_header *h, const stru
 	return list;
 }
 
+/* Adds to the SK payload, the last of the list, what is inside. False: *ret_no is the result instead. */
+static bool decrypted(struct span msg, const struct ike_header *h, const struct ike_payload *p, size_t base,
+		      const struct inspect_options *o, json_t *payloads, json_t **ret_no)
+{
+	json_t *sk = json_array_get(payloads, json_array_size(payloads) - 1), *inside;
+	struct inspect_key key;
+
+	*ret_no = NULL;
+	if (inspect_key_ike(o->keys, h->spi_i, h->spi_r, h->from_initiator, &key) != OK)
+		return !json_object_set_new(sk, "decrypted", json_false());
+	inside = opened(msg, p, &key, base, ret_no);
+	return inside && !json_object_set_new(sk, "decrypted", json_true()) &&
+	       !json_object_set_new(sk, "payloads", inside);
+}
+
 json_t *inspect_ike(struct span d, const struct inspect_options *o)
 {
 	struct ike_chain c;
 	struct ike_header h;
-	json_t *payloads, *no, *inside;
+	json_t *payloads, *no;
 	size_t skip = 0;
 	enum err e = ike_header_parse(d, &h);
 
@@ -116,23 +125,16 @@ json_t *inspect_ike(struct span d, const struct inspect_options *o)
 		d = span_from(d, 4);
 		e = ike_header_parse(d, &h);
 	}
+	if (e == ERR_UNSUPPORTED)
+		return inspect_no("ike", "another major version", skip + 17);
 	if (e != OK)
-		return inspect_no("ike", e == ERR_UNSUPPORTED ? "another major version" : "header or length",
-				  e == ERR_UNSUPPORTED ? skip + 17
-				  : d.len < IKE_HDR    ? d.len
-						       : 24);
+		return inspect_no("ike", "header or length", d.len < IKE_HDR ? d.len : 24);
 	payloads = chain(span_from(d, IKE_HDR), h.next, skip + IKE_HDR, &c, &no);
 	if (!payloads)
 		return no;
-	if (c.n && c.p[c.n - 1].type == IKE_P_SK) {
-		inside = decrypted(d, &h, &c.p[c.n - 1], o, &no);
-		if (no) {
-			json_decref(payloads);
-			return no;
-		}
-		json_object_set_new(json_array_get(payloads, c.n - 1), "decrypted", json_boolean(inside != NULL));
-		if (inside)
-			json_object_set_new(json_array_get(payloads, c.n - 1), "payloads", inside);
+	if (c.n && c.p[c.n - 1].type == IKE_P_SK && !decrypted(d, &h, &c.p[c.n - 1], skip, o, payloads, &no)) {
+		json_decref(payloads);
+		return no;
 	}
 	return inspect_yes("ike", json_pack("{s:o, s:o}", "header", header(&h, d.len), "payloads", payloads));
 }

@@ -59,19 +59,24 @@ static const struct name notifies[] = {
 	{ IKE_N_TIELINE_WAIT, "TIELINE_WAIT" },
 };
 
-static void set(json_t *o, const char *key, json_t *value)
+/* A payload that is being filled; o is NULL once memory ran out. */
+struct fields {
+	json_t *o;
+};
+
+static void set(struct fields *f, const char *key, json_t *value)
 {
-	json_object_set_new(o, key, value);
+	f->o = inspect_set(f->o, key, value);
 }
 
-static void set_number(json_t *o, const char *key, uint32_t v)
+static void set_number(struct fields *f, const char *key, uint32_t v)
 {
-	json_object_set_new(o, key, json_integer(v));
+	set(f, key, json_integer(v));
 }
 
 /* ---- each payload's fields, into o ---- */
 
-static enum err fields_sa(struct span body, json_t *o)
+static enum err fields_sa(struct span body, struct fields *o)
 {
 	json_t *proposals;
 	struct ike_offer f;
@@ -89,18 +94,18 @@ static enum err fields_sa(struct span body, json_t *o)
 					      (int)f.transforms[k].id);
 
 			if (f.transforms[k].key_bits)
-				set_number(t, "key_bits", f.transforms[k].key_bits);
-			json_array_append_new(transforms, t);
+				t = inspect_set(t, "key_bits", json_integer(f.transforms[k].key_bits));
+			transforms = inspect_append(transforms, t);
 		}
-		json_array_append_new(proposals, json_pack("{s:i, s:i, s:o, s:o}", "number", (int)p->number, "protocol",
-							   (int)p->protocol, "spi", inspect_hex(p->spi), "transforms",
-							   transforms));
+		proposals = inspect_append(proposals, json_pack("{s:i, s:i, s:o, s:o}", "number", (int)p->number,
+								"protocol", (int)p->protocol, "spi",
+								inspect_hex(p->spi), "transforms", transforms));
 	}
 	set(o, "proposals", proposals);
 	return OK;
 }
 
-static enum err fields_ke(struct span body, json_t *o)
+static enum err fields_ke(struct span body, struct fields *o)
 {
 	struct ike_ke f;
 	enum err e = ike_ke_parse(body, &f);
@@ -112,7 +117,7 @@ static enum err fields_ke(struct span body, json_t *o)
 	return OK;
 }
 
-static enum err fields_id(struct span body, json_t *o)
+static enum err fields_id(struct span body, struct fields *o)
 {
 	struct ike_id f;
 	enum err e = ike_id_parse(body, &f);
@@ -128,7 +133,7 @@ static enum err fields_id(struct span body, json_t *o)
 	return OK;
 }
 
-static enum err fields_cert(struct span body, json_t *o)
+static enum err fields_cert(struct span body, struct fields *o)
 {
 	struct ike_cert f;
 	enum err e = ike_cert_parse(body, &f);
@@ -140,7 +145,7 @@ static enum err fields_cert(struct span body, json_t *o)
 	return OK;
 }
 
-static enum err fields_auth(struct span body, json_t *o)
+static enum err fields_auth(struct span body, struct fields *o)
 {
 	struct ike_auth f;
 	enum err e = ike_auth_parse(body, &f);
@@ -152,7 +157,7 @@ static enum err fields_auth(struct span body, json_t *o)
 	return OK;
 }
 
-static enum err fields_nonce(struct span body, json_t *o)
+static enum err fields_nonce(struct span body, struct fields *o)
 {
 	struct span f;
 	enum err e = ike_nonce_parse(body, &f);
@@ -163,7 +168,7 @@ static enum err fields_nonce(struct span body, json_t *o)
 }
 
 /* Our own notifies, where their data have the form of CONTRACT's; else the bytes say it. */
-static void fields_ours(const struct ike_notify *n, json_t *o)
+static void fields_ours(const struct ike_notify *n, struct fields *o)
 {
 	struct ike_request rq;
 	struct ike_grant g;
@@ -178,7 +183,7 @@ static void fields_ours(const struct ike_notify *n, json_t *o)
 		json_t *names = json_array();
 
 		for (unsigned i = 0; i < rq.n_names; i++)
-			json_array_append_new(names, inspect_text(span_str(rq.names[i])));
+			names = inspect_append(names, inspect_text(span_str(rq.names[i])));
 		set_number(o, "request", rq.request);
 		set(o, "names", names);
 	} else if (n->type == IKE_N_TIELINE_GRANT && ike_grant_parse(n->data, n->data.len == 8, &g) == OK) {
@@ -199,7 +204,7 @@ static void fields_ours(const struct ike_notify *n, json_t *o)
 	}
 }
 
-static enum err fields_notify(struct span body, json_t *o)
+static enum err fields_notify(struct span body, struct fields *o)
 {
 	struct ike_notify f;
 	enum err e = ike_notify_parse(body, &f);
@@ -216,7 +221,7 @@ static enum err fields_notify(struct span body, json_t *o)
 	return OK;
 }
 
-static enum err fields_delete(struct span body, json_t *o)
+static enum err fields_delete(struct span body, struct fields *o)
 {
 	struct ike_delete f;
 	json_t *spis;
@@ -226,13 +231,13 @@ static enum err fields_delete(struct span body, json_t *o)
 		return e;
 	spis = json_array();
 	for (unsigned i = 0; f.protocol != IKE_PROTO_IKE && i < f.n; i++)
-		json_array_append_new(spis, inspect_hex32(f.spis[i]));
+		spis = inspect_append(spis, inspect_hex32(f.spis[i]));
 	set_number(o, "protocol", f.protocol);
 	set(o, "spis", spis);
 	return OK;
 }
 
-static enum err fields_ts(struct span body, json_t *o)
+static enum err fields_ts(struct span body, struct fields *o)
 {
 	struct ike_ts_list f;
 	json_t *list;
@@ -245,7 +250,7 @@ static enum err fields_ts(struct span body, json_t *o)
 		const struct ike_ts *t = &f.ts[i];
 		size_t len = t->family == ADDR_IP4 ? 4 : 16;
 
-		json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:o, s:o}", "protocol", (int)t->protocol,
+		list = inspect_append(list, json_pack("{s:i, s:i, s:i, s:o, s:o}", "protocol", (int)t->protocol,
 						      "port_lo", (int)t->port_lo, "port_hi", (int)t->port_hi, "from",
 						      inspect_ip(span_of(t->ip_lo, len)), "to",
 						      inspect_ip(span_of(t->ip_hi, len))));
@@ -254,7 +259,7 @@ static enum err fields_ts(struct span body, json_t *o)
 	return OK;
 }
 
-static enum err fields_vendor(struct span body, json_t *o)
+static enum err fields_vendor(struct span body, struct fields *o)
 {
 	set(o, "value", inspect_hex(body));
 	if (span_eq(body, ike_vendor_id()))
@@ -262,13 +267,13 @@ static enum err fields_vendor(struct span body, json_t *o)
 	return OK;
 }
 
-static enum err fields_other(struct span body, json_t *o)
+static enum err fields_other(struct span body, struct fields *o)
 {
 	set(o, "value", inspect_hex(body));
 	return OK;
 }
 
-static enum err fields(const struct ike_payload *p, json_t *o)
+static enum err fields_of(const struct ike_payload *p, struct fields *o)
 {
 	switch (p->type) {
 	case IKE_P_SA: return fields_sa(p->body, o);
@@ -291,21 +296,24 @@ static enum err fields(const struct ike_payload *p, json_t *o)
 json_t *inspect_ike_payloads(const struct ike_chain *c, const struct ike_payload **ret_bad, enum err *ret_err)
 {
 	json_t *list = json_array();
+	enum err e = OK;
 
 	for (unsigned i = 0; list && i < c->n; i++) {
 		const struct ike_payload *p = &c->p[i];
-		json_t *o = json_pack("{s:i, s:s, s:b, s:I}", "type", (int)p->type, "name",
-				      inspect_ike_payload_name(p->type), "critical", p->critical, "length",
-				      (json_int_t)p->body.len + IKE_PAYLOAD_HDR);
+		struct fields f = { json_pack("{s:i, s:s, s:b, s:I}", "type", (int)p->type, "name",
+					      inspect_ike_payload_name(p->type), "critical", p->critical, "length",
+					      (json_int_t)p->body.len + IKE_PAYLOAD_HDR) };
 
-		*ret_err = o ? fields(p, o) : ERR_NOMEM;
-		if (*ret_err != OK || json_array_append_new(list, o)) {
-			if (*ret_err != OK)
-				json_decref(o);
+		e = fields_of(p, &f);
+		if (e != OK) {
+			json_decref(f.o);
 			json_decref(list);
 			*ret_bad = p;
+			*ret_err = e;
 			return NULL;
 		}
+		list = inspect_append(list, f.o);
 	}
+	*ret_err = list ? OK : ERR_NOMEM;
 	return list;
 }

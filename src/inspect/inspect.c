@@ -62,6 +62,22 @@ json_t *inspect_no_of(const char *kind, const char *what, const char *name, enum
 
 /* ---- values ---- */
 
+json_t *inspect_append(json_t *list, json_t *item)
+{
+	if (!json_array_append_new(list, item))
+		return list;
+	json_decref(list);
+	return NULL;
+}
+
+json_t *inspect_set(json_t *o, const char *key, json_t *value)
+{
+	if (!json_object_set_new(o, key, value))
+		return o;
+	json_decref(o);
+	return NULL;
+}
+
 /* Length of the UTF-8 sequence at the start of s (RFC 3629, 4), 0: none. */
 static size_t utf8(struct span s)
 {

@@ -17,6 +17,11 @@ json_t *inspect_no(const char *kind, const char *reason, size_t offset);
 /* As above, with a name inside the reason: "payload SA: malformed". */
 json_t *inspect_no_of(const char *kind, const char *what, const char *name, enum err e, size_t offset);
 
+/* Both take the reference of what is put in. When memory runs out, or one of them is NULL, what was there is released and NULL
+ * comes back: so the whole result is NULL, never one with a piece missing. */
+json_t *inspect_append(json_t *list, json_t *item);
+json_t *inspect_set(json_t *o, const char *key, json_t *value);
+
 json_t *inspect_text(struct span s); /* foreign text */
 json_t *inspect_hex(struct span s);
 /* Numbers as hexadecimal of that many bytes. */
@@ -34,7 +39,8 @@ json_t *inspect_datagram(struct span d, const struct inspect_options *o);
 json_t *inspect_ike(struct span d, const struct inspect_options *o);
 json_t *inspect_esp(struct span d, const struct inspect_options *o);
 
-/* ike_payload.c: the array of payloads, NULL with *ret_bad set to the payload whose form is wrong and *ret_err. */
+/* ike_payload.c: the array of payloads; NULL with *ret_err and, where it is not ERR_NOMEM, *ret_bad: the payload whose form
+ * is wrong. */
 json_t *inspect_ike_payloads(const struct ike_chain *c, const struct ike_payload **ret_bad, enum err *ret_err);
 const char *inspect_ike_payload_name(uint8_t type);
 

@@ -39,14 +39,14 @@ static json_t *stun_value(const struct stun_msg *m, bool checked)
 	json_t *attributes = json_array(), *v;
 
 	for (unsigned i = 0; i < m->n_attrs; i++)
-		json_array_append_new(attributes,
-				      json_pack("{s:I, s:s, s:o}", "type", (json_int_t)m->attrs[i].type, "name",
-						stun_attr_name(m->attrs[i].type), "value", value_of(m, &m->attrs[i])));
+		attributes = inspect_append(
+			attributes, json_pack("{s:I, s:s, s:o}", "type", (json_int_t)m->attrs[i].type, "name",
+					      stun_attr_name(m->attrs[i].type), "value", value_of(m, &m->attrs[i])));
 	v = json_pack("{s:s, s:I, s:o, s:o, s:o}", "class", classes[m->cls], "method", (json_int_t)m->method,
 		      "transaction", inspect_hex(SPAN_OF(m->transaction)), "attributes", attributes, "fingerprint_ok",
 		      m->has_fingerprint ? json_true() : json_null());
 	if (checked)
-		json_object_set_new(v, "integrity_ok", json_true());
+		v = inspect_set(v, "integrity_ok", json_true());
 	return v;
 }
 

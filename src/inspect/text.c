@@ -60,8 +60,8 @@ static json_t *sip_json(const struct sip_msg *m)
 	json_t *headers = json_array();
 
 	for (unsigned i = 0; i < m->n_headers; i++)
-		json_array_append_new(headers, json_pack("{s:o, s:o}", "name", inspect_text(m->headers[i].name),
-							 "value", unfolded(m->headers[i].value)));
+		headers = inspect_append(headers, json_pack("{s:o, s:o}", "name", inspect_text(m->headers[i].name),
+							    "value", unfolded(m->headers[i].value)));
 	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:I}", "type", m->is_request ? "request" : "response", "method",
 			 inspect_text(m->is_request ? m->method_text : m->cseq_method_text), "uri",
 			 m->is_request ? inspect_text(m->uri_text) : json_null(), "status",
@@ -82,7 +82,7 @@ json_t *inspect_sip(struct span d, const struct inspect_options *o)
 	} else if (m) {
 		ret = inspect_no("sip", why, sip_offset(d, why));
 		if (status)
-			json_object_set_new(ret, "status", json_integer(status));
+			ret = inspect_set(ret, "status", json_integer(status));
 	}
 	free(m);
 	return ret;
@@ -95,7 +95,7 @@ static json_t *attributes(const struct sdp_section *s)
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < s->n_attrs; i++)
-		json_array_append_new(list,
+		list = inspect_append(list,
 				      json_pack("{s:o, s:o}", "name", inspect_text(s->attrs[i].name), "value",
 						s->attrs[i].has_value ? inspect_text(s->attrs[i].value) : json_null()));
 	return list;
@@ -106,7 +106,7 @@ static json_t *media(const struct sdp_media *m)
 	json_t *formats = json_array();
 
 	for (unsigned i = 0; i < m->n_formats; i++)
-		json_array_append_new(formats, inspect_text(m->formats[i]));
+		formats = inspect_append(formats, inspect_text(m->formats[i]));
 	return json_pack("{s:o, s:I, s:o, s:o, s:o, s:o}", "type", inspect_text(m->type), "port", (json_int_t)m->port,
 			 "proto", inspect_text(m->proto), "formats", formats, "connection",
 			 inspect_text(m->s.connection), "attributes", attributes(&m->s));
@@ -123,7 +123,7 @@ json_t *inspect_sdp(struct span d, const struct inspect_options *o)
 	if (s && sdp_parse(d, s, &why, &offset) == OK) {
 		list = json_array();
 		for (unsigned i = 0; i < s->n_media; i++)
-			json_array_append_new(list, media(&s->media[i]));
+			list = inspect_append(list, media(&s->media[i]));
 		ret = inspect_yes("sdp", json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "origin", inspect_text(s->origin),
 						   "name", inspect_text(s->name), "timing", inspect_text(s->timing),
 						   "connection", inspect_text(s->session.connection), "attributes",
