@@ -194,6 +194,7 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	c->ike_cfg = k;
 	k->rng = v->env.rng;
 	k->log = c->log;
+	k->log.area = "ike";
 	k->initiator = c->ike_initiator;
 	k->identity = v->identity;
 	if (!mail_of(v->cfg->accounts[c->account].aor, k->local_aor, sizeof(k->local_aor)) ||
@@ -276,6 +277,7 @@ static struct verdict check_bare_offer(struct vpn *v, struct call *c, struct spa
 
 	if (sdp_aor_normal(from, c->peer, sizeof(c->peer)) != OK)
 		return stranger("no usable From");
+	vpn_tag(v, c);
 	c->bare = true;
 	a = ask_policy(v, c, EVIDENCE_CLAIMED);
 	if (a.verdict != POLICY_YES)
@@ -307,6 +309,7 @@ static struct verdict check_signed_offer(struct vpn *v, struct call *c, struct s
 		return stranger("addressed to somebody else");
 	c->account = account;
 	memcpy(c->peer, m->aor, sizeof(c->peer));
+	vpn_tag(v, c);
 	if (!take_key(v, c, m))
 		return stranger("unusable key");
 	match = trust_check(v->trust, c->peer, c->key, &level);

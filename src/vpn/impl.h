@@ -162,6 +162,8 @@ struct vpn {
 
 /* vpn.c */
 struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool outgoing);       /* NULL: no memory */
+/* Its lines in the log are found by "peer#id"; again when the peer is known. */
+void vpn_tag(const struct vpn *v, struct call *c);
 struct call *vpn_call_find(struct vpn *v, unsigned id);                /* live ones only */
 unsigned vpn_calls_active(const struct vpn *v);
 void vpn_want(struct vpn *v, const struct vpn_want *w);

@@ -194,6 +194,14 @@ void vpn_free(struct vpn *v)
 	destroy(v);
 }
 
+void vpn_tag(const struct vpn *v, struct call *c)
+{
+	char tag[96];
+
+	(void)snprintf(tag, sizeof(tag), "%.80s#%u", c->peer[0] ? c->peer + 4 : "?", c->id);
+	c->log = log_of(v->env.log, "vpn", tag);
+}
+
 struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool outgoing)
 {
 	struct call *c = calloc(1, sizeof(*c)), **end = &v->calls;
@@ -206,7 +214,7 @@ struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool
 	c->began_us = now_us;
 	c->since_s = vpn_wall_s(v);
 	c->deadline_us = c->give_up_us = c->silent_since_us = TIME_NEVER;
-	c->log = log_of(v->env.log, "vpn", "");
+	vpn_tag(v, c);
 	while (*end)
 		end = &(*end)->next;
 	*end = c;
@@ -507,6 +515,7 @@ enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request 
 	if (!c)
 		return ERR_NOMEM;
 	memcpy(c->peer, aor, sizeof(aor));
+	vpn_tag(v, c);
 	if (r->service)
 		(void)snprintf(c->service, sizeof(c->service), "%s", r->service);
 	c->named = r->service != NULL;
