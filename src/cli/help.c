@@ -68,7 +68,7 @@ static const struct {
 	{ "inspect", "usage: tieline inspect sip|sdp|stun|datagram|ike|esp FILE [--password TEXT] [--keys FILE]\n"
 		     "Decodes one message (FILE - : standard input) to JSON. Exit 0, or 3 when it is refused.\n"
 		     "  --password TEXT  stun: check MESSAGE-INTEGRITY with this short-term password\n"
-		     "  --keys FILE      ike, esp: decrypt with these keys (docs/protocol.md)\n" },
+		     "  --keys FILE      ike, esp: decrypt with these keys (docs/inspect.md)\n" },
 };
 
 const char *cli_help(const char *command)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* daemon/command.c - what a line on the control socket asks for (docs/protocol.md). */
+/* daemon/command.c - what a line on the control socket asks for (docs/control-protocol.md). */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* inspect/inspect.h - one message as JSON: form only, no state, no policy. What `tieline inspect` prints
- * (docs/protocol.md):
+ * (docs/inspect.md):
  *
  *   {"kind": "sip", "ok": true, "value": {...}}
  *   {"kind": "sip", "ok": false, "reason": "...", "offset": 17}

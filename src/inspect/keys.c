@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* inspect/keys.c - keys for the decoders, from a JSON file (docs/protocol.md). Members that are not ours are ignored, so that
+/* inspect/keys.c - keys for the decoders, from a JSON file (docs/inspect.md). Members that are not ours are ignored, so that
  * a tool may keep its own beside them. */
 #include <stdlib.h>
 #include <string.h>
