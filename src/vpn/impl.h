@@ -19,8 +19,9 @@
 #define CALL_HALF_OPEN_MAX 4              /* IKE SAs of one call before one authenticates (DESIGN 6.4) */
 #define CALL_FORK_WAIT_US SECONDS(2)      /* after a bad answer, a good one may still come from a fork */
 #define CALL_REGISTER_WAIT_US SECONDS(8)  /* a call made before the registration stands */
-/* A call made or taken before a STUN server has answered for the first time: three of its requests. */
-#define CALL_GATHER_WAIT_US MS(3000)
+/* A call made or taken before a STUN server has answered for the first time waits for five of its requests (RFC 8489, 6.2.1:
+ * at 0, 0.5, 1.5, 3.5 and 7.5 s): later, or when all requests failed, calls do not wait. */
+#define CALL_GATHER_WAIT_US SECONDS(8)
 #define CALL_SETUP_US SECONDS(75)         /* answered, but no SA: ICE's patience and IKE's retransmissions */
 #define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated, or answered, after the end */
 /* RFC 8863: how long ICE tries. The callee a little longer, so that the caller is told by its own ICE that there is no path

@@ -6,7 +6,7 @@
 
 #define ALICE_AOR "sip:alice@" SIM_DOMAIN
 #define BOB_AOR "sip:bob@" SIM_DOMAIN
-/* From the command to the end, whatever happens (docs/protocol.md): registration 8 s, ringing 30 s, set-up 75 s. */
+/* From the command to the end, whatever happens: registration and own address 8 s, ringing 30 s, set-up 75 s. */
 #define CALL_BOUND_US SECONDS(8 + 30 + 75)
 /* The other end is clean so much later: it waits a little longer for a path, or hears the BYE or DELETE. */
 #define OTHER_END_US SECONDS(60)
