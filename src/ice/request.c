@@ -64,7 +64,7 @@ static void trigger(struct ice_agent *a, uint64_t now_us, unsigned i)
 	if (p->state == PAIR_SUCCEEDED)
 		return;
 	/* a request and its duplicate make one check */
-	if (p->state == PAIR_IN_PROGRESS && p->check.active && now_us < p->check.sent_us + ICE_TA_US)
+	if (p->state == PAIR_IN_PROGRESS && p->check.active && now_us < p->check.sent_us + a->ta_us)
 		return;
 	ice_pair_trigger(a, now_us, i);
 }

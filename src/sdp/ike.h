@@ -38,6 +38,7 @@ struct sdp_ike {
 	unsigned n_fingerprints, n_psk_fingerprints;
 	char ice_ufrag[257], ice_pwd[257];    /* "" absent (RFC 8839: 4 to 256, 22 to 256) */
 	bool ice_lite, ice2, ice_mismatch;
+	uint32_t ice_pacing_ms;       /* session level (RFC 8839, 5.5); read: 50 where absent, written: 0 not at all */
 	struct span candidates[SDP_CANDIDATES_MAX];
 	unsigned n_candidates;
 	/* tieline-* lines (CONTRACT.md); present only as a whole where the rules say so */

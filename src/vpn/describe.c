@@ -39,7 +39,8 @@ static enum err add_candidates(struct vpn *v, struct call *c)
 
 static enum err make_agent(struct vpn *v, struct call *c)
 {
-	struct ice_config cfg = { .rng = v->env.rng, .log = c->log, .controlling = c->outgoing,
+	struct ice_config cfg = { .rng = v->env.rng, .log = c->log, .controlling = c->outgoing, .pacing_ms = ICE_PACING_MS,
+				  .pacer = &v->pacer,
 				  .patience_ms = c->outgoing ? CALLER_PATIENCE_MS : CALLEE_PATIENCE_MS };
 	enum err e;
 
@@ -73,6 +74,7 @@ static void fill_own(struct vpn *v, struct call *c, bool is_answer, struct sdp_i
 	memcpy(m->fingerprints[0].value, v->cert_hash, 32);
 	if (c->ice) {
 		m->ice2 = true;
+		m->ice_pacing_ms = ICE_PACING_MS;
 		(void)!span_copy_str(span_str(ice_agent_ufrag(c->ice)), m->ice_ufrag, sizeof(m->ice_ufrag));
 		(void)!span_copy_str(span_str(ice_agent_pwd(c->ice)), m->ice_pwd, sizeof(m->ice_pwd));
 		while (m->n_candidates < SDP_CANDIDATES_MAX && ice_agent_local(c->ice, m->n_candidates, &cand)) {
@@ -244,6 +246,7 @@ static bool take_addresses(struct vpn *v, struct call *c, const struct sdp_ike *
 		return false;
 	for (unsigned i = 0; i < m->n_candidates && n < ICE_REMOTE_MAX; i++)
 		n += ice_candidate_parse(m->candidates[i], &cands[n]) == OK;
+	ice_agent_set_pacing(c->ice, m->ice_pacing_ms);
 	return ice_agent_set_remote(c->ice, m->ice_ufrag, m->ice_pwd, m->ice_lite, cands, n) == OK;
 }
 

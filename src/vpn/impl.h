@@ -21,6 +21,7 @@
 #define CALL_REGISTER_WAIT_US SECONDS(8)  /* a call made before the registration stands */
 /* A call made or taken before a STUN server has answered for the first time waits for five of its requests (RFC 8489, 6.2.1:
  * at 0, 0.5, 1.5, 3.5 and 7.5 s): later, or when all requests failed, calls do not wait. */
+#define ICE_PACING_MS 10                   /* Ta that we propose: few candidates, one component */
 #define CALL_GATHER_WAIT_US SECONDS(8)
 #define CALL_SETUP_US SECONDS(75)         /* answered, but no SA: ICE's patience and IKE's retransmissions */
 #define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated, or answered, after the end */
@@ -141,6 +142,7 @@ struct vpn {
 	struct sip_ua *ua;
 	struct esp_plane *esp;
 	struct ike_cookies *cookies;
+	struct ice_pacer pacer;
 	struct replay *replay;
 	struct account accounts[CFG_ACCOUNTS_MAX];
 	struct addr locals[LOCALS_MAX];

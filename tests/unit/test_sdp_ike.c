@@ -163,6 +163,7 @@ static void wrong_values_are_refused(void **state)
 		HEAD "a=tieline-bind:AAECAwQFBgcICQoLDA0ODw==\r\nm=application 4500 udp ike-esp\r\nc=IN IP4 192.0.2.1\r\n",
 		IKE "a=tieline-bind:AAECAwQFBgcICQoLDA0ODw==\r\na=tieline-bind:AAECAwQFBgcICQoLDA0ODw==\r\n",
 		IKE "a=Tieline-bind:AAECAwQFBgcICQoLDA0ODw==\r\n", IKE "a=tieline-bind:AAEC\r\n", IKE "a=tieline-bind:\r\n",
+		HEAD "a=ice-pacing:fast\r\nm=application 4500 udp ike-esp\r\nc=IN IP4 192.0.2.1\r\n",
 		IKE "a=tieline-bind\r\n", IKE "a=tieline-key:\r\n", IKE "a=tieline-key:====\r\n", IKE "a=tieline-sig:AAEC\r\n",
 		IKE "a=tieline-date:-1\r\n", IKE "a=tieline-date:1x\r\n", IKE "a=tieline-date:9223372036854775808\r\n",
 		IKE "a=tieline-aor:bob@example.net\r\n", IKE "a=tieline-aor:sip:bob@Example.net\r\n", IKE "a=tieline-to:sip:bob\r\n",
