@@ -632,20 +632,13 @@ static void last(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(wrong_peer),
-		cmocka_unit_test(refused_by_default),
-		cmocka_unit_test(tampered_protected),
-		cmocka_unit_test(tampered_init),
-		cmocka_unit_test(unprotected_errors),
-		cmocka_unit_test(nothing_in_common),
-		cmocka_unit_test(wrong_ideas),
-		cmocka_unit_test(unasked_child),
-		cmocka_unit_test(many_words),
-		cmocka_unit_test(sizes),
-		cmocka_unit_test(reflected),
-		cmocka_unit_test(undecided),
-		cmocka_unit_test(no_memory),
-		cmocka_unit_test(last),
+		cmocka_unit_test(wrong_peer),         cmocka_unit_test(refused_by_default),
+		cmocka_unit_test(tampered_protected), cmocka_unit_test(tampered_init),
+		cmocka_unit_test(unprotected_errors), cmocka_unit_test(nothing_in_common),
+		cmocka_unit_test(wrong_ideas),        cmocka_unit_test(unasked_child),
+		cmocka_unit_test(many_words),         cmocka_unit_test(sizes),
+		cmocka_unit_test(reflected),          cmocka_unit_test(undecided),
+		cmocka_unit_test(no_memory),          cmocka_unit_test(last),
 	};
 
 	return HARNESS_RUN(tests);
