@@ -218,7 +218,8 @@ struct request *control_request(struct connection *c, enum request_kind kind, js
 
 	for (r = s->requests; r; r = r->next)
 		n += r->conn == c;
-	r = n < REQUESTS_MAX ? calloc(1, sizeof(*r)) : NULL;
+	/* what it was told before may have shown that it is gone: nothing may point to it any more */
+	r = n < REQUESTS_MAX && !c->dead ? calloc(1, sizeof(*r)) : NULL;
 	if (!r)
 		return NULL;
 	*r = (struct request){

@@ -56,6 +56,7 @@ struct early {
 	uint32_t priority;
 	bool use_candidate, has_role, as_controlling;
 	uint64_t tie_breaker;
+	char ufrag[257];                  /* the sender's own, from USERNAME: who it is shows when the description is there */
 };
 
 struct ice_agent {

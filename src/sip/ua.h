@@ -17,7 +17,7 @@
 #include "base/path.h"
 #include "base/rng.h"
 
-#define SIP_BODY_MAX 16384        /* our limit; a larger body is answered 513 */
+#define SIP_BODY_MAX 16384        /* our limit; a call with a larger body is answered 480 */
 #define SIP_AOR_MAX 256
 
 struct sip_ua;
@@ -25,7 +25,7 @@ struct sip_ua;
 struct sip_ua_config {
 	const struct rng *rng;            /* borrowed */
 	const struct log_sink *log;       /* borrowed, may be NULL */
-	unsigned max_calls;               /* more: 486 without an event */
+	unsigned max_calls;               /* more: 480 without an event */
 };
 
 struct sip_account_config {

@@ -340,6 +340,20 @@ static void a_follower_who_does_not_read(void **state)
 }
 
 /* Lines come as they are written, to several commands of one connection. */
+/* Who asks to follow and is gone before the first line is told follows nothing: the next line must not be for him. */
+static void a_follower_who_leaves_at_once(void **state)
+{
+	(void)state;
+	assert_int_equal(TIELINE("reload"), 0); /* there is a line */
+	for (int i = 0; i < 50; i++) {
+		struct tieline *t = dial();
+
+		assert_int_equal(tieline_send(t, "{\"id\":1,\"do\":\"log\",\"follow\":true}"), 0);
+		tieline_close(t);
+		assert_int_equal(TIELINE("reload"), 0);
+	}
+}
+
 static void followers(void **state)
 {
 	struct tieline *t = dial();
@@ -372,6 +386,7 @@ int main(void)
 		CASE(a_line_that_is_too_long),
 		CASE(calls_and_their_connections),
 		CASE(a_follower_who_does_not_read),
+		CASE(a_follower_who_leaves_at_once),
 		CASE(followers),
 	};
 

@@ -365,6 +365,36 @@ static void nothing_leaves_before_start(void **state)
 	teardown();
 }
 
+/* A forked offer has several readers; all of them can write a check that our password fits. Only the one whose description was
+ * accepted has passed one (R5). */
+static void another_reader_of_a_forked_offer(void **state)
+{
+	uint8_t mem[600], transaction[12] = { 9 };
+	char user[64];
+	struct wr w = wr_of(mem, sizeof(mem)), u = wr_of(user, sizeof(user));
+	struct path eve;
+
+	(void)state;
+	setup_roles(true, false);
+	for (int k = 0; k < 2; k++)
+		assert_int_equal(ice_agent_add_local(sides[k].agent, ICE_HOST, &sides[k].host, &sides[k].host), OK);
+	eve = (struct path){ .local = sides[0].host, .remote = addr_ip4(0x01020304, 5) };
+	wr_fmt(&u, "%s:eve12345", ice_agent_ufrag(sides[0].agent));
+	stun_begin(&w, STUN_REQUEST, STUN_BINDING, transaction);
+	stun_put(&w, STUN_USERNAME, wr_done(&u));
+	stun_put_u32(&w, STUN_PRIORITY, 5);
+	assert_int_equal(stun_finish(&w, span_str(ice_agent_pwd(sides[0].agent)), true), OK);
+	assert_int_equal(stun_parse(wr_done(&w), &parsed), OK);
+	ice_agent_input(sides[0].agent, now_us, &eve, &parsed);
+	describe(1, 0, false);
+	ice_agent_start(sides[0].agent, now_us);
+	drain(&sides[0]);
+	assert_int_equal(sides[0].n_out, 0);
+	assert_false(ice_agent_validated(sides[0].agent, &eve));
+	assert_int_equal(ice_agent_stats(sides[0].agent)->n_bad_auth, 1);
+	teardown();
+}
+
 static void strangers_get_no_answer(void **state)
 {
 	uint8_t mem[600], transaction[12] = { 9 };
@@ -517,6 +547,7 @@ int main(void)
 		cmocka_unit_test(one_role_twice), cmocka_unit_test(losses), cmocka_unit_test(nobody_there),
 		cmocka_unit_test(no_candidates_at_all), cmocka_unit_test(consent), cmocka_unit_test(rebound_nat_is_followed),
 		cmocka_unit_test(nothing_leaves_before_start), cmocka_unit_test(strangers_get_no_answer),
+		cmocka_unit_test(another_reader_of_a_forked_offer),
 		cmocka_unit_test(allocation_failures), cmocka_unit_test(mapped_address_is_kept_known),
 	};
 
