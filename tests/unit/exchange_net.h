@@ -331,3 +331,132 @@ static inline struct exchange_stats net_stats(void)
 	exchange_stats(net_x, &s);
 	return s;
 }
+
+/* ---- hand-written peers ---- */
+
+static struct sip_msg net_msg;
+
+/* Sends text as device k; each line end becomes CRLF. */
+static inline void net_say(int k, const struct path *p, const char *text)
+{
+	static char mem[SIP_MSG_MAX * 2];
+	struct path there = net_at_exchange(k, p);
+	struct wr w = wr_of(mem, sizeof(mem));
+
+	for (; *text; text++) {
+		if (*text == '\n')
+			wr_u8(&w, '\r');
+		wr_u8(&w, (uint8_t)*text);
+	}
+	assert_false(w.bad);
+	net_post(-1, &there, wr_done(&w));
+	net_run(2 * NET_DELAY_US);
+}
+
+/* The newest message that device k got, parsed into net_msg; fails where there is none. */
+static inline const char *net_newest(int k)
+{
+	const char *why;
+	unsigned status;
+
+	assert_true(dev[k].n_inbox > 0);
+	assert_int_equal(sip_parse(span_str(dev[k].inbox[dev[k].n_inbox - 1]), &net_msg, &why, &status), OK);
+	return dev[k].inbox[dev[k].n_inbox - 1];
+}
+
+static inline unsigned net_status(int k)
+{
+	(void)net_newest(k);
+	return net_msg.status;
+}
+
+/* An (Proxy-)Authorization line for the challenge that device k got last, or "". */
+static inline const char *net_credentials(int k, const char *user, const char *password, const char *method,
+					  const char *uri, enum hash_alg hash)
+{
+	static char text[1024];
+	struct wr w = wr_of(text, sizeof(text));
+	struct sip_challenge c;
+	enum sip_h h;
+	bool proxy;
+
+	(void)net_newest(k);
+	proxy = net_msg.status == 407;
+	h = proxy ? H_PROXY_AUTHENTICATE : H_WWW_AUTHENTICATE;
+	assert_int_equal(sip_challenge_best(&net_msg, h, &c), OK);
+	c.hash = hash; /* both challenges have the same nonce */
+	wr_str(&w, proxy ? "Proxy-Authorization: " : "Authorization: ");
+	assert_int_equal(sip_digest_answer(&c, user, password, method, span_str(uri), 1, "cnonce", &w), OK);
+	wr_str(&w, "\n");
+	wr_u8(&w, 0);
+	assert_false(w.bad);
+	return text;
+}
+
+/* A REGISTER by hand: extra are header lines, Contact and Expires among them. Returns the final status. */
+static unsigned net_cseq;
+static inline unsigned net_register(int k, const struct path *p, const char *user, const char *password,
+				    const char *extra)
+{
+	char text[4096];
+	const char *credentials = "";
+
+	for (unsigned i = 0; i < 2; i++) {
+		net_cseq++;
+		(void)snprintf(
+			text, sizeof(text),
+			"REGISTER sip:example.net SIP/2.0\nVia: SIP/2.0/%s 10.0.%d.1:6000;rport;branch=z9hG4bKr%u\n"
+			"From: <sip:%s@example.net>;tag=f\nTo: <sip:%s@example.net>\nCall-ID: reg%d\nCSeq: %u "
+			"REGISTER\n%s%s"
+			"Content-Length: 0\n\n",
+			transport_name(p->transport), k, net_cseq, user, user, k, net_cseq, extra, credentials);
+		net_say(k, p, text);
+		if (net_status(k) != 401 || i)
+			break;
+		credentials = net_credentials(k, user, password, "REGISTER", "sip:example.net", HASH_SHA256);
+	}
+	return net_status(k);
+}
+
+/* A message that a peer hand-writes outside or inside of dialogs. */
+struct net_rq {
+	const char *method, *uri, *from, *to, *call_id, *extra;
+	unsigned cseq;
+};
+
+static inline void net_request(int k, const struct path *p, const char *branch, const struct net_rq *r,
+			       const char *credentials)
+{
+	char text[4096];
+
+	(void)snprintf(
+		text, sizeof(text),
+		"%s %s SIP/2.0\nVia: SIP/2.0/%s 10.0.%d.1:6000;rport;branch=z9hG4bK%s\nFrom: %s\nTo: %s\nCall-ID: %s\n"
+		"CSeq: %u %s\nContact: <sip:me@10.0.%d.1:6000>\n%s%sContent-Length: 0\n\n",
+		r->method, r->uri, transport_name(p->transport), k, branch, r->from, r->to, r->call_id, r->cseq,
+		r->method, k, r->extra ? r->extra : "", credentials);
+	net_say(k, p, text);
+}
+
+/* The answer of device k to the request that it got last. */
+static inline void net_reply(int k, const struct path *p, const char *request, unsigned status, const char *extra)
+{
+	static char mem[8192];
+	struct path there = net_at_exchange(k, p);
+	struct wr w = wr_of(mem, sizeof(mem));
+	struct addr none = { .family = ADDR_NONE };
+	const char *why;
+	unsigned bad;
+
+	assert_int_equal(sip_parse(span_str(request), &net_msg, &why, &bad), OK);
+	sip_write_response(&w, &net_msg, &none, status, NULL, status == 100 ? NULL : "calleetag");
+	for (; *extra; extra++) {
+		if (*extra == '\n')
+			wr_u8(&w, '\r');
+		wr_u8(&w, (uint8_t)*extra);
+	}
+	sip_write_end(&w, NULL, SPAN_NONE);
+	assert_false(w.bad);
+	net_post(-1, &there, wr_done(&w));
+	net_run(2 * NET_DELAY_US);
+}
