@@ -16,7 +16,7 @@
 #define NET_DEVICES 6
 #define NET_WIRE 2048
 #define NET_DELAY_US MS(10)
-#define NET_INBOX 64
+#define NET_INBOX 256
 #define NET_WALL 1795467600 /* Mon, 23 Nov 2026 21:00:00 GMT */
 
 struct net_device {
