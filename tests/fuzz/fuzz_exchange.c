@@ -5,8 +5,7 @@
  * time passes (its length squared, in quarters of a second), 'x' and 'y': the streams of a and b are lost. In a piece $V and
  * $R stand for the topmost Via and the Record-Route of the newest request that the exchange sent, $C for the answer of a
  * to its newest challenge.
- * covers: src/exchange/answer.c src/exchange/auth.c src/exchange/branch.c src/exchange/context.c src/exchange/exchange.c
- * src/exchange/proxy.c src/exchange/registrar.c src/exchange/stream.c src/exchange/token.c */
+ * covers: src/exchange/answer.c src/exchange/auth.c src/exchange/branch.c src/exchange/context.c src/exchange/exchange.c src/exchange/proxy.c src/exchange/registrar.c src/exchange/stream.c src/exchange/token.c */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
