@@ -67,6 +67,9 @@ MUST_CHECK enum err sip_ua_invite(struct sip_ua *ua, uint64_t now_us, unsigned a
 MUST_CHECK enum err sip_ua_ring(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned status);
 /* Callee: 200 with the answer; retransmitted until the ACK (13.3.1.4). */
 MUST_CHECK enum err sip_ua_answer(struct sip_ua *ua, uint64_t now_us, unsigned call, struct span answer);
+/* Callee: the owner knows by other means that the answer has arrived. As if its ACK were here: a lost connection to the
+ * server then does not end the call. */
+void sip_ua_confirm(struct sip_ua *ua, uint64_t now_us, unsigned call);
 /* Callee: a final answer of 300 to 699; the call is over (no SIP_CALL_ENDED follows). */
 void sip_ua_reject(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned status);
 /* Either side, at any time: CANCEL, BYE, or 480 as the state wants. The call number is

@@ -296,6 +296,26 @@ static struct leg *leg_of(const struct sip_ua *ua, const struct sip_msg *m, stru
 	return NULL;
 }
 
+/* The first answer has arrived. */
+static void confirmed(struct call *c, uint64_t now_us)
+{
+	struct sip_ua *ua = c->ua;
+
+	if (c->state == CALL_ANSWERED)
+		c->state = c->dead ? CALL_OVER : CALL_UP;
+	if (!c->dead) {
+		struct ua_event *ev = ua_event_new(ua, SIP_CALL_CONFIRMED, NULL, NULL, SPAN_NONE);
+
+		if (ev) {
+			ev->e.account = c->acc->id;
+			ev->e.call = c->id;
+			ua_event_queue(ua, ev);
+		}
+	}
+	if (c->bye_wanted)
+		ua_leg_bye(c, now_us, c->legs);
+}
+
 static void acked(struct sip_ua *ua, uint64_t now_us, const struct sip_msg *m)
 {
 	struct call *c = NULL;
@@ -308,23 +328,23 @@ static void acked(struct sip_ua *ua, uint64_t now_us, const struct sip_msg *m)
 		if (!s->used || !s->waits_ack || s->cseq != m->cseq)
 			continue;
 		ua_slot_done(s);
-		if (!first)
-			return;
-		if (c->state == CALL_ANSWERED)
-			c->state = c->dead ? CALL_OVER : CALL_UP;
-		if (!c->dead) {
-			struct ua_event *ev = ua_event_new(ua, SIP_CALL_CONFIRMED, NULL, NULL, SPAN_NONE);
-
-			if (ev) {
-				ev->e.account = c->acc->id;
-				ev->e.call = c->id;
-				ua_event_queue(ua, ev);
-			}
-		}
-		if (c->bye_wanted)
-			ua_leg_bye(c, now_us, l);
+		if (first)
+			confirmed(c, now_us);
 		return;
 	}
+}
+
+void sip_ua_confirm(struct sip_ua *ua, uint64_t now_us, unsigned call)
+{
+	struct call *c = ua_call_find(ua, call);
+
+	for (unsigned i = 0; c && !c->is_caller && i < UA_SLOTS; i++)
+		if (c->slots[i].used && !c->slots[i].id && c->slots[i].waits_ack) {
+			ua_slot_done(&c->slots[i]);
+			confirmed(c, now_us);
+			break;
+		}
+	ua_pump(ua, now_us);
 }
 
 static void said_bye(struct sip_ua *ua, uint64_t now_us, struct call *c, struct leg *l, struct sip_txn *x)

@@ -311,6 +311,9 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 		c->path = c->ike_path;
 		c->local_type = c->remote_type = ICE_PRFLX;
 	}
+	/* AUTH covers the bind hash of our answer: the caller has it, whatever became of its ACK. */
+	if (!c->outgoing && !c->bare && c->sip_call)
+		sip_ua_confirm(v->ua, now_us, c->sip_call);
 	if (c->level == LEVEL_NONE && c->outgoing && c->trust_first) {
 		if (trust_add(v->trust, c->peer, c->key, LEVEL_TOFU, vpn_wall_s(v), false) == OK) {
 			c->level = LEVEL_TOFU;

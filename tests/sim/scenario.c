@@ -9,6 +9,7 @@
 const struct scenario scenarios[] = {
 	{ .name = "call", .run = run_call, .by_nat = true },
 	{ .name = "two", .run = run_two },
+	{ .name = "third", .run = run_third },
 	{ .name = "lan", .run = run_lan },
 	{ .name = "ip6", .run = run_ip6 },
 	{ .name = "provider", .run = run_provider },

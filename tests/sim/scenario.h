@@ -35,6 +35,7 @@ bool until_ended(struct world *w, const struct host *h, unsigned call, uint64_t 
 /* scenario_call.c */
 void run_call(struct world *w, const struct scenario_run *r);
 void run_two(struct world *w, const struct scenario_run *r);
+void run_third(struct world *w, const struct scenario_run *r);
 void run_lan(struct world *w, const struct scenario_run *r);
 void run_ip6(struct world *w, const struct scenario_run *r);
 void run_provider(struct world *w, const struct scenario_run *r);

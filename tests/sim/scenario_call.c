@@ -153,6 +153,51 @@ void run_two(struct world *w, const struct scenario_run *r)
 		(void)both_clean(w, &p, OTHER_END_US);
 }
 
+/* Two callers of one callee, one of them hostile: its own grant is all that it gets, also when it writes the other's address
+ * into its packets, and the other one's tunnel is not disturbed. */
+void run_third(struct world *w, const struct scenario_run *r)
+{
+	struct host_setup c = { .user = "carol",
+				.identity = ID_CAROL,
+				.nat = (enum nat_kind)world_below(w, NAT_SYMMETRIC) };
+	struct pair alice, carol;
+	char bob[4096];
+	unsigned n;
+
+	(void)snprintf(bob, sizeof(bob), SERVICE_DESKTOP SERVICE_GAME "%s%s",
+		       peer_section(w, "alice", ID_ALICE, "desktop"), peer_section(w, "carol", ID_CAROL, "game"));
+	c.extra = peer_section(w, "bob", ID_BOB, NULL);
+	carol.a = host_new(w, &c);
+	carol.a->hostile = true;
+	if (!pair_up_with(w, r, &alice, peer_section(w, "bob", ID_BOB, NULL), bob))
+		return;
+	carol.b = alice.b;
+	world_allow(w, alice.a, alice.b, 6, 5900);
+	world_allow(w, carol.a, carol.b, 17, 27015);
+	if ((!dial(w, &alice, NULL) && w->failed) || !both_up(w, &alice) || !traffic(w, &alice, 5900) ||
+	    (!dial(w, &carol, NULL) && w->failed) || !both_up(w, &carol) || !traffic(w, &carol, 0))
+		return;
+	n = carol.b->inner.n_syn_in;
+	for (int i = 0; i < 10; i++) {
+		inner_syn(carol.a, carol.b, 5900);
+		inner_syn_as(carol.a, alice.a->self, carol.b, 5900);
+		inner_syn(carol.a, alice.a, 5900);
+		inner_ping(carol.a, alice.a);
+		world_for(w, MS(100));
+	}
+	world_for(w, SECONDS(1));
+	if (carol.b->inner.n_syn_in != n)
+		world_fail(w, "another peer's grant was used");
+	if (w->failed || !traffic(w, &alice, 5900))
+		return;
+	host_hangup(carol.a, carol.call);
+	world_for(w, SECONDS(5));
+	if (traffic(w, &alice, 5900))
+		host_hangup(alice.a, alice.call);
+	if (!w->failed)
+		(void)both_clean(w, &alice, OTHER_END_US);
+}
+
 static void simple(struct world *w, const struct host_setup *a, const struct host_setup *b, const char *path_type)
 {
 	struct pair p = { host_new(w, a), host_new(w, b), 0 };

@@ -124,6 +124,29 @@ static void exchange_vanishes_early(struct world *w, const struct scenario_run *
 	call_again(w, &p);
 }
 
+/* A connection to the exchange is reset at any moment: the call comes up or ends with a reason; one that is up stays up. */
+static void stream_lost(struct world *w, const struct scenario_run *r)
+{
+	struct pair p;
+
+	if (!pair_up(w, r, &p))
+		return;
+	p.call = host_call(p.a, BOB_AOR, NULL, false);
+	world_for(w, world_below(w, SECONDS(3)));
+	stream_cut(world_below(w, 2) ? p.a : p.b);
+	world_for(w, SECONDS(60));
+	if (w->failed)
+		return;
+	if (host_event(p.a, VPN_EV_UP, p.call) && !host_event(p.a, VPN_EV_ENDED, p.call)) {
+		if (traffic(w, &p, 5900))
+			host_hangup(p.a, p.call);
+	} else if (!host_event(p.a, VPN_EV_ENDED, p.call) || host_event(p.a, VPN_EV_ENDED, p.call)->code == REASON_OK) {
+		world_fail(w, "neither up nor over with a reason");
+	}
+	if (!w->failed && both_clean(w, &p, OTHER_END_US))
+		call_again(w, &p);
+}
+
 static void hang_up_early(struct world *w, const struct scenario_run *r)
 {
 	struct pair p;
@@ -284,6 +307,7 @@ static const struct {
 	{ "peer-vanishes-early", vanishes_early },
 	{ "exchange-vanishes", exchange_vanishes },
 	{ "exchange-vanishes-early", exchange_vanishes_early },
+	{ "stream-lost", stream_lost },
 	{ "hang-up-early", hang_up_early },
 	{ "glare", glare },
 	{ "killed", killed },

@@ -289,6 +289,7 @@ void stream_output_exchange(struct world *w, const struct out *o);
 void stream_bytes(struct world *w, struct event *e);
 void stream_state(struct world *w, struct event *e);
 void stream_host_gone(struct host *h); /* its daemon died: the kernel closes its sockets */
+void stream_cut(struct host *h); /* its connections are reset */
 void stream_exchange_gone(struct world *w);
 
 /* exch.c */

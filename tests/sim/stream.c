@@ -238,6 +238,22 @@ void stream_host_gone(struct host *h)
 	}
 }
 
+/* A box in between has forgotten the connection: either end is told when it uses it next; here, at once. */
+void stream_cut(struct host *h)
+{
+	struct world *w = h->w;
+
+	for (unsigned i = 0; i < w->n_streams; i++) {
+		struct sim_stream *s = &w->streams[i];
+
+		if (s->host != h || s->closed)
+			continue;
+		s->closed = true;
+		post_state(w, s, true, STREAM_CLOSED, due(w, s, true));
+		post_state(w, s, false, STREAM_CLOSED, due(w, s, false));
+	}
+}
+
 void stream_exchange_gone(struct world *w)
 {
 	for (unsigned i = 0; i < w->n_streams; i++) {

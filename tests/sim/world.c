@@ -324,6 +324,24 @@ static void check_balance(struct world *w, struct host *h)
 		world_fail(w, "%s: %u requests to the host make no sense", h->name, h->n_bad_wants);
 }
 
+/* Every call that a user heard of has ended, once, with a sentence, and nothing came after. */
+static void check_ends(struct world *w, const struct host *h)
+{
+	for (unsigned i = 0; i < h->n_events; i++) {
+		const struct vpn_event *e = &h->events[i].e;
+		unsigned n_ends = 0;
+
+		for (unsigned k = i; e->call && k < h->n_events; k++)
+			if (h->events[k].e.call == e->call) {
+				if (n_ends)
+					world_fail(w, "%s: call %u goes on after its end", h->name, e->call);
+				n_ends += h->events[k].e.kind == VPN_EV_ENDED;
+			}
+		if (e->call && (n_ends != 1 || (e->kind == VPN_EV_ENDED && !e->reason[0])))
+			world_fail(w, "%s: call %u has no end, or no reason", h->name, e->call);
+	}
+}
+
 static bool hosts_idle(struct world *w, void *arg)
 {
 	(void)arg;
@@ -364,6 +382,7 @@ void world_finish(struct world *w)
 		if (vpn_call_status(h->vpn, &at, &s))
 			world_fail(w, "%s still lists a call", h->name);
 		check_balance(w, h);
+		check_ends(w, h);
 		for (unsigned k = 0; k < w->n_sas; k++)
 			if (w->sas[k].plane == h->vpn->esp && esp_spi_taken(h->vpn->esp, w->sas[k].cfg.spi_in))
 				world_fail(w, "%s still has an SA", h->name);

@@ -37,7 +37,7 @@ static unsigned n_wire, loss_percent, n_challenges, n_forks;
 static uint64_t now_us;
 static struct rng_seeded seed;
 static struct rng rng;
-static bool challenge, wrong_password, refuse_streams, cut, md5_only;
+static bool challenge, wrong_password, refuse_streams, cut, md5_only, lose_acks;
 static struct addr server_addr;
 static struct sip_msg msg;
 static struct sip_nonces nonces;
@@ -192,6 +192,8 @@ static void server(int k, const struct path *path, struct span bytes)
 		to_side(k, path, &w);
 		return;
 	}
+	if (msg.method == SIP_ACK && lose_acks)
+		return;
 	forward(k, path, 0);
 	for (unsigned i = 1; i <= n_forks && msg.method == SIP_INVITE && !msg.to_tag.len; i++)
 		forward(k, path, i);
@@ -248,7 +250,7 @@ static void begin(enum transport t)
 {
 	memset(sides, 0, sizeof(sides));
 	n_wire = loss_percent = n_challenges = n_forks = 0;
-	challenge = wrong_password = refuse_streams = cut = md5_only = false;
+	challenge = wrong_password = refuse_streams = cut = md5_only = lose_acks = false;
 	now_us = SECONDS(1);
 	rng = rng_seeded_init(&seed, 3);
 	sip_nonces_init(&nonces, &rng);
@@ -370,6 +372,38 @@ static void a_call(void **state)
 		sip_ua_hangup(sides[who].ua, now_us, who ? theirs : call);
 		run(SECONDS(60));
 		assert_true(sides[!who].n[SIP_CALL_ENDED] == 1 && !sides[who].n[SIP_CALL_ENDED]);
+		end();
+	}
+}
+
+/* 13.3.1.4: without an ACK the call ends, unless the owner knows that its answer has arrived. */
+static void no_acknowledgement(void **state)
+{
+	(void)state;
+	for (int known = 0; known < 2; known++) {
+		unsigned call, theirs;
+
+		begin(TRANSPORT_TCP);
+		add_accounts(TRANSPORT_TCP, true);
+		lose_acks = true;
+		call = dial();
+		theirs = sides[1].last[SIP_CALL_INCOMING].call;
+		assert_int_equal(sip_ua_answer(sides[1].ua, now_us, theirs, SPAN_LIT("answer")), OK);
+		run(SECONDS(5));
+		sip_ua_choose_leg(sides[0].ua, now_us, call, sides[0].last[SIP_CALL_ANSWERED].leg);
+		if (known)
+			sip_ua_confirm(sides[1].ua, now_us, theirs);
+		drain(1);
+		assert_int_equal(sides[1].n[SIP_CALL_CONFIRMED], known);
+		run(SECONDS(60));
+		assert_int_equal(sides[1].n[SIP_CALL_ENDED], !known);
+		assert_int_equal(sides[0].n[SIP_CALL_ENDED], !known);
+		if (known) {
+			sip_ua_confirm(sides[1].ua, now_us, theirs);      /* once more is nothing */
+			sip_ua_hangup(sides[1].ua, now_us, theirs);
+			run(SECONDS(5));
+			assert_true(sides[0].n[SIP_CALL_ENDED] == 1 && sides[1].n[SIP_CALL_CONFIRMED] == 1);
+		}
 		end();
 	}
 }
@@ -596,7 +630,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(registers_with_a_challenge), cmocka_unit_test(failures_of_registration), cmocka_unit_test(a_call),
-		cmocka_unit_test(refusals), cmocka_unit_test(cancelled_before_the_answer), cmocka_unit_test(forked_answers_are_legs),
+		cmocka_unit_test(no_acknowledgement), cmocka_unit_test(refusals), cmocka_unit_test(cancelled_before_the_answer), cmocka_unit_test(forked_answers_are_legs),
 		cmocka_unit_test(nobody_answers), cmocka_unit_test(long_requests_leave_udp),
 		cmocka_unit_test(a_lost_stream_is_opened_again), cmocka_unit_test(strangers), cmocka_unit_test(strangers_learn_nothing), cmocka_unit_test(allocation_failures),
 	};
