@@ -192,7 +192,7 @@ void grant_received(struct vpn *v, struct call *c, uint64_t now_us, const struct
 
 	/* only what was asked for, and never anything but a port of the peer's own address */
 	if (!c->outgoing || c->bare || ig->request != c->request || (ig->protocol != 6 && ig->protocol != 17) || !ig->port ||
-	    (c->named && strcmp(ig->name, c->service)) || by_id(c, ig->id) || c->n_grants == IKE_GRANTS_MAX) {
+	    (c->named && strcmp(ig->name, c->service)) || by_id(c, ig->id) || (ig->id & FORWARD_EXTRA) || c->n_grants == IKE_GRANTS_MAX) {
 		log_info(&c->log, "call %u: a grant that was not asked for is ignored", c->id);
 		return;
 	}
@@ -249,12 +249,12 @@ static struct vpn_event granted_event(const struct call *c, uint64_t now_us, con
 void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t grant_id, const struct addr *local)
 {
 	struct call *c = vpn_call_find(v, call);
-	struct grant extra = { .g = { .id = 0 } }, *g;
+	struct grant extra = { .g = { .id = grant_id, .protocol = grant_id & FORWARD_UDP ? 17 : 6, .port = (uint16_t)grant_id } }, *g;
 	struct vpn_event e;
 
 	if (!c)
 		return;
-	g = grant_id ? by_id(c, grant_id) : &extra;
+	g = grant_id & FORWARD_EXTRA ? &extra : by_id(c, grant_id);
 	if (!g || g->told)
 		return;
 	if (local->family == ADDR_NONE) {
@@ -263,7 +263,7 @@ void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t g
 		e.code = REASON_USAGE;
 		(void)snprintf(e.reason, sizeof(e.reason), "no local port could be opened for it; is the wished one in use?");
 		vpn_tell(v, &e);
-		if (grant_id && c->n_grants == 1) {
+		if (g != &extra && c->n_grants == 1) {
 			call_end(v, c, now_us, REASON_USAGE, e.reason);
 			vpn_tick(v, now_us);
 			return;
@@ -433,6 +433,7 @@ enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t prot
 		covered |= c->grants[i].g.protocol == protocol && c->grants[i].g.port == port;
 	if (!c->outgoing || c->state != CALL_UP || !covered)
 		return ERR_DENIED;
-	want_forward(v, c, 0, protocol, port, local_port, "");
+	want_forward(v, c, FORWARD_EXTRA | (protocol == 17 ? FORWARD_UDP : 0) | (c->n_forwards++ & 0x3fff) << 16 | port, protocol, port,
+		     local_port, "");
 	return OK;
 }

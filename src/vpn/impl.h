@@ -33,6 +33,9 @@
 #define REPLAY_KEEP_S 600
 #define LOCALS_MAX 8
 #define GATHERS_MAX 16
+/* Ids of local forwards that are no grant's own: this bit, 1 bit for UDP, a counter, the port. No grant has it. */
+#define FORWARD_EXTRA 0x80000000u
+#define FORWARD_UDP 0x40000000u
 
 enum call_state {
 	CALL_PENDING,                     /* caller: waits for the registration */
@@ -105,7 +108,7 @@ struct call {
 	bool authenticated, held, peer_up;
 	uint64_t silent_since_us;         /* consent lost; TIME_NEVER: not */
 	/* what */
-	uint32_t request, next_grant;
+	uint32_t request, next_grant, n_forwards;
 	struct grant grants[IKE_GRANTS_MAX];
 	unsigned n_grants;
 	struct ike_ts_list extra;         /* a stock peer's Child SA: what our grants cover */

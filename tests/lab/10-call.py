@@ -45,6 +45,17 @@ def carries(lab):
         check(status == 0, text)
 
 
+def forwards(lab):
+    "forward opens further local ports to a port that is granted, and to no other"
+    for _ in range(2):
+        line = [line for line in lab.h.a.ask("forward", B, "tcp/8080", uid=USER) if line.get("event") == "granted"][0]
+        check((line["protocol"], line["port"]) == ("tcp", 8080), line)
+        status, text = lab.h.echo(USER, line["local"], 1000)
+        check(status == 0, text)
+    status, _, err = lab.h.a.cli("forward", B, "tcp/22", uid=USER)
+    check(status == 16, "%d %s" % (status, err))
+
+
 def other_user(lab):
     "another user of the caller's machine is refused"
     status, text = lab.h.echo(OTHER, lab.granted["files"], 10)
@@ -122,5 +133,5 @@ def pair_gone(lab):
     wait(lambda: not homes.leftovers(lab), 5, "left: %s" % homes.leftovers(lab))
 
 
-lablib.main("tlc", [registers, calls, pings, carries, other_user, not_granted, one_more, hang_up, callee_hangs_up, detached, executes,
+lablib.main("tlc", [registers, calls, pings, carries, forwards, other_user, not_granted, one_more, hang_up, callee_hangs_up, detached, executes,
                     pair_gone], needs=["ip", "nft", "setpriv"])
