@@ -326,7 +326,7 @@ static void a_follower_who_does_not_read(void **state)
 	int r;
 
 	(void)state;
-	for (int i = 1; i <= 3; i++)
+	for (int i = 1; i <= REQUESTS_MAX; i++)
 		assert_int_equal(tieline_send(deaf, "{\"id\":1,\"do\":\"log\",\"follow\":true}"), 0);
 	for (int i = 0; i < 10000 && poll(&p, 1, 0) == 0; i++)
 		assert_int_equal(ask(t, "{\"id\":1,\"do\":\"reload\"}"), 0);

@@ -64,7 +64,7 @@ static void absent_is_absent(void **state)
 
 static void a_device_that_said_more_is_heard_at_once(void **state)
 {
-	const char *text;
+	const char *text = NULL;
 	uint64_t at;
 
 	(void)state;
