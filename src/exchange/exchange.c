@@ -286,8 +286,9 @@ static bool admit(struct exchange *x, uint64_t now_us, const struct path *path, 
 {
 	const struct sip_txn *invite;
 
-	/* An ACK has no answer; proxy_ack() looks at it. A repeated INVITE was admitted before. */
-	if (rq->method == SIP_ACK || (rq->method == SIP_INVITE && sip_txn_of_cancel(x->txns, rq)))
+	/* An ACK has no answer; proxy_ack() looks at it. A repeated INVITE was admitted before; streams repeat nothing. */
+	if (rq->method == SIP_ACK ||
+	    (rq->method == SIP_INVITE && path->transport == TRANSPORT_UDP && sip_txn_of_cancel(x->txns, rq)))
 		return true;
 	if (sip_txns_len(x->txns) + TXNS_SPARE > SIP_TXNS_MAX || x->n_contexts >= CONTEXTS_MAX)
 		return refuse(x, now_us, path, rq, 503, "too much to do");

@@ -46,7 +46,7 @@ struct stream {
 	struct path path;
 	int user; /* whose REGISTER with good credentials came by it, -1: nobody's */
 	bool known; /* somebody has authenticated on it, or shown a token */
-	bool bad;
+	bool bad, half_ping;
 	uint8_t *buf; /* what is not a whole message yet */
 	size_t len, cap;
 	struct timer timer; /* until it is known */

@@ -206,12 +206,15 @@ static bool frames(struct stream *s, uint64_t now_us)
 		len = 0;
 		switch (sip_frame(rest, &len, &ping)) {
 		case SIP_FRAME_MESSAGE:
+			s->half_ping = false;
 			exchange_message(x, now_us, &path, span_sub(rest, 0, len));
 			exchange_pump(x, now_us);
 			break;
 		case SIP_FRAME_KEEPALIVE:
-			if (ping)
+			/* One that came in two pieces: two single line ends in a row (sip_frame). */
+			if (ping || s->half_ping)
 				(void)!sip_txns_send(x->txns, &path, SPAN_LIT("\r\n"));
+			s->half_ping = !ping && !s->half_ping;
 			break;
 		case SIP_FRAME_MORE: more = true; break;
 		case SIP_FRAME_BAD: s->bad = true; break;

@@ -18,6 +18,7 @@ enum err ice_agent_new(const struct ice_config *cfg, struct ice_agent **ret)
 	a->cfg.log.area = "ice";
 	if (!a->cfg.patience_ms)
 		a->cfg.patience_ms = 39500;       /* RFC 8863, 4: as long as one check with RFC 8489's timers */
+	ice_agent_set_pacing(a, 0);
 	a->controlling = cfg->controlling;
 	a->selected = a->challenger = a->nominating = ICE_NO_PAIR;
 	a->out = outq_new(256, 256 * 1024);
@@ -30,6 +31,14 @@ enum err ice_agent_new(const struct ice_config *cfg, struct ice_agent **ret)
 	a->tie_breaker = rng_u64(cfg->rng);
 	*ret = a;
 	return OK;
+}
+
+void ice_agent_set_pacing(struct ice_agent *a, uint32_t remote_ms)
+{
+	uint32_t own = a->cfg.pacing_ms ? a->cfg.pacing_ms : ICE_TA_MS, ms = own > remote_ms ? own : remote_ms;
+
+	/* a peer that wants seconds between checks wants no call */
+	a->ta_us = MS((uint64_t)(ms < ICE_TA_LEAST_MS ? ICE_TA_LEAST_MS : ms > 500 ? 500 : ms));
 }
 
 void ice_agent_free(struct ice_agent *a)
@@ -181,23 +190,18 @@ void ice_agent_input(struct ice_agent *a, uint64_t now_us, const struct path *pa
 		ice_agent_tick(a, now_us);
 }
 
-/* When there is nothing to wait for any more: no pair was chosen, no check is under way. RFC 8863: the peer may still show an
- * address that nobody knew, so patience runs in full. A pair that works but is never nominated ends so as well; once one
- * is chosen, consent watches over it. */
-static uint64_t failed_us(const struct ice_agent *a)
-{
-	if (a->selected != ICE_NO_PAIR || a->failed_told || ice_pairs_deadline_us(a) != TIME_NEVER)
-		return TIME_NEVER;
-	return a->start_us + MS(a->cfg.patience_ms);
-}
-
 void ice_agent_tick(struct ice_agent *a, uint64_t now_us)
 {
+	bool alive = false;
+
 	if (!a->started)
 		return;
 	ice_pairs_tick(a, now_us);
 	ice_consent_tick(a, now_us);
-	if (now_us >= failed_us(a)) {
+	for (unsigned i = 0; i < a->n_pairs; i++)
+		alive |= a->pairs[i].state != PAIR_FAILED;
+	/* RFC 8863: the peer may still show an address that nobody knew, so patience runs in full */
+	if (!alive && !a->failed_told && now_us >= a->start_us + MS(a->cfg.patience_ms)) {
 		a->failed_told = true;
 		ice_tell(a, ICE_FAILED, ICE_NO_PAIR);
 	}
@@ -205,16 +209,15 @@ void ice_agent_tick(struct ice_agent *a, uint64_t now_us)
 
 uint64_t ice_agent_deadline_us(const struct ice_agent *a)
 {
-	uint64_t pairs, consent, failed;
+	uint64_t pairs, consent, patience = a->start_us + MS(a->cfg.patience_ms);
 
 	if (!a->started)
 		return TIME_NEVER;
 	pairs = ice_pairs_deadline_us(a);
 	consent = ice_consent_deadline_us(a);
-	failed = failed_us(a);
-	if (consent < pairs)
-		pairs = consent;
-	return failed < pairs ? failed : pairs;
+	if (a->selected == ICE_NO_PAIR && !a->failed_told && pairs == TIME_NEVER && patience < consent)
+		return patience;
+	return pairs < consent ? pairs : consent;
 }
 
 bool ice_agent_poll_output(struct ice_agent *a, struct out *ret)

@@ -42,6 +42,7 @@ void call_free(struct call *c)
 	ice_agent_free(c->ice);
 	free(c->ike_cfg);
 	free(c->canon_offer);
+	inforce_done(c);
 	free(c->offer);
 	secret_wipe(c, sizeof(*c));
 	free(c);
@@ -56,7 +57,7 @@ static void deadline(struct call *c, uint64_t at_us, enum reason code, const cha
 
 /* ---- the end ---- */
 
-void call_take_down(struct vpn *v, struct call *c)
+static void take_down(struct vpn *v, struct call *c)
 {
 	struct vpn_want w = { .kind = VPN_WANT_PEER_DOWN, .call = c->id, .owner = c->owner, .last = true };
 
@@ -79,15 +80,11 @@ void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, 
 
 	if (!call_live(c))
 		return;
-	if (c->revoked && code == REASON_OK) {    /* the other side's hang-up is its answer to that */
-		code = REASON_REVOKED;
-		text = NULL;
-	}
 	e = vpn_event_of(c, now_us, VPN_EV_ENDED);
 	e.code = code;
 	(void)snprintf(e.reason, sizeof(e.reason), "%s", text ? text : reason_text(code));
 	/* flows and sockets first, then keys, then the words on the wire */
-	call_take_down(v, c);
+	take_down(v, c);
 	esp_call_remove(v->esp, c->id);
 	c->state = CALL_CLOSING;
 	c->n_grants = 0;
@@ -324,13 +321,6 @@ static void account_event(struct vpn *v, uint64_t now_us, const struct sip_event
 	}
 }
 
-/* In-dialog offers: what is in force stays in force (4.2). Changed descriptions come with ICE restart, which is later. */
-static void in_dialog(struct vpn *v, struct call *c, uint64_t now_us, const struct sip_event *e)
-{
-	(void)c;
-	(void)!sip_ua_respond(v->ua, now_us, e->call, e->request, 488, SPAN_NONE);
-}
-
 void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 {
 	struct call *c = by_sip(v, e->call);
@@ -361,7 +351,7 @@ void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 		sip_failed(v, c, now_us, e);
 		break;
 	case SIP_CALL_REQUEST:
-		in_dialog(v, c, now_us, e);
+		inforce_request(v, c, now_us, e);
 		break;
 	case SIP_CALL_ENDED:
 		c->sip_call = 0;

@@ -5,7 +5,7 @@
  *   vpn.c       life, bytes in and out, accounts, queues        describe.c  our descriptions, and what we accept of theirs
  *   call.c      SIP events, set-up and the end of a call        tunnel.c    ICE and IKE events, SAs, liveness
  *   grant.c     what is asked, granted, forwarded and revoked   status.c    what is told about it
- *   replay.c    nonces of offers that were seen */
+ *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog */
 #pragma once
 #include "ice/agent.h"
 #include "ice/gather.h"
@@ -21,6 +21,7 @@
 #define CALL_REGISTER_WAIT_US SECONDS(8)  /* a call made before the registration stands */
 /* A call made or taken before a STUN server has answered for the first time waits for five of its requests (RFC 8489, 6.2.1:
  * at 0, 0.5, 1.5, 3.5 and 7.5 s): later, or when all requests failed, calls do not wait. */
+#define ICE_PACING_MS 10                   /* Ta that we propose: few candidates, one component */
 #define CALL_GATHER_WAIT_US SECONDS(8)
 #define CALL_SETUP_US SECONDS(75)         /* answered, but no SA: ICE's patience and IKE's retransmissions */
 #define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated, or answered, after the end */
@@ -32,6 +33,9 @@
 #define REPLAY_KEEP_S 600
 #define LOCALS_MAX 8
 #define GATHERS_MAX 16
+/* Ids of local forwards that are no grant's own: this bit, 1 bit for UDP, a counter, the port. No grant has it. */
+#define FORWARD_EXTRA 0x80000000u
+#define FORWARD_UDP 0x40000000u
 
 enum call_state {
 	CALL_PENDING,                     /* caller: waits for the registration */
@@ -54,6 +58,8 @@ struct grant {
 	uint64_t expires_us;              /* TIME_NEVER: unlimited */
 	int64_t until_s;
 };
+
+struct kept { uint8_t *p; size_t len; };   /* owned */
 
 struct call {
 	unsigned id, account;
@@ -80,6 +86,7 @@ struct call {
 	uint8_t *offer;                   /* owned; theirs, in CALL_GATHERING */
 	size_t offer_len;
 	uint8_t bind[16];                 /* our own nonce */
+	struct kept own_text, peer_canon; /* the pair of descriptions in force */
 	/* who */
 	bool has_key;
 	uint8_t key[SPKI_HASH], spki[SDP_SPKI_MAX];
@@ -92,15 +99,16 @@ struct call {
 	struct ike_config *ike_cfg;       /* owned, from the answer to the end */
 	struct ice_agent *ice;
 	struct path path;                 /* in use; family NONE: none yet */
+	struct path ike_path;             /* where the IKE message that is worked on came from */
+	bool path_told;
 	enum ice_type local_type, remote_type;
 	struct ike_sa *sa, *half_open[CALL_HALF_OPEN_MAX];
 	bool half_failed[CALL_HALF_OPEN_MAX];
 	bool lingers;                     /* sa is over, but answers what the other side repeats */
 	bool authenticated, held, peer_up;
-	bool revoked;                     /* callee: the last grant is gone, its Delete is not confirmed yet */
 	uint64_t silent_since_us;         /* consent lost; TIME_NEVER: not */
 	/* what */
-	uint32_t request, next_grant;
+	uint32_t request, next_grant, n_forwards;
 	struct grant grants[IKE_GRANTS_MAX];
 	unsigned n_grants;
 	struct ike_ts_list extra;         /* a stock peer's Child SA: what our grants cover */
@@ -137,6 +145,7 @@ struct vpn {
 	struct sip_ua *ua;
 	struct esp_plane *esp;
 	struct ike_cookies *cookies;
+	struct ice_pacer pacer;
 	struct replay *replay;
 	struct account accounts[CFG_ACCOUNTS_MAX];
 	struct addr locals[LOCALS_MAX];
@@ -153,14 +162,14 @@ struct vpn {
 	struct sdp_ike *media;
 	uint8_t canon[SDP_CANON_MAX];
 	uint8_t text[SDP_TEXT_MAX];
-	uint8_t cookie[256];              /* one answer that asks for a cookie; the next replaces it */
-	size_t cookie_len;
-	struct path cookie_path;
+	struct outq *words;               /* IKE that no SA is there for to send: cookies */
 	uint64_t n_ike_unvalidated, n_ike_unknown, n_stun_unknown;
 };
 
 /* vpn.c */
 struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool outgoing);       /* NULL: no memory */
+/* Its lines in the log are found by "peer#id"; again when the peer is known. */
+void vpn_tag(const struct vpn *v, struct call *c);
 struct call *vpn_call_find(struct vpn *v, unsigned id);                /* live ones only */
 unsigned vpn_calls_active(const struct vpn *v);
 void vpn_want(struct vpn *v, const struct vpn_want *w);
@@ -185,14 +194,18 @@ struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span f
 				    size_t *ret_canon_len);
 struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span body);
 
+/* inforce.c */
+MUST_CHECK enum err inforce_own(struct call *c, struct span text);
+MUST_CHECK enum err inforce_peer(struct call *c, struct span canon);
+void inforce_done(struct call *c);
+void inforce_request(struct vpn *v, struct call *c, uint64_t now_us, const struct sip_event *e);
+
 /* call.c */
 void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e);
 void call_tick(struct vpn *v, struct call *c, uint64_t now_us);
 uint64_t call_deadline_us(const struct call *c);
 /* Local first (DESIGN 6.6). text NULL: the code's sentence. */
 void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, const char *text);
-/* Its forwards and route go; once. */
-void call_take_down(struct vpn *v, struct call *c);
 void call_free(struct call *c);
 bool call_live(const struct call *c);
 const char *call_state_name(const struct call *c);

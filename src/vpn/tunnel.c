@@ -49,11 +49,12 @@ static void tell_path(struct vpn *v, struct call *c, uint64_t now_us, enum vpn_e
 
 static void use_path(struct vpn *v, struct call *c, uint64_t now_us, const struct ice_event *e, bool chosen)
 {
-	bool first = c->path.local.family == ADDR_NONE, changed = !first && !path_eq(&c->path, &e->path);
+	bool first = !c->path_told, changed = !first && !path_eq(&c->path, &e->path);
 
 	if (!first && !chosen)
 		return;
 	c->path = e->path;
+	c->path_told = true;
 	c->local_type = e->local_type;
 	c->remote_type = e->remote_type;
 	if (first)
@@ -79,8 +80,8 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 			use_path(v, c, now_us, &e, true);
 			start_ike(v, c, now_us);
 			break;
-		case ICE_FAILED:              /* after IKE, it was there before the choice was made */
-			call_end(v, c, now_us, c->authenticated ? REASON_VANISHED : REASON_NO_PATH, NULL);
+		case ICE_FAILED:
+			call_end(v, c, now_us, REASON_NO_PATH, NULL);
 			break;
 		case ICE_CONSENT_LOST:
 			log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
@@ -148,15 +149,13 @@ static struct ike_sa *half_open_new(struct call *c)
 /* The address of a peer without ICE was not proved by any check: it has to show a cookie (RFC 7296, 2.6). */
 static bool cookie_needed(struct vpn *v, struct call *c, uint64_t now_us, const struct path *path, struct span msg)
 {
-	struct wr w = wr_of(v->cookie, sizeof(v->cookie));
+	uint8_t answer[256];
+	struct wr w = wr_of(answer, sizeof(answer));
 
 	if (!c->no_ice || ike_cookies_valid(v->cookies, now_us, msg, &path->remote))
 		return false;
-	v->cookie_len = 0;
-	if (ike_cookies_challenge(v->cookies, now_us, msg, &path->remote, &w) == OK) {
-		v->cookie_len = w.len;
-		v->cookie_path = *path;
-	}
+	if (ike_cookies_challenge(v->cookies, now_us, msg, &path->remote, &w) == OK)
+		(void)!outq_push(v->words, OUT_SEND, path, wr_done(&w));      /* full: it asks again */
 	return true;
 }
 
@@ -212,6 +211,7 @@ void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, s
 			v->n_ike_unvalidated++;
 			return;
 		}
+		c->ike_path = *path;
 		ike_sa_input(sa, now_us, path, msg);
 		tunnel_ike_drain(v, c, now_us);
 		return;
@@ -305,6 +305,12 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 		return;
 	}
 	c->authenticated = true;
+	/* The pair on which the peer proved itself passed its check; the answer to ours may still be on its way. ESP must not
+	 * wait for it, or our first answer to the peer would have nowhere to go. */
+	if (c->path.local.family == ADDR_NONE) {
+		c->path = c->ike_path;
+		c->local_type = c->remote_type = ICE_PRFLX;
+	}
 	/* AUTH covers the bind hash of our answer: the caller has it, whatever became of its ACK. */
 	if (!c->outgoing && !c->bare && c->sip_call)
 		sip_ua_confirm(v->ua, now_us, c->sip_call);

@@ -137,16 +137,15 @@ struct world *world_new(uint64_t seed, uint64_t salt, bool trace)
 
 void world_free(struct world *w)
 {
+	exch_kill(w);
 	for (unsigned i = 0; i < w->n_hosts; i++)
 		host_free(w->hosts[i]);
-	exch_kill(w);
 	for (unsigned i = 0; i < w->n_heap; i++)
 		event_free(w->heap[i]);
 	wrap_watch(NULL);
 	free(w->heap);
 	free(w->streams);
 	free(w->evil.recorded);
-	free(w->evil.made);
 	free(w);
 }
 

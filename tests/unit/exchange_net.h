@@ -16,7 +16,7 @@
 #define NET_DEVICES 6
 #define NET_WIRE 2048
 #define NET_DELAY_US MS(10)
-#define NET_INBOX 64
+#define NET_INBOX 256
 #define NET_WALL 1795467600 /* Mon, 23 Nov 2026 21:00:00 GMT */
 
 struct net_device {
@@ -330,4 +330,196 @@ static inline struct exchange_stats net_stats(void)
 
 	exchange_stats(net_x, &s);
 	return s;
+}
+
+/* ---- hand-written peers ---- */
+
+static struct sip_msg net_msg;
+
+/* Sends text as device k; each line end becomes CRLF. */
+static inline void net_say(int k, const struct path *p, const char *text)
+{
+	static char mem[SIP_MSG_MAX * 2];
+	struct path there = net_at_exchange(k, p);
+	struct wr w = wr_of(mem, sizeof(mem));
+
+	for (; *text; text++) {
+		if (*text == '\n')
+			wr_u8(&w, '\r');
+		wr_u8(&w, (uint8_t)*text);
+	}
+	assert_false(w.bad);
+	net_post(-1, &there, wr_done(&w));
+	net_run(2 * NET_DELAY_US);
+}
+
+/* The newest message that device k got, parsed into net_msg; fails where there is none. */
+static inline const char *net_newest(int k)
+{
+	const char *why;
+	unsigned status;
+
+	assert_true(dev[k].n_inbox > 0);
+	assert_int_equal(sip_parse(span_str(dev[k].inbox[dev[k].n_inbox - 1]), &net_msg, &why, &status), OK);
+	return dev[k].inbox[dev[k].n_inbox - 1];
+}
+
+static inline unsigned net_status(int k)
+{
+	(void)net_newest(k);
+	return net_msg.status;
+}
+
+/* An (Proxy-)Authorization line for the challenge that device k got last, or "". */
+static inline const char *net_credentials(int k, const char *user, const char *password, const char *method,
+					  const char *uri, enum hash_alg hash)
+{
+	static char text[1024];
+	struct wr w = wr_of(text, sizeof(text));
+	struct sip_challenge c;
+	enum sip_h h;
+	bool proxy;
+
+	(void)net_newest(k);
+	proxy = net_msg.status == 407;
+	h = proxy ? H_PROXY_AUTHENTICATE : H_WWW_AUTHENTICATE;
+	assert_int_equal(sip_challenge_best(&net_msg, h, &c), OK);
+	c.hash = hash; /* both challenges have the same nonce */
+	wr_str(&w, proxy ? "Proxy-Authorization: " : "Authorization: ");
+	assert_int_equal(sip_digest_answer(&c, user, password, method, span_str(uri), 1, "cnonce", &w), OK);
+	wr_str(&w, "\n");
+	wr_u8(&w, 0);
+	assert_false(w.bad);
+	return text;
+}
+
+/* A REGISTER by hand: extra are header lines, Contact and Expires among them. Returns the final status. */
+static unsigned net_cseq;
+static inline unsigned net_register(int k, const struct path *p, const char *user, const char *password,
+				    const char *extra)
+{
+	char text[4096];
+	const char *credentials = "";
+
+	for (unsigned i = 0; i < 2; i++) {
+		net_cseq++;
+		(void)snprintf(
+			text, sizeof(text),
+			"REGISTER sip:example.net SIP/2.0\nVia: SIP/2.0/%s 10.0.%d.1:6000;rport;branch=z9hG4bKr%u\n"
+			"From: <sip:%s@example.net>;tag=f\nTo: <sip:%s@example.net>\nCall-ID: reg%d\nCSeq: %u "
+			"REGISTER\n%s%s"
+			"Content-Length: 0\n\n",
+			transport_name(p->transport), k, net_cseq, user, user, k, net_cseq, extra, credentials);
+		net_say(k, p, text);
+		if (net_status(k) != 401 || i)
+			break;
+		credentials = net_credentials(k, user, password, "REGISTER", "sip:example.net", HASH_SHA256);
+	}
+	return net_status(k);
+}
+
+/* A message that a peer hand-writes outside or inside of dialogs. */
+struct net_rq {
+	const char *method, *uri, *from, *to, *call_id, *extra;
+	unsigned cseq;
+};
+
+static inline void net_request(int k, const struct path *p, const char *branch, const struct net_rq *r,
+			       const char *credentials)
+{
+	char text[4096];
+
+	(void)snprintf(
+		text, sizeof(text),
+		"%s %s SIP/2.0\nVia: SIP/2.0/%s 10.0.%d.1:6000;rport;branch=z9hG4bK%s\nFrom: %s\nTo: %s\nCall-ID: %s\n"
+		"CSeq: %u %s\nContact: <sip:me@10.0.%d.1:6000>\n%s%sContent-Length: 0\n\n",
+		r->method, r->uri, transport_name(p->transport), k, branch, r->from, r->to, r->call_id, r->cseq,
+		r->method, k, r->extra ? r->extra : "", credentials);
+	net_say(k, p, text);
+}
+
+/* The answer of device k to the request that it got last. */
+static inline void net_reply(int k, const struct path *p, const char *request, unsigned status, const char *extra)
+{
+	static char mem[8192];
+	struct path there = net_at_exchange(k, p);
+	struct wr w = wr_of(mem, sizeof(mem));
+	struct addr none = { .family = ADDR_NONE };
+	const char *why;
+	unsigned bad;
+
+	assert_int_equal(sip_parse(span_str(request), &net_msg, &why, &bad), OK);
+	sip_write_response(&w, &net_msg, &none, status, NULL, status == 100 ? NULL : "calleetag");
+	for (; *extra; extra++) {
+		if (*extra == '\n')
+			wr_u8(&w, '\r');
+		wr_u8(&w, (uint8_t)*extra);
+	}
+	sip_write_end(&w, NULL, SPAN_NONE);
+	assert_false(w.bad);
+	net_post(-1, &there, wr_done(&w));
+	net_run(2 * NET_DELAY_US);
+}
+
+/* ---- a and b by hand, on streams ---- */
+
+static struct path hand_a, hand_b; /* streams of a (dev 0) and b (dev 1) */
+static const struct net_rq hand_invite = {
+	"INVITE", "sip:b@example.net", "<sip:a@example.net>;tag=atag", "<sip:b@example.net>", "c1", NULL, 1
+};
+
+static inline void hand_begin(void)
+{
+	net_begin();
+	hand_a = net_tcp(0, 1);
+	hand_b = net_tcp(1, 1);
+	assert_int_equal(
+		net_register(0, &hand_a, "a", net_password("a"), "Contact: <sip:a1@10.0.0.1:40001;transport=tcp>\n"),
+		200);
+	assert_int_equal(
+		net_register(1, &hand_b, "b", net_password("b"), "Contact: <sip:b1@10.0.1.1:40001;transport=tcp>\n"),
+		200);
+	net_forget_inbox(0);
+	net_forget_inbox(1);
+}
+
+/* The final answers that device k has, and when the last one came. */
+static inline unsigned hand_finals(int k, const char **text, uint64_t *at)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < dev[k].n_inbox; i++)
+		if (!strncmp(dev[k].inbox[i], "SIP/2.0 ", 8) && dev[k].inbox[i][8] != '1') {
+			n++;
+			*text = dev[k].inbox[i];
+			*at = dev[k].inbox_at[i];
+		}
+	return n;
+}
+
+static char hand_route[1024]; /* what a learned from Record-Route */
+
+/* a calls b by hand; both know the other's tag then. */
+static inline void hand_connect(void)
+{
+	struct net_rq ack = hand_invite;
+	struct span rr;
+
+	hand_begin();
+	net_request(0, &hand_a, "i1", &hand_invite, "");
+	net_reply(1, &hand_b, net_newest(1), 200, "Contact: <sip:b1@10.0.1.1:40001;transport=tcp>\n");
+	net_run(MS(15));
+	assert_int_equal(net_status(0), 200);
+	rr = sip_value(&net_msg, H_RECORD_ROUTE);
+	(void)snprintf(hand_route, sizeof(hand_route), "Route: %.*s\n", (int)rr.len, (const char *)rr.p);
+	ack.method = "ACK";
+	ack.uri = "sip:b1@10.0.1.1:40001;transport=tcp";
+	ack.to = "<sip:b@example.net>;tag=calleetag";
+	ack.extra = hand_route;
+	net_request(0, &hand_a, "k1", &ack, "");
+	net_run(MS(15));
+	(void)net_newest(1);
+	assert_true(net_msg.method == SIP_ACK && !sip_header(&net_msg, H_ROUTE));
+	net_forget_inbox(0);
+	net_forget_inbox(1);
 }

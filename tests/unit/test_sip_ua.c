@@ -13,7 +13,7 @@
 #include "base/timers.h"
 #include "harness.h"
 #include "sip/digest.h"
-#include "sip/ua.h"
+#include "sip/ua_impl.h"
 
 #define WIRE_MAX 512
 #define DELAY_US MS(10)
@@ -466,8 +466,10 @@ static void forked_answers_are_legs(void **state)
 	run(SECONDS(3));
 	assert_int_equal(sides[1].n[SIP_CALL_ENDED], 1);  /* the other one got a BYE */
 	sip_ua_hangup(sides[0].ua, now_us, call);
-	run(SECONDS(3));
+	assert_false(sip_ua_quiet(sides[0].ua));
+	run(MS(200));                         /* long before the INVITE stops to wait for more forks */
 	assert_int_equal(sides[1].n[SIP_CALL_ENDED], 2);
+	assert_true(sip_ua_quiet(sides[0].ua) && sip_ua_deadline_us(sides[0].ua) < now_us + SECONDS(40));
 	end();
 }
 
@@ -571,6 +573,34 @@ static void strangers(void **state)
 	}
 }
 
+/* What is wrong with a call is told to those whom vpn knows, not to everybody who can reach the device (DESIGN 4.2). */
+static void strangers_learn_nothing(void **state)
+{
+	static const char *const rows[] = { "", "Contact: <sip:x@y>\r\nRequire: magic\r\n", "Contact: nonsense\r\n" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct path path;
+		struct out o;
+		char text[600];
+		int n;
+
+		begin(TRANSPORT_UDP);
+		add_accounts(TRANSPORT_UDP, true);
+		path = (struct path){ .local = sides[1].local, .remote = addr_ip4(0x01020304, 5060) };
+		n = snprintf(text, sizeof(text), "INVITE sip:%s@h SIP/2.0\r\nVia: SIP/2.0/UDP 1.2.3.4;rport;branch=z9hG4bKzz\r\n"
+			     "From: <sip:x@y>;tag=1\r\nTo: <sip:b@example.net>\r\nCall-ID: q\r\nCSeq: 1 INVITE\r\n%s"
+			     "Content-Length: 0\r\n\r\n", sides[1].ua->accounts->contact_user, rows[i]);
+		sip_ua_input(sides[1].ua, now_us, &path, span_of(text, (size_t)n));
+		assert_true(sip_ua_poll_output(sides[1].ua, &o));
+		if (!span_starts(o.bytes, "SIP/2.0 480"))
+			fail_msg("row %zu: %.*s", i, (int)o.bytes.len, (const char *)o.bytes.p);
+		drain(1);
+		assert_int_equal(sides[1].n[SIP_CALL_INCOMING], 0);
+		end();
+	}
+}
+
 static bool build_one(void *arg)
 {
 	struct sip_ua_config cfg = { .rng = &rng, .max_calls = 2 };
@@ -602,7 +632,7 @@ int main(void)
 		cmocka_unit_test(registers_with_a_challenge), cmocka_unit_test(failures_of_registration), cmocka_unit_test(a_call),
 		cmocka_unit_test(no_acknowledgement), cmocka_unit_test(refusals), cmocka_unit_test(cancelled_before_the_answer), cmocka_unit_test(forked_answers_are_legs),
 		cmocka_unit_test(nobody_answers), cmocka_unit_test(long_requests_leave_udp),
-		cmocka_unit_test(a_lost_stream_is_opened_again), cmocka_unit_test(strangers), cmocka_unit_test(allocation_failures),
+		cmocka_unit_test(a_lost_stream_is_opened_again), cmocka_unit_test(strangers), cmocka_unit_test(strangers_learn_nothing), cmocka_unit_test(allocation_failures),
 	};
 
 	return HARNESS_RUN(tests);
