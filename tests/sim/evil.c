@@ -237,6 +237,24 @@ static void record(struct world *w, const struct path *path, struct span message
 	evil->recorded_path = *path;
 }
 
+static bool attackers(struct world *w, struct span theirs, struct wr *body)
+{
+	struct evil *evil = &w->evil;
+
+	if (!evil->made) {
+		if (!evil->attack || !evil->attack(w, theirs, body))
+			return false;
+		evil->made = malloc(body->len + 1);
+		if (!evil->made)
+			abort();
+		memcpy(evil->made, body->p, body->len);
+		evil->made_len = body->len;
+		return true;
+	}
+	wr_bytes(body, evil->made, evil->made_len);
+	return true;
+}
+
 bool evil_rewrite(struct world *w, const struct path *path, struct span *bytes)
 {
 	static uint8_t body_mem[32768], mem[65536];
@@ -262,7 +280,7 @@ bool evil_rewrite(struct world *w, const struct path *path, struct span *bytes)
 		return false;
 	}
 	if (cases[i].op == ATTACKER) {
-		if (!evil->attack || !evil->attack(w, old, &body))
+		if (!attackers(w, old, &body))
 			return true;
 		evil->n_hits++;
 	} else {

@@ -74,6 +74,9 @@ struct host *host_new(struct world *w, const struct host_setup *s)
 	h->index = w->n_hosts;
 	w->hosts[w->n_hosts++] = h;
 	h->setup = *s;
+	h->setup.extra = strdup(s->extra ? s->extra : "");
+	if (!h->setup.extra)
+		abort();
 	h->identity = pool_identity(s->identity);
 	h->deadline_us = TIME_NEVER;
 	h->events = calloc(SIM_EVENTS_MAX, sizeof(*h->events));
@@ -99,6 +102,7 @@ void host_free(struct host *h)
 		free(h->nat);
 	free(h->outer);
 	free(h->firewall);
+	free((void *)(uintptr_t)h->setup.extra);
 	free(h->pins);
 	free(h->events);
 	free(h);
@@ -115,8 +119,7 @@ enum err host_load(struct host *h, struct config **ret_cfg, struct trust **ret_t
 		       "insecure-digest = yes\n%s",
 		       h->tunnel_port, h->setup.daemon ? h->setup.daemon : "", h->aor,
 		       h->setup.udp_signalling ? ";transport=udp" : ";transport=tcp", h->setup.user,
-		       h->setup.password ? h->setup.password : exch_password(h->setup.user),
-		       h->setup.extra ? h->setup.extra : "");
+		       h->setup.password ? h->setup.password : exch_password(h->setup.user), h->setup.extra);
 	e = config_parse("tielined.conf", span_str(text), ret_cfg, &why);
 	if (e == OK && (e = trust_new(ret_trust)) == OK)
 		e = trust_load(*ret_trust, "pins", span_str(h->pins ? h->pins : ""), *ret_cfg, &why);

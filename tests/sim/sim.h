@@ -96,7 +96,7 @@ struct host_setup {
 	enum nat_kind outer; /* a second NAT, of the provider */
 	bool udp_signalling, has_ip6, shares_lan;
 	const char *daemon; /* lines of [daemon] */
-	const char *extra; /* [peer] and [service] sections */
+	const char *extra; /* [peer] and [service] sections; copied */
 };
 
 /* What the host's own inner programs did and saw. */
@@ -191,10 +191,12 @@ struct evil {
 	unsigned n_hits;
 	uint8_t *recorded; /* the first INVITE as it left for a callee */
 	size_t recorded_len;
-	bool echoes; /* repeats all datagrams from a third address, as they are and damaged */
+	bool echoes, damages; /* all datagrams come again from a third address, and damaged */
 	struct path recorded_path;
-	/* A complete description of the attacker's instead of this one. */
+	/* A complete description of the attacker's instead of this one; asked once, repeated for retransmissions. */
 	bool (*attack)(struct world *w, struct span theirs, struct wr *body);
+	uint8_t *made;
+	size_t made_len;
 };
 
 /* ---- the exchange ---- */

@@ -146,6 +146,7 @@ void world_free(struct world *w)
 	free(w->heap);
 	free(w->streams);
 	free(w->evil.recorded);
+	free(w->evil.made);
 	free(w);
 }
 
