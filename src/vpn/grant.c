@@ -384,23 +384,33 @@ void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, uint32_t s
 			close_forward(v, c, &c->grants[i]);
 			forget(c, &c->grants[i]);
 		}
-	if (c->outgoing && !c->n_grants && c->told_up)
+	if (!c->n_grants && (c->revoked || (c->outgoing && c->told_up)))
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 }
 
-/* Local first: the flow is cut before the other side is told. */
+/* Local first: the flow is cut before the other side is told. After the last grant the call lives on until the other side
+ * has confirmed the Delete of its Child SA: otherwise a BYE could come first, and look like a hang-up. */
 static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, const char *why)
 {
 	uint32_t spi = c->grants[i].spi_in;
 
 	vpn_audit(v, c, "revoked %s: %s", c->grants[i].g.name, why);
+	close_forward(v, c, &c->grants[i]);
 	forget(c, &c->grants[i]);
 	if (spi)
 		esp_sa_remove(v->esp, spi);
-	if (spi && c->sa)
-		(void)!ike_sa_child_delete(c->sa, now_us, spi);
-	if (!c->n_grants)
+	if (c->n_grants) {
+		if (spi && c->sa)
+			(void)!ike_sa_child_delete(c->sa, now_us, spi);
+	} else if (spi && c->sa && ike_sa_child_delete(c->sa, now_us, spi) == OK) {
+		call_take_down(v, c);
+		c->revoked = true;
+		c->deadline_us = now_us + CALL_CLOSING_US;
+		c->deadline_code = REASON_REVOKED;
+		c->deadline_text = NULL;
+	} else {
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
+	}
 }
 
 void grant_tick(struct vpn *v, struct call *c, uint64_t now_us)
@@ -412,12 +422,16 @@ void grant_tick(struct vpn *v, struct call *c, uint64_t now_us)
 
 void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us)
 {
-	if (c->state != CALL_PENDING && ask_policy(v, c, POLICY_TALK, NULL).verdict != POLICY_YES) {
+	bool known = c->state == CALL_PENDING || ask_policy(v, c, POLICY_TALK, NULL).verdict == POLICY_YES;
+
+	if (c->revoked)
+		return;
+	if (!known && (c->outgoing || !c->n_grants)) {
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 		return;
 	}
 	for (unsigned i = c->n_grants; !c->outgoing && i-- > 0 && call_live(c); )
-		if (i < c->n_grants && ask_policy(v, c, POLICY_GRANT, c->grants[i].g.name).verdict != POLICY_YES)
+		if (i < c->n_grants && (!known || ask_policy(v, c, POLICY_GRANT, c->grants[i].g.name).verdict != POLICY_YES))
 			revoke(v, c, now_us, i, "the configuration changed");
 }
 
