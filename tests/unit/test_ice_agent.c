@@ -306,6 +306,25 @@ static void nobody_there(void **state)
 	teardown();
 }
 
+/* The peer is gone between its check and its nomination: a pair works, but nobody ever chooses it. */
+static void valid_but_never_chosen(void **state)
+{
+	(void)state;
+	setup_roles(true, false);
+	connect_both();
+	while (!sides[1].n_valid)
+		run(now_us + MS(1), false);
+	assert_int_equal(sides[1].n_selected, 0);
+	sides[0].cut = true;
+	n_wire = 0;
+	run(now_us + SECONDS(38), false);
+	assert_true(!sides[1].n_failed && ice_agent_deadline_us(sides[1].agent) > now_us);
+	run(now_us + SECONDS(22), false);
+	assert_int_equal(sides[1].n_failed, 1);
+	assert_true(ice_agent_deadline_us(sides[1].agent) == TIME_NEVER);
+	teardown();
+}
+
 static void no_candidates_at_all(void **state)
 {
 	(void)state;
@@ -564,7 +583,7 @@ int main(void)
 		cmocka_unit_test(pacing), cmocka_unit_test(direct), cmocka_unit_test(answers_from_elsewhere),
 		cmocka_unit_test(through_two_nats), cmocka_unit_test(an_address_that_nobody_named),
 		cmocka_unit_test(one_role_twice), cmocka_unit_test(losses), cmocka_unit_test(nobody_there),
-		cmocka_unit_test(no_candidates_at_all), cmocka_unit_test(consent), cmocka_unit_test(rebound_nat_is_followed),
+		cmocka_unit_test(no_candidates_at_all), cmocka_unit_test(valid_but_never_chosen), cmocka_unit_test(consent), cmocka_unit_test(rebound_nat_is_followed),
 		cmocka_unit_test(nothing_leaves_before_start), cmocka_unit_test(strangers_get_no_answer),
 		cmocka_unit_test(another_reader_of_a_forked_offer),
 		cmocka_unit_test(allocation_failures), cmocka_unit_test(mapped_address_is_kept_known),
