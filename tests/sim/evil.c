@@ -229,10 +229,7 @@ static void record(struct world *w, const struct path *path, struct span message
 
 	if (evil->recorded)
 		return;
-	evil->recorded = malloc(message.len);
-	if (!evil->recorded)
-		abort();
-	memcpy(evil->recorded, message.p, message.len);
+	evil->recorded = sim_copy(message);
 	evil->recorded_len = message.len;
 	evil->recorded_path = *path;
 }
@@ -244,10 +241,7 @@ static bool attackers(struct world *w, struct span theirs, struct wr *body)
 	if (!evil->made) {
 		if (!evil->attack || !evil->attack(w, theirs, body))
 			return false;
-		evil->made = malloc(body->len + 1);
-		if (!evil->made)
-			abort();
-		memcpy(evil->made, body->p, body->len);
+		evil->made = sim_copy(wr_done(body));
 		evil->made_len = body->len;
 		return true;
 	}

@@ -260,9 +260,7 @@ static enum err reload(struct host *h, const char *extra)
 	enum err e;
 
 	free((void *)(uintptr_t)h->setup.extra);
-	h->setup.extra = strdup(extra);
-	if (!h->setup.extra)
-		abort();
+	h->setup.extra = (char *)sim_copy(span_str(extra));
 	if (host_load(h, &cfg, &trust) != OK)
 		return ERR_MALFORMED;
 	e = vpn_reload(h->vpn, h->w->now_us, cfg, trust);
@@ -313,6 +311,37 @@ static void runs_out(struct world *w, const struct scenario_run *r)
 			   host_event(p.a, VPN_EV_ENDED, p.call)->reason);
 }
 
+#define MEMORY_SPAN 250 /* a call takes about this many allocations, both ends and the exchange together */
+
+/* Memory runs out once, at any place, or again and again for some seconds: the call comes up or ends with a reason, nothing is
+ * left, and as soon as there is memory calls work. */
+static void no_memory(struct world *w, const struct scenario_run *r)
+{
+	struct pair p;
+	unsigned long n = 1 + world_below(w, MEMORY_SPAN);
+	bool once = world_below(w, 2);
+
+	if (!pair_up(w, r, &p))
+		return;
+	memory_ill(once ? n : 0, once ? 0 : 4 + (unsigned)world_below(w, 60));
+	p.call = host_call(p.a, BOB_AOR, NULL, false);
+	world_for(w, once ? SECONDS(20) : world_below(w, SECONDS(30)));
+	memory_well();
+	world_trace(w, "memory: %lu of %lu allocations failed", memory_failures(), memory_count());
+	if (w->failed)
+		return;
+	world_for(w, CALL_BOUND_US);
+	if (p.call && !w->failed && !host_event(p.a, VPN_EV_ENDED, p.call)) {
+		if (!host_event(p.a, VPN_EV_UP, p.call))
+			world_fail(w, "neither up nor over");
+		host_hangup(p.a, p.call);
+	}
+	if (w->failed || !both_clean(w, &p, VANISHED_US))
+		return;
+	world_for(w, SECONDS(120)); /* registrations' back-off */
+	call_again(w, &p);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(struct world *w, const struct scenario_run *r);
@@ -329,6 +358,7 @@ static const struct {
 	{ "twice", twice },
 	{ "revoked", revoked },
 	{ "runs-out", runs_out },
+	{ "no-memory", no_memory },
 };
 
 unsigned trouble_variants(void)

@@ -311,6 +311,16 @@ void pool_free(void);
 const struct identity *pool_identity(unsigned i);
 void random_seed(uint64_t seed); /* OpenSSL's randomness from here on */
 
+/* ---- memory (wrap.c): allocations of the daemons and the exchange may fail, those of the simulator never do ---- */
+void *sim_new(size_t n); /* zeroed */
+void *sim_grow(void *p, size_t n);
+uint8_t *sim_copy(struct span s); /* with a NUL behind */
+/* From now on: the n-th allocation fails (0: none), and of all others one_in (0: none). */
+void memory_ill(unsigned long n, unsigned one_in);
+void memory_well(void);
+unsigned long memory_failures(void); /* since memory_ill() */
+unsigned long memory_count(void);
+
 /* wrap.c */
 void wrap_watch(struct world *w); /* whose SAs are recorded; NULL: nobody's */
 
