@@ -2,14 +2,16 @@
 # Copyright The tieline authors
 #
 # A thin front of meson. Every target installs what it needs first (scripts/deps.sh).
+SEEDS ?= 50
 FUZZ_SECONDS ?= 60
+PREFIX ?= /usr/local
 
-.PHONY: all build-release build-asan build-fuzz test check fuzz fuzz-cover lint clean
+.PHONY: all build-release build-asan build-fuzz demo test check lab interop sim fuzz fuzz-cover lint install clean
 all: build-release
 
 build-release:
 	@scripts/deps.sh build test
-	@[ -f build/build.ninja ] || meson setup build
+	@[ -f build/build.ninja ] || meson setup build --prefix=$(PREFIX)
 	ninja -C build
 
 build-asan:
@@ -17,13 +19,31 @@ build-asan:
 	@[ -f build-asan/build.ninja ] || meson setup build-asan -Dsanitize=true
 	ninja -C build-asan
 
+# Two homes behind NATs that call each other.
+demo: build-release
+	@scripts/deps.sh lab
+	scripts/demo.py
+
 # Everything that a machine without internet can run.
 test: build-release build-asan
+	@scripts/deps.sh lab interop
 	tests/run
 
 # The quick round.
-check: build-asan
-	tests/run unit
+check: build-release build-asan
+	SEEDS=5 tests/run unit sim
+
+lab: build-release build-asan
+	@scripts/deps.sh lab
+	tests/run lab
+
+interop: build-release
+	@scripts/deps.sh lab interop
+	tests/run interop
+
+# The simulator over SEEDS seeds of every NAT pairing.
+sim: build-release build-asan
+	SEEDS=$(SEEDS) tests/run sim
 
 build-fuzz:
 	@scripts/deps.sh build test fuzz
@@ -42,6 +62,9 @@ lint:
 	@[ -f build/build.ninja ] || meson setup build
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
 	git ls-files 'src/*.c' | xargs clang-tidy --quiet -p build
+
+install: build-release
+	meson install -C build --no-rebuild
 
 clean:
 	rm -rf build build-asan build-fuzz

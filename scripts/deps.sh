@@ -2,24 +2,29 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The tieline authors
 #
-# deps.sh [build|test|fuzz|lint]...   installs the Debian packages that a step needs (default: build).
+# deps.sh [build|test|lab|interop|fuzz|lint]...   installs the Debian packages that a step needs (default: build).
 # What each is for: docs/dependencies.md. Does nothing, and needs no privileges, when all are there.
 set -eu
 
 build="gcc libc6-dev meson ninja-build pkg-config libssl-dev libevent-dev libjansson-dev libmnl-dev libseccomp-dev
 	libcap-ng-dev"
 test="libcmocka-dev python3"
+lab="iproute2 nftables procps util-linux python3"
 fuzz="clang libclang-rt-14-dev llvm-14"
 lint="clang-format clang-tidy python3"
+interop="iputils-ping openssl strongswan-charon strongswan-swanctl libstrongswan-standard-plugins
+	libstrongswan-extra-plugins libcharon-extra-plugins kamailio coturn python3-aioice"
 
 want=""
 for set in "${@:-build}"; do
 	case $set in
 	build) want="$want $build" ;;
 	test) want="$want $build $test" ;;
+	lab) want="$want $lab" ;;
+	interop) want="$want $lab $interop" ;;
 	fuzz) want="$want $build $fuzz" ;;
 	lint) want="$want $build $lint" ;;
-	*) echo "deps.sh: unknown set \"$set\"; expected build, test, fuzz or lint" >&2; exit 2 ;;
+	*) echo "deps.sh: unknown set \"$set\"; expected build, test, lab, interop, fuzz or lint" >&2; exit 2 ;;
 	esac
 done
 

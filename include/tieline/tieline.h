@@ -2,7 +2,7 @@
 /* Copyright The tieline authors */
 /* tieline.h - talk to a running tielined (libtieline).
  *
- * The control protocol is one JSON object a line over a UNIX stream socket (docs/protocol.md).
+ * The control protocol is one JSON object a line over a UNIX stream socket (docs/control-protocol.md).
  * This client sends commands and hands back lines; it blocks, and needs nothing but libc. One
  * handle belongs to one thread. Strings returned are valid until the next call on the handle. */
 #pragma once

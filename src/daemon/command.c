@@ -7,7 +7,13 @@
 #include "daemon/control_impl.h"
 #include "vpn/policy.h"
 
-struct command { struct connection *c; struct engine *e; json_t *rq, *id; };
+#define ID_MAX 64 /* comes back with every line */
+
+struct command {
+	struct connection *c;
+	struct engine *e;
+	json_t *rq, *id;
+};
 
 static const char *text_of(const struct command *k, const char *key)
 {
@@ -52,16 +58,21 @@ static bool peer_aor(const struct command *k, char dst[CFG_AOR_MAX])
 
 static void do_call(const struct command *k)
 {
-	struct vpn_call_request v = { .to = text_of(k, "to"), .service = text_of(k, "service"), .from = text_of(k, "from"),
+	struct vpn_call_request v = { .to = text_of(k, "to"),
+				      .service = text_of(k, "service"),
+				      .from = text_of(k, "from"),
 				      .trust_first = flag_of(k, "trust_first") };
 	json_int_t timeout, port;
 	struct request *r;
-	uint64_t token;
 	unsigned call = 0;
 	enum err e;
 
 	if (!v.to || !number_of(k, "timeout", 3600, &timeout) || !number_of(k, "port", 65535, &port)) {
 		wrong(k, "call needs \"to\"; \"timeout\" is at most 3600 s, \"port\" at most 65535");
+		return;
+	}
+	if (flag_of(k, "sas")) {
+		wrong(k, "this version has no short authentication strings");
 		return;
 	}
 	r = control_request(k->c, RQ_CALL, k->id);
@@ -71,20 +82,25 @@ static void do_call(const struct command *k)
 	}
 	r->detach = flag_of(k, "detach");
 	r->any_user = flag_of(k, "any_user");
-	token = v.owner = r->token;
+	v.owner = r->token;
 	v.timeout_s = (uint32_t)timeout;
 	v.local_port = (uint16_t)port;
 	e = vpn_call(k->e->vpn, loop_now_us(k->e->loop), &v, &call);
 	if (e == OK) {
-		for (r = k->c->control->requests; r; r = r->next)
-			if (r->token == token)
-				r->call = call;
+		r->call = call;
+		if (!r->conn && !r->detach) /* the connection broke while the call was made */
+			(void)!vpn_hangup(k->e->vpn, loop_now_us(k->e->loop), call);
 		return;
 	}
 	control_request_free(k->c->control, r);
-	done(k, e == ERR_MALFORMED || e == ERR_NOTFOUND ? REASON_USAGE : e == ERR_LIMIT ? REASON_BUSY : REASON_INTERNAL,
-	     e == ERR_MALFORMED ? "not an address; expected one such as sip:home@example.org" :
-	     e == ERR_NOTFOUND ? "no such account" : e == ERR_LIMIT ? "all calls of this daemon are taken" : err_name(e));
+	done(k,
+	     e == ERR_MALFORMED || e == ERR_NOTFOUND ? REASON_USAGE
+	     : e == ERR_LIMIT                        ? REASON_BUSY
+						     : REASON_INTERNAL,
+	     e == ERR_MALFORMED  ? "not an address; expected one such as sip:home@example.org"
+	     : e == ERR_NOTFOUND ? "no such account"
+	     : e == ERR_LIMIT    ? "all calls of this daemon are taken"
+				 : err_name(e));
 }
 
 static void do_hangup(const struct command *k)
@@ -97,9 +113,18 @@ static void do_hangup(const struct command *k)
 	json_int_t call;
 
 	if (!number_of(k, "call", UINT32_MAX, &call) || (to && sdp_aor_normal(span_str(to), aor, sizeof(aor)) != OK) ||
-	    (!call && !to && !flag_of(k, "all"))) {
-		wrong(k, "hangup needs \"call\", \"to\" or \"all\"");
+	    (!call && !to && !flag_of(k, "all") && !json_object_get(k->rq, "request"))) {
+		wrong(k, "hangup needs \"call\", \"request\", \"to\" or \"all\"");
 		return;
+	}
+	if (json_object_get(k->rq, "request")) { /* a call that this connection made, by the id of its command */
+		const struct request *r = control_find(k->c, RQ_CALL, json_object_get(k->rq, "request"));
+
+		if (!r || !r->call) {
+			wrong(k, "this connection has no such call");
+			return;
+		}
+		call = r->call;
 	}
 	while (n < 256 && vpn_call_status(k->e->vpn, &at, &s))
 		if (s.id == (unsigned)call || (to && !strcmp(s.peer, aor)) || flag_of(k, "all"))
@@ -113,16 +138,37 @@ static void do_hangup(const struct command *k)
 		wrong(k, "no such call");
 }
 
+/* The call that "call" or "peer" names. 1: found; 0: there is none; -1: neither is given, or it has no form. */
+static int call_named(const struct command *k, struct vpn_call_status *ret)
+{
+	char aor[CFG_AOR_MAX] = "";
+	json_int_t call;
+	unsigned at = 0;
+
+	if (!number_of(k, "call", UINT32_MAX, &call) || (!call && !peer_aor(k, aor)))
+		return -1;
+	while (vpn_call_status(k->e->vpn, &at, ret))
+		if (call ? ret->id == (unsigned)call : !strcmp(ret->peer, aor))
+			return 1;
+	return 0;
+}
+
 static void do_forward(const struct command *k)
 {
 	const char *protocol = text_of(k, "protocol");
-	json_int_t call, port, local_port;
+	struct vpn_call_status s = { .id = 0 };
+	int found = call_named(k, &s);
+	json_int_t port, local_port;
 	struct request *r;
 	enum err e;
 
-	if (!number_of(k, "call", UINT32_MAX, &call) || !number_of(k, "port", 65535, &port) || !port || !call || !protocol ||
+	if (found < 0 || !number_of(k, "port", 65535, &port) || !port || !protocol ||
 	    !number_of(k, "local_port", 65535, &local_port) || (strcmp(protocol, "tcp") && strcmp(protocol, "udp"))) {
-		wrong(k, "forward needs \"call\", \"protocol\" (tcp or udp) and \"port\"");
+		wrong(k, "forward needs \"call\" or \"peer\", \"protocol\" (tcp or udp) and \"port\"");
+		return;
+	}
+	if (!found) {
+		wrong(k, "no such call");
 		return;
 	}
 	r = control_request(k->c, RQ_FORWARD, k->id);
@@ -130,10 +176,13 @@ static void do_forward(const struct command *k)
 		wrong(k, "too many open requests on this connection");
 		return;
 	}
-	r->call = (unsigned)call;
-	e = vpn_forward(k->e->vpn, loop_now_us(k->e->loop), r->call, strcmp(protocol, "tcp") ? 17 : 6, (uint16_t)port, (uint16_t)local_port);
-	if (e == OK)
-		return;                           /* the GRANTED event answers */
+	r->call = s.id;
+	e = vpn_forward(k->e->vpn, loop_now_us(k->e->loop), r->call, strcmp(protocol, "tcp") ? 17 : 6, (uint16_t)port,
+			(uint16_t)local_port);
+	if (e == OK) {
+		engine_drain(k->e); /* its GRANTED or REFUSED event answers, before any other forward is asked for */
+		return;
+	}
 	control_request_free(k->c->control, r);
 	if (e == ERR_NOTFOUND)
 		wrong(k, "no such call");
@@ -143,32 +192,31 @@ static void do_forward(const struct command *k)
 
 static void do_ping(const struct command *k)
 {
-	char aor[CFG_AOR_MAX] = "";
 	struct vpn_call_status s;
-	json_int_t call, count;
-	unsigned at = 0;
+	int found = call_named(k, &s);
+	json_int_t count;
+	struct request *r;
 
-	if (!number_of(k, "call", UINT32_MAX, &call) || !number_of(k, "count", 1000, &count) || (!call && !peer_aor(k, aor))) {
+	if (found < 0 || !number_of(k, "count", 1000, &count)) {
 		wrong(k, "ping needs \"call\" or \"peer\"; \"count\" is at most 1000");
 		return;
 	}
-	while (vpn_call_status(k->e->vpn, &at, &s))
-		if ((call && s.id == (unsigned)call) || (!call && !strcmp(s.peer, aor))) {
-			struct request *r = control_request(k->c, RQ_PING, k->id);
-
-			if (r && pings_start(k->e->pings, r->token, s.peer_address, count ? (unsigned)count : 4) == OK)
-				return;
-			if (r)
-				control_request_free(k->c->control, r);
-			wrong(k, "too many pings at once");
-			return;
-		}
-	wrong(k, "no call with this peer");
+	if (!found) {
+		wrong(k, "no such call");
+		return;
+	}
+	r = control_request(k->c, RQ_PING, k->id);
+	if (r && pings_start(k->e->pings, r->token, s.peer_address, count ? (unsigned)count : 4) == OK)
+		return;
+	if (r)
+		control_request_free(k->c->control, r);
+	wrong(k, "too many pings at once");
 }
 
 /* ---- trust ---- */
 
-static json_t *key_line(const struct command *k, const char *event, const char *who, const char *aor, const uint8_t key[SPKI_HASH])
+static json_t *key_line(const struct command *k, const char *event, const char *who, const char *aor,
+			const uint8_t key[SPKI_HASH])
 {
 	char text[KEY_TEXT];
 
@@ -218,8 +266,9 @@ static void trust_change(const struct command *k, bool add)
 	switch (e) {
 	case OK: done(k, REASON_OK, ""); break;
 	case ERR_DENIED:
-		wrong(k, add ? "this address has another key already, or this key another address; remove that pin first"
-			     : "this pin stands in the configuration file; remove it there");
+		wrong(k,
+		      add ? "this address has another key already, or this key another address; remove that pin first"
+			  : "this pin stands in the configuration file; remove it there");
 		break;
 	case ERR_NOTFOUND: wrong(k, "no such pin"); break;
 	default: done(k, REASON_INTERNAL, err_name(e)); break;
@@ -244,16 +293,21 @@ static void do_explain(const struct command *k)
 {
 	char aor[CFG_AOR_MAX];
 	const char *service = text_of(k, "service");
-	struct policy_question q = { .act = service ? POLICY_GRANT : POLICY_TALK, .evidence = EVIDENCE_AUTHENTICATED, .peer = aor,
+	struct policy_question q = { .act = service ? POLICY_GRANT : POLICY_TALK,
+				     .evidence = EVIDENCE_AUTHENTICATED,
+				     .peer = aor,
 				     .service = service };
+	const char *key = text_of(k, "key");
+	uint8_t hash[SPKI_HASH];
 	const struct cfg_peer *p;
 	struct policy_answer a;
 	json_t *extra;
 
-	if (!peer_aor(k, aor)) {
-		wrong(k, "explain needs \"peer\"");
+	if (!peer_aor(k, aor) || (key && key_parse(span_str(key), hash) != OK)) {
+		wrong(k, "explain needs \"peer\"; \"key\" has the form sha-256:<64 hex digits>");
 		return;
 	}
+	q.key = key ? hash : NULL;
 	p = config_peer(vpn_config(k->e->vpn), aor);
 	q.bare = p && p->bare;
 	policy_decide(vpn_config(k->e->vpn), vpn_trust(k->e->vpn), &q, &a);
@@ -267,7 +321,8 @@ static void do_log(const struct command *k)
 	const char *line;
 
 	for (unsigned i = 0; (line = journal_line(k->e->journal, i)) != NULL && !k->c->dead; i++)
-		control_send(k->c, json_pack("{s:O, s:s, s:s%}", "id", k->id, "event", "log", "line", line, strlen(line)));
+		control_send(k->c,
+			     json_pack("{s:O, s:s, s:o}", "id", k->id, "event", "log", "line", json_of_line(line)));
 	if (!flag_of(k, "follow"))
 		done(k, REASON_OK, "");
 	else if (!control_request(k->c, RQ_LOG, k->id))
@@ -276,9 +331,21 @@ static void do_log(const struct command *k)
 
 static void do_status(const struct command *k)
 {
-	json_t *extra = json_object();
+	json_t *extra, *status;
+	json_int_t call;
 
-	json_object_set_new(extra, "status", json_of_status(k->e->vpn));
+	if (!number_of(k, "call", UINT32_MAX, &call)) {
+		wrong(k, "\"call\" is the number of a call");
+		return;
+	}
+	status = json_of_status(k->e->vpn, (unsigned)call);
+	if (json_dumpb(status, NULL, 0, JSON_COMPACT) > TIELINE_LINE_MAX - 1024) {
+		json_decref(status);
+		done(k, REASON_USAGE, "the status of all calls does not fit into a line; ask for one with \"call\"");
+		return;
+	}
+	extra = json_object();
+	json_object_set_new(extra, "status", status);
 	control_done(k->c, k->id, REASON_OK, "", extra);
 }
 
@@ -288,29 +355,46 @@ static void do_subscribe(const struct command *k)
 		wrong(k, "too many open requests on this connection");
 }
 
+static void do_reload(const struct command *k)
+{
+	char why[400] = "";
+	enum err e = engine_reload(k->e, why, sizeof(why));
+
+	done(k, e == OK ? REASON_OK : REASON_INPUT, why);
+}
+
 void command_line(struct connection *c, const char *text, size_t len)
 {
-	static const struct { const char *name; void (*run)(const struct command *k); } commands[] = {
-		{ "call", do_call }, { "hangup", do_hangup }, { "status", do_status }, { "forward", do_forward }, { "trust", do_trust },
-		{ "explain", do_explain }, { "ping", do_ping }, { "log", do_log }, { "subscribe", do_subscribe },
+	static const struct {
+		const char *name;
+		void (*run)(const struct command *k);
+	} commands[] = {
+		{ "call", do_call },       { "hangup", do_hangup }, { "status", do_status },
+		{ "forward", do_forward }, { "trust", do_trust },   { "explain", do_explain },
+		{ "ping", do_ping },       { "log", do_log },       { "subscribe", do_subscribe },
+		{ "reload", do_reload },
 	};
 	json_error_t why;
 	struct command k = { .c = c, .e = c->control->e, .rq = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why) };
 	const char *what = json_string_value(json_object_get(k.rq, "do"));
-	bool found = false;
+	bool found = false, id_ok;
 
-	k.id = json_incref(json_object_get(k.rq, "id"));
-	if (!k.id)
-		k.id = json_null();
-	for (size_t i = 0; what && i < sizeof(commands) / sizeof(commands[0]); i++)
+	k.id = json_object_get(k.rq, "id");
+	id_ok = !k.id || json_is_null(k.id) || json_is_integer(k.id) ||
+		(json_is_string(k.id) && json_string_length(k.id) <= ID_MAX);
+	k.id = k.id && id_ok ? json_incref(k.id) : json_null();
+	for (size_t i = 0; id_ok && what && i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (!strcmp(commands[i].name, what)) {
 			found = true;
 			commands[i].run(&k);
 		}
 	if (!json_is_object(k.rq))
 		wrong(&k, "not a JSON object");
+	else if (!id_ok)
+		wrong(&k, "\"id\" is a whole number, or a text of at most 64 bytes");
 	else if (!found)
-		wrong(&k, "unknown command; this version has call, hangup, status, forward, trust, explain, ping, log, subscribe");
+		wrong(&k, "unknown command; this version has call, hangup, status, forward, trust, explain, ping, log, "
+			  "subscribe, reload");
 	json_decref(k.id);
 	json_decref(k.rq);
 }

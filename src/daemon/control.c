@@ -38,14 +38,15 @@ static void connection_close(struct connection *c)
 		if (r->conn != c)
 			continue;
 		r->conn = NULL;
-		if (r->kind == RQ_CALL && r->call) {
-			if (!r->detach)
+		if (r->kind ==
+		    RQ_CALL) { /* its end frees it; without a number it is being made, and its maker sees this */
+			if (r->call && !r->detach)
 				(void)!vpn_hangup(s->e->vpn, loop_now_us(s->e->loop), r->call);
-			continue;                 /* its end frees it */
+			continue;
 		}
 		if (r->kind == RQ_PING)
 			pings_cancel(s->e->pings, r->token);
-		control_request_free(s, r);
+		r->kind = RQ_DEAD; /* somebody may be walking over the list: swept later */
 	}
 	loop_fd_free(c->watch);
 	close(c->fd);
@@ -125,11 +126,22 @@ void control_done(struct connection *c, const json_t *id, enum reason code, cons
 	control_send(c, o);
 }
 
+/* From the loop only: nobody walks over the requests. */
+static void sweep(struct control *s)
+{
+	for (struct request *r = s->requests, *next; r; r = next) {
+		next = r->next;
+		if (r->kind == RQ_DEAD)
+			control_request_free(s, r);
+	}
+}
+
 static void readable(struct connection *c)
 {
 	ssize_t n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
 	size_t at = 0;
 
+	sweep(c->control);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -152,7 +164,7 @@ static void readable(struct connection *c)
 		return;
 	c->in_len -= at;
 	memmove(c->in, c->in + at, c->in_len);
-	if (c->in_len == sizeof(c->in))           /* no line is that long */
+	if (c->in_len == sizeof(c->in)) /* no line is that long */
 		connection_close(c);
 }
 
@@ -176,6 +188,7 @@ static void accept_one(void *arg, int fd, int events)
 	int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;
+	sweep(s);
 	if (conn < 0)
 		return;
 	c = s->n_connections < CONNECTIONS_MAX ? calloc(1, sizeof(*c)) : NULL;
@@ -205,13 +218,24 @@ struct request *control_request(struct connection *c, enum request_kind kind, js
 
 	for (r = s->requests; r; r = r->next)
 		n += r->conn == c;
-	r = n < REQUESTS_MAX ? calloc(1, sizeof(*r)) : NULL;
+	/* what it was told before may have shown that it is gone: nothing may point to it any more */
+	r = n < REQUESTS_MAX && !c->dead ? calloc(1, sizeof(*r)) : NULL;
 	if (!r)
 		return NULL;
-	*r = (struct request){ .kind = kind, .conn = c, .id = json_incref(id), .token = ++s->next_token, .uid = c->uid };
+	*r = (struct request){
+		.kind = kind, .conn = c, .id = json_incref(id), .token = ++s->next_token, .uid = c->uid
+	};
 	r->next = s->requests;
 	s->requests = r;
 	return r;
+}
+
+struct request *control_find(const struct connection *c, enum request_kind kind, const json_t *id)
+{
+	for (struct request *r = c->control->requests; r; r = r->next)
+		if (r->conn == c && r->kind == kind && json_equal(r->id, id))
+			return r;
+	return NULL;
 }
 
 void control_request_free(struct control *s, struct request *r)
@@ -251,7 +275,7 @@ static void to_request(struct control *s, struct request *r, const struct vpn_ev
 		control_send(r->conn, json_incref(line));
 	}
 	if (r->conn && r->detach && !r->answered && e->kind == VPN_EV_UP) {
-		r->answered = true;               /* CONTRACT.md: --detach returns when the call is up */
+		r->answered = true; /* CONTRACT.md: --detach returns when the call is up */
 		control_done(r->conn, r->id, REASON_OK, "", NULL);
 	}
 	if (e->kind != VPN_EV_ENDED)
@@ -265,24 +289,26 @@ void control_event(struct control *s, const struct vpn_event *e)
 {
 	struct request *r = e->call ? by_token(s, e->owner) : NULL;
 	json_t *line = json_of_event(e);
+	bool answer = e->kind == VPN_EV_GRANTED || e->kind == VPN_EV_REFUSED, taken = false;
 
 	for (struct request *x = s->requests, *next; x; x = next) {
+		struct connection *c = x->conn; /* its memory outlives its end by a round of the loop */
+
 		next = x->next;
-		if (x->kind == RQ_SUBSCRIBE && x->conn) {
-			json_object_set(line, "id", x->id);
-			control_send(x->conn, json_incref(line));
-		}
-		/* another forward of the same call */
-		if (x->kind == RQ_FORWARD && x->conn && x->call == e->call && (e->kind == VPN_EV_GRANTED || e->kind == VPN_EV_REFUSED)) {
-			json_object_set(line, "id", x->id);
-			control_send(x->conn, json_incref(line));
-			control_done(x->conn, x->id, e->code, e->reason, NULL);
-			control_request_free(s, x);
-			json_decref(line);
-			return;
-		}
+		if (!c || (x->kind != RQ_SUBSCRIBE && x->kind != RQ_FORWARD))
+			continue;
+		if (x->kind == RQ_FORWARD && (x->call != e->call || taken || (!answer && e->kind != VPN_EV_ENDED)))
+			continue;
+		json_object_set(line, "id", x->id);
+		control_send(c, json_incref(line));
+		if (x->kind == RQ_SUBSCRIBE)
+			continue;
+		/* another forward of the same call: this answers it, and its owner is not told again */
+		control_done(c, x->id, answer || e->code ? e->code : REASON_VANISHED, e->reason, NULL);
+		control_request_free(s, x);
+		taken = answer;
 	}
-	if (r && r->kind == RQ_CALL)
+	if (r && r->kind == RQ_CALL && !taken)
 		to_request(s, r, e, line);
 	json_decref(line);
 }
@@ -298,7 +324,7 @@ void control_pinged(struct control *s, const struct ping_report *p)
 	if (!p->lost)
 		json_object_set_new(o, "rtt_ms", json_real(p->rtt_us / 1000.0));
 	control_send(r->conn, o);
-	r = by_token(s, p->token);                /* gone, if the connection broke just now */
+	r = by_token(s, p->token); /* gone, if the connection broke just now */
 	if (!r || !r->conn || !p->last)
 		return;
 	control_done(r->conn, r->id, p->n_replies ? REASON_OK : REASON_VANISHED, p->n_replies ? "" : "no reply", NULL);
@@ -312,7 +338,8 @@ static void follow(void *arg, const char *text)
 	for (struct request *r = s->requests, *next; r; r = next) {
 		next = r->next;
 		if (r->kind == RQ_LOG && r->conn)
-			control_send(r->conn, json_pack("{s:O, s:s, s:s%}", "id", r->id, "event", "log", "line", text, strlen(text)));
+			control_send(r->conn, json_pack("{s:O, s:s, s:o}", "id", r->id, "event", "log", "line",
+							json_of_line(text)));
 	}
 }
 

@@ -172,6 +172,14 @@ static void stop(void *arg, int signo)
 	vpn_hangup_all(e->vpn, loop_now_us(e->loop));
 }
 
+static void reload(void *arg, int signo)
+{
+	char why[400];
+
+	(void)signo;
+	(void)!engine_reload(arg, why, sizeof(why));      /* it is in the log */
+}
+
 static void monitor_gone(void *arg, int fd, int events)
 {
 	struct engine *e = arg;
@@ -266,6 +274,8 @@ static enum err open_all(struct engine *e, struct engine_start *s, const char *u
 		r = loop_signal(e->loop, SIGTERM, stop, e);
 	if (r == OK)
 		r = loop_signal(e->loop, SIGINT, stop, e);
+	if (r == OK)
+		r = loop_signal(e->loop, SIGHUP, reload, e);
 	if (r == OK)
 		r = sandbox_drop(user);
 	if (r == OK)

@@ -3,7 +3,8 @@
 /* daemon/engine.h - inside daemon/ only: the confined process that holds everything that parses foreign bytes.
  *   engine.c   life, wants and events of vpn       pump.c     sockets of the tunnel port, the TUN, SIP
  *   names.c    servers and addresses               control.c  the control socket      command.c  its commands
- *   json.c     events as JSON                      ping.c     echo through a tunnel   journal.c  log lines */
+ *   json.c     events as JSON                      ping.c     echo through a tunnel   journal.c  log lines
+ *   reload.c   the configuration read again */
 #pragma once
 #include <jansson.h>
 #include "base/timers.h"
@@ -73,6 +74,9 @@ struct engine_start {
 int engine_run(struct engine_start *s);
 void engine_drain(struct engine *e);      /* vpn's outputs, wants and events, until there are none */
 
+/* reload.c. On error nothing is changed and ret_why says why. */
+MUST_CHECK enum err engine_reload(struct engine *e, char *ret_why, size_t cap);
+
 /* pump.c */
 MUST_CHECK enum err pump_open(struct engine *e, uint16_t port);
 void pump_close(struct engine *e);
@@ -103,7 +107,8 @@ void control_pinged(struct control *c, const struct ping_report *r);
 
 /* json.c: new references */
 json_t *json_of_event(const struct vpn_event *e);
-json_t *json_of_status(const struct vpn *v);
+json_t *json_of_status(const struct vpn *v, unsigned call);   /* call 0: all */
+json_t *json_of_line(const char *text);                       /* a log line: what is not printable ASCII becomes '?' */
 
 /* ping.c */
 MUST_CHECK enum err pings_new(struct engine *e, void (*report)(void *arg, const struct ping_report *r), void *arg, struct pings **ret);

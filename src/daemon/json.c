@@ -41,6 +41,17 @@ static json_t *text_json(const char *s)
 	return json_string(text_escape(span_str(s), safe, sizeof(safe)));
 }
 
+json_t *json_of_line(const char *text)
+{
+	char safe[1024];
+	size_t at = 0;
+
+	for (; text[at] && at < sizeof(safe) - 1; at++)
+		safe[at] = text[at] >= 0x20 && text[at] < 0x7f ? text[at] : '?';
+	safe[at] = 0;
+	return json_string(safe);
+}
+
 json_t *json_of_event(const struct vpn_event *e)
 {
 	json_t *o = json_object();
@@ -125,12 +136,13 @@ static json_t *call_json(const struct vpn_call_status *s)
 	json_object_set_new(o, "bytes_out", json_integer((json_int_t)s->counters.bytes_out));
 	for (int d = 0; d < ESP_N_DROPS; d++)
 		if (s->counters.drops[d])
-			json_object_set_new(drops, esp_drop_name((enum esp_drop)d), json_integer((json_int_t)s->counters.drops[d]));
+			json_object_set_new(drops, esp_drop_name((enum esp_drop)d),
+					    json_integer((json_int_t)s->counters.drops[d]));
 	json_object_set_new(o, "drops", drops);
 	return o;
 }
 
-json_t *json_of_status(const struct vpn *v)
+json_t *json_of_status(const struct vpn *v, unsigned call)
 {
 	json_t *o = json_object(), *accounts = json_array(), *calls = json_array();
 	struct vpn_account_status a;
@@ -140,7 +152,8 @@ json_t *json_of_status(const struct vpn *v)
 	for (unsigned i = 0; vpn_account_status(v, i, &a); i++)
 		json_array_append_new(accounts, account_json(&a));
 	while (vpn_call_status(v, &at, &c))
-		json_array_append_new(calls, call_json(&c));
+		if (!call || c.id == call)
+			json_array_append_new(calls, call_json(&c));
 	json_object_set_new(o, "accounts", accounts);
 	json_object_set_new(o, "calls", calls);
 	return o;

@@ -21,7 +21,8 @@ enum monitor_op {
 				   * configuration */
 	MONITOR_LISTEN,           /* a socket in the namespace on our own inner address `peer`, for a configured service */
 	MONITOR_CONNECT,          /* a TCP or UDP socket in the namespace, connecting to a routed peer's port (non-blocking) */
-	MONITOR_SERVICE           /* a TCP or UDP socket outside, connecting to a configured service's target */
+	MONITOR_SERVICE,          /* a TCP or UDP socket outside, connecting to a configured service's target */
+	MONITOR_RELOAD            /* the configuration file, opened anew, for the engine to read; `add`: taken over here as well */
 };
 struct monitor_request {
 	uint32_t op;

@@ -4,6 +4,7 @@
 #include "daemon/monitor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "crypto/secret.h"
+#include "daemon/state.h"
 #include "net/tun.h"
 #include "net/udp.h"
 
@@ -22,6 +25,7 @@ struct group { int fds[MONITOR_DATA_MAX + 1]; uint8_t n_data; uint16_t port; boo
 
 struct monitor {
 	const struct config *cfg;
+	struct config *reloaded;      /* owned; cfg is it then */
 	int ns_fd;                    /* -1: not made yet */
 	bool tun_made;
 	struct group groups[2];       /* IPv4, IPv6 */
@@ -292,6 +296,44 @@ static enum err connect_service(struct monitor *m, const struct monitor_request 
 	return e;
 }
 
+/* ---- the configuration, again ---- */
+
+static enum err take_over(struct monitor *m, int fd)
+{
+	struct conf_error why;
+	struct config *cfg;
+	char *text;
+	size_t len;
+	enum err e = state_read_fd(fd, &text, &len);
+
+	if (e != OK)
+		return e;
+	e = config_parse(m->cfg->file, span_of(text, len), &cfg, &why);
+	secret_wipe(text, len);
+	free(text);
+	if (e != OK)
+		return e;
+	config_free(m->reloaded);
+	m->cfg = m->reloaded = cfg;
+	return OK;
+}
+
+static enum err reload(struct monitor *m, const struct monitor_request *rq, int *ret_fd)
+{
+	int fd = m->cfg->file[0] ? open(m->cfg->file, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
+	enum err e = OK;
+
+	if (fd < 0)
+		return ERR_NOTFOUND;
+	if (rq->add)
+		e = take_over(m, fd);
+	if (e != OK || rq->add)
+		(void)close(fd);
+	else
+		*ret_fd = fd;
+	return e;
+}
+
 /* ---- the conversation ---- */
 
 static enum err carry_out(struct monitor *m, const struct monitor_request *rq, uint16_t *ret_port, int *ret_fd)
@@ -304,6 +346,7 @@ static enum err carry_out(struct monitor *m, const struct monitor_request *rq, u
 	case MONITOR_LISTEN: return listen_inside(m, rq, ret_fd);
 	case MONITOR_CONNECT: return connect_inside(m, rq, ret_fd);
 	case MONITOR_SERVICE: return connect_service(m, rq, ret_fd);
+	case MONITOR_RELOAD: return reload(m, rq, ret_fd);
 	default: return ERR_UNSUPPORTED;
 	}
 }
@@ -363,5 +406,6 @@ void monitor_serve(const struct config *cfg, int fd)
 				(void)close(m->groups[i].fds[k]);
 	if (m->ns_fd >= 0)
 		(void)close(m->ns_fd);
+	config_free(m->reloaded);
 	free(m);
 }

@@ -100,6 +100,9 @@ static void one_in(struct engine *e, uint64_t now_us, struct udp_msg *m)
 		e->drops[k]++;
 		break;
 	}
+	/* A burst must not fill vpn's queues: what they hold is bounded for one datagram, not for a round of them. */
+	if (k == DEMUX_IKE || k == DEMUX_STUN)
+		engine_drain(e);
 }
 
 static void control_ready(void *arg, int fd, int events)
@@ -144,8 +147,10 @@ static void sip_ready(void *arg, int fd, int events)
 	unsigned n = udp_recv(fd, port, e->buffers, msgs);
 
 	(void)events;
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
 		vpn_input_sip(e->vpn, loop_now_us(e->loop), &msgs[i].path, span_of(msgs[i].p, msgs[i].len));
+		engine_drain(e);
+	}
 }
 
 static void tun_ready(void *arg, int fd, int events)

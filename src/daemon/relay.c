@@ -61,7 +61,7 @@ static void refused(struct relay_listener *l, const struct addr *from, const cha
 	char text[ADDR_TEXT];
 
 	if (log_limit_pass(&l->r->limit, loop_now_us(l->r->cfg.loop), &n_more))
-		log_warn(&l->r->cfg.log, "relay %s: %s refused: %s (%u more before)",
+		log_warn(&l->r->cfg.log, "%s: %s refused: %s (%u more before)",
 			 l->role == RELAY_SERVE ? l->service : "forward", addr_write(from, text), why, n_more);
 }
 
@@ -110,7 +110,7 @@ enum err relay_far_end(struct relay_listener *l, int *ret_fd)
 	e = open_socket(l->r, &rq, ret_fd);
 	if (e != OK) {
 		l->r->stats.n_refused_target++;
-		log_info(&l->r->cfg.log, "relay %s: the target cannot be reached: %s",
+		log_info(&l->r->cfg.log, "%s: the target cannot be reached: %s",
 			 l->role == RELAY_SERVE ? l->service : "forward", err_name(e));
 	}
 	return e;

@@ -20,7 +20,7 @@ static enum err fail(const char *path, const char *what)
 	return ERR_SYSTEM;
 }
 
-static enum err read_fd(int fd, char **ret, size_t *ret_len)
+enum err state_read_fd(int fd, char **ret, size_t *ret_len)
 {
 	char *text = malloc(CONF_FILE_MAX + 1);
 	size_t len = 0;
@@ -56,7 +56,7 @@ enum err state_read(const char *path, char **ret, size_t *ret_len)
 
 	if (fd < 0)
 		return errno == ENOENT ? ERR_NOTFOUND : ERR_SYSTEM;
-	e = read_fd(fd, ret, ret_len);
+	e = state_read_fd(fd, ret, ret_len);
 	close(fd);
 	return e;
 }
@@ -172,7 +172,8 @@ enum err state_directory(const char *dir, const char *user, unsigned mode)
 
 	if (e != OK)
 		return e;
-	if (mkdir(dir, mode) && errno != EEXIST)
+	/* what we make has this mode whatever the umask says; what was there keeps its own */
+	if (mkdir(dir, mode) ? errno != EEXIST : chmod(dir, mode))
 		return fail(dir, strerror(errno));
 	if (!geteuid() && lchown(dir, uid, gid))
 		return fail(dir, strerror(errno));

@@ -13,6 +13,8 @@ struct daemon_paths {
 
 /* malloc'd text, caller frees with secret_wipe; at most CONF_FILE_MAX. ERR_NOTFOUND: no such file. */
 MUST_CHECK enum err state_read(const char *path, char **ret, size_t *ret_len);
+/* The same of what is open already; fd stays open. */
+MUST_CHECK enum err state_read_fd(int fd, char **ret, size_t *ret_len);
 /* Replaces the file whole or not at all (temporary name, fsync, rename); mode 0600. */
 MUST_CHECK enum err state_write(const char *dir, const char *name, struct span text);
 /* The configuration with its password files read. */

@@ -23,6 +23,7 @@ struct esp_flows {
 	struct esp_flow *flow;            /* [0] is not used */
 	uint32_t *bucket, mask;
 	uint32_t max, n, free, owner_max;
+	uint32_t top;                     /* places above it were never used: their memory is untouched */
 	struct list lists[ESP_FLOW_STATES];       /* HALF: see the owners */
 	struct owner *owner;
 	unsigned n_owners;
@@ -90,10 +91,6 @@ enum err esp_flows_new(const struct rng *rng, unsigned max_flows, unsigned n_own
 	f->max = max_flows;
 	f->owner_max = max_flows > 1 ? max_flows / 2 : 1;
 	f->n_owners = n_owners;
-	for (uint32_t i = max_flows; i; i--) {
-		f->flow[i].next = f->free;
-		f->free = i;
-	}
 	rng_fill(rng, f->key, sizeof(f->key));
 	*ret = f;
 	return OK;
@@ -188,7 +185,7 @@ bool esp_flow_make_room(struct esp_flows *f, uint32_t owner)
 	struct owner *own = &f->owner[owner];
 	uint32_t worst = 0;
 
-	if (own->n < f->owner_max && f->free)
+	if (own->n < f->owner_max && f->n < f->max)
 		return true;
 	if (own->half.n) {
 		evict(f, owner);
@@ -220,11 +217,12 @@ static void enter(struct esp_flows *f, uint64_t now_us, struct esp_flow *fl, enu
 struct esp_flow *esp_flow_open(struct esp_flows *f, uint64_t now_us, const struct esp_tuple *t, bool inbound,
 			       uint32_t owner, uint32_t grant, void *sa)
 {
-	uint32_t at = f->free, *bucket = bucket_of(f, t);
+	uint32_t at = f->free ? f->free : ++f->top, *bucket = bucket_of(f, t);
 	struct esp_flow *fl = &f->flow[at];
 
-	assert(at && owner < f->n_owners);
-	f->free = fl->next;
+	assert(at <= f->max && owner < f->n_owners);
+	if (at == f->free)
+		f->free = fl->next;
 	*fl = (struct esp_flow){ .tuple = *t, .opened_inbound = inbound, .owner = owner, .grant = grant, .sa = sa,
 				 .chain = *bucket };
 	*bucket = at;
@@ -285,7 +283,7 @@ void esp_flow_note(struct esp_flows *f, uint64_t now_us, struct esp_flow *fl, co
 
 struct esp_flow *esp_flow_next(struct esp_flows *f, uint32_t *at)
 {
-	while (*at < f->max) {
+	while (*at < f->top) {
 		struct esp_flow *fl = &f->flow[++*at];
 
 		if (fl->tuple.family != ADDR_NONE)

@@ -337,21 +337,28 @@ static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struc
 
 /* ---- inner in, outer out ---- */
 
-/* The newest SA for a packet that belongs to no flow. `opening`: of those through which we may open one. */
+/* The newest SA for a packet that belongs to no flow. `opening`: of those through which we may open one. If there is none,
+ * *ret is the one in whose call the drop is counted: one that covers the packet, else one of the two hosts. */
 static enum esp_drop choose(const struct esp_plane *p, const struct esp_tuple *t, bool opening, struct esp_sa **ret)
 {
+	bool covered = false;
+
 	*ret = NULL;
 	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
-		if (!esp_sa_covers(sa, t))
+		if (!esp_sa_covers(sa, t)) {
+			if (!*ret && esp_sa_covers_hosts(sa, t))
+				*ret = sa;
 			continue;
+		}
 		if (opening ? may_open(sa, false) : sa->allow_ping) {
 			*ret = sa;
 			return PASSED;
 		}
-		if (!*ret)
-			*ret = sa;        /* to be blamed */
+		if (!covered)
+			*ret = sa;
+		covered = true;
 	}
-	return *ret && opening ? ESP_DROP_DIRECTION : ESP_DROP_NO_SA;
+	return covered && opening ? ESP_DROP_DIRECTION : ESP_DROP_NO_SA;
 }
 
 /* Which SA sends this packet, by its flow first, so that replies leave by the SA of their flow. Changes nothing. */
@@ -412,8 +419,8 @@ static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const stru
 	if (d != PASSED)
 		return d;
 	sa = *ret_sa;
-	if (sa->call->held)
-		return ESP_DROP_HELD;
+	if (sa->call->held || sa->path.remote.family == ADDR_NONE)
+		return ESP_DROP_HELD;     /* nowhere to send it, for now or yet */
 	if (pkt.len > ESP_PACKET_MAX - ESP_OVERHEAD)
 		return ESP_DROP_TOO_BIG;
 	/* RFC 4303, 3.3.3: a number is never used twice under one key. */

@@ -18,6 +18,7 @@ enum err ice_agent_new(const struct ice_config *cfg, struct ice_agent **ret)
 	a->cfg.log.area = "ice";
 	if (!a->cfg.patience_ms)
 		a->cfg.patience_ms = 39500;       /* RFC 8863, 4: as long as one check with RFC 8489's timers */
+	ice_agent_set_pacing(a, 0);
 	a->controlling = cfg->controlling;
 	a->selected = a->challenger = a->nominating = ICE_NO_PAIR;
 	a->out = outq_new(256, 256 * 1024);
@@ -30,6 +31,14 @@ enum err ice_agent_new(const struct ice_config *cfg, struct ice_agent **ret)
 	a->tie_breaker = rng_u64(cfg->rng);
 	*ret = a;
 	return OK;
+}
+
+void ice_agent_set_pacing(struct ice_agent *a, uint32_t remote_ms)
+{
+	uint32_t own = a->cfg.pacing_ms ? a->cfg.pacing_ms : ICE_TA_MS, ms = own > remote_ms ? own : remote_ms;
+
+	/* a peer that wants seconds between checks wants no call */
+	a->ta_us = MS((uint64_t)(ms < ICE_TA_LEAST_MS ? ICE_TA_LEAST_MS : ms > 500 ? 500 : ms));
 }
 
 void ice_agent_free(struct ice_agent *a)

@@ -25,10 +25,18 @@
 
 struct ice_agent;
 
+/* Shared by the agents of one process, so that together they start at most one check in 5 ms (RFC 8445, 14.2). All zero is
+ * valid. */
+struct ice_pacer {
+	uint64_t next_us;
+};
+
 struct ice_config {
 	const struct rng *rng;
 	struct log log;               /* copied; area set to "ice" by the agent */
 	bool controlling;
+	uint32_t pacing_ms;           /* Ta that we propose; 0: 50 */
+	struct ice_pacer *pacer;      /* borrowed, may be NULL */
 	uint32_t patience_ms;         /* RFC 8863: do not fail earlier; 0: 39,500 */
 };
 
@@ -47,6 +55,8 @@ bool ice_agent_local(const struct ice_agent *a, unsigned index, struct ice_candi
 /* The other side's description. Candidates are copied. */
 MUST_CHECK enum err ice_agent_set_remote(struct ice_agent *a, const char *ufrag, const char *pwd, bool lite,
 					 const struct ice_candidate *cands, unsigned n);
+/* What the other side proposed as Ta (RFC 8839, 5.5; absent: 50): the larger of both counts. Before start. */
+void ice_agent_set_pacing(struct ice_agent *a, uint32_t remote_ms);
 void ice_agent_start(struct ice_agent *a, uint64_t now_us);
 
 /* Is this request's USERNAME for us (its first half is our ufrag)? Is this response's

@@ -6,7 +6,8 @@
 #include "base/timers.h"
 #include "ice/agent.h"
 
-#define ICE_TA_US MS(50)                  /* pacing of new checks (RFC 8445, 14.2) */
+#define ICE_TA_MS 50                      /* pacing of new checks where nothing else is agreed (RFC 8445, 14.2) */
+#define ICE_TA_LEAST_MS 5                 /* and the least, of one agent and of all together */
 #define ICE_RTO_US MS(500)                /* RFC 8445, 14.3: at least */
 #define ICE_RC 7                          /* RFC 8489, 6.2.1: transmissions, and the wait after the last in RTOs */
 #define ICE_RM 16
@@ -55,6 +56,7 @@ struct early {
 	uint32_t priority;
 	bool use_candidate, has_role, as_controlling;
 	uint64_t tie_breaker;
+	char ufrag[257];                  /* the sender's own, from USERNAME: who it is shows when the description is there */
 };
 
 struct ice_agent {
@@ -69,7 +71,7 @@ struct ice_agent {
 	unsigned n_locals, n_remotes;
 	struct pair pairs[ICE_PAIRS_MAX];
 	unsigned n_pairs, selected, nominating;
-	uint64_t start_us, pace_us;
+	uint64_t ta_us, start_us, pace_us;
 	struct early early[ICE_EARLY_MAX];
 	unsigned n_early;
 	/* consent on the selected pair */

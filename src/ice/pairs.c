@@ -137,7 +137,7 @@ static uint64_t rto_of(const struct ice_agent *a)
 
 	for (unsigned i = 0; i < a->n_pairs; i++)
 		n += a->pairs[i].state == PAIR_WAITING || a->pairs[i].state == PAIR_IN_PROGRESS;
-	return n * ICE_TA_US > ICE_RTO_US ? n * ICE_TA_US : ICE_RTO_US;
+	return n * a->ta_us > ICE_RTO_US ? n * a->ta_us : ICE_RTO_US;
 }
 
 static void check_begin(struct ice_agent *a, uint64_t now_us, struct pair *p)
@@ -207,6 +207,13 @@ static struct pair *next_waiting(struct ice_agent *a)
 			best = &a->pairs[i];
 	return best;
 }
+/* When the next check that nothing triggered may start. */
+static uint64_t turn_us(const struct ice_agent *a)
+{
+	uint64_t all = a->cfg.pacer ? a->cfg.pacer->next_us : 0;
+
+	return a->pace_us > all ? a->pace_us : all;
+}
 
 void ice_pairs_tick(struct ice_agent *a, uint64_t now_us)
 {
@@ -218,7 +225,7 @@ void ice_pairs_tick(struct ice_agent *a, uint64_t now_us)
 		else if (a->pairs[i].check.active && a->pairs[i].check.next_us <= now_us)
 			check_repeat(a, now_us, &a->pairs[i]);
 	}
-	if (now_us < a->pace_us)
+	if (now_us < turn_us(a))
 		return;
 	p = next_waiting(a);
 	if (!p && a->selected == ICE_NO_PAIR) {
@@ -227,7 +234,9 @@ void ice_pairs_tick(struct ice_agent *a, uint64_t now_us)
 	}
 	if (p)
 		check_begin(a, now_us, p);
-	a->pace_us = now_us + ICE_TA_US;
+	if (p && a->cfg.pacer)
+		a->cfg.pacer->next_us = now_us + MS(ICE_TA_LEAST_MS);
+	a->pace_us = now_us + a->ta_us;
 }
 
 uint64_t ice_pairs_deadline_us(const struct ice_agent *a)
@@ -241,8 +250,8 @@ uint64_t ice_pairs_deadline_us(const struct ice_agent *a)
 			return 0;
 		if (p->check.active && p->check.next_us < due)
 			due = p->check.next_us;
-		if ((wanted(a, p) || (p->state == PAIR_FROZEN && a->selected == ICE_NO_PAIR)) && a->pace_us < due)
-			due = a->pace_us;
+		if ((wanted(a, p) || (p->state == PAIR_FROZEN && a->selected == ICE_NO_PAIR)) && turn_us(a) < due)
+			due = turn_us(a);
 	}
 	return due;
 }

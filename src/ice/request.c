@@ -64,7 +64,7 @@ static void trigger(struct ice_agent *a, uint64_t now_us, unsigned i)
 	if (p->state == PAIR_SUCCEEDED)
 		return;
 	/* a request and its duplicate make one check */
-	if (p->state == PAIR_IN_PROGRESS && p->check.active && now_us < p->check.sent_us + ICE_TA_US)
+	if (p->state == PAIR_IN_PROGRESS && p->check.active && now_us < p->check.sent_us + a->ta_us)
 		return;
 	ice_pair_trigger(a, now_us, i);
 }
@@ -99,10 +99,14 @@ static void handle(struct ice_agent *a, uint64_t now_us, const struct early *rq)
 		a->pairs[i].nominated_by_peer = true;
 }
 
+/* Of all who saw our description only the one whose description was accepted is answered: a forked offer has more readers. */
 void ice_early_replay(struct ice_agent *a, uint64_t now_us)
 {
 	for (unsigned i = 0; i < a->n_early; i++)
-		handle(a, now_us, &a->early[i]);
+		if (!strcmp(a->early[i].ufrag, a->remote_ufrag))
+			handle(a, now_us, &a->early[i]);
+		else
+			a->stats.n_bad_auth++;
 	a->n_early = 0;
 }
 
@@ -142,6 +146,7 @@ void ice_request_input(struct ice_agent *a, uint64_t now_us, const struct path *
 	rq.tie_breaker = role ? be64(role->value.p) : 0;
 	if (a->started)
 		handle(a, now_us, &rq);
-	else if (a->n_early < ICE_EARLY_MAX)
+	else if (a->n_early < ICE_EARLY_MAX &&
+		 span_copy_str(span_from(user->value, ICE_UFRAG_LEN + 1), rq.ufrag, sizeof(rq.ufrag)) == OK)
 		a->early[a->n_early++] = rq;
 }

@@ -81,6 +81,9 @@ struct ike_config {
 	/* Is this inbound ESP SPI taken? A pure question, asked while an SPI is chosen. */
 	bool (*spi_taken)(void *arg, uint32_t spi);
 	void *spi_arg;
+	/* Initiator: how often IKE_SA_INIT leaves before anything was answered; 0: as any request. Where no check has shown
+	 * that the peer is at its address, it may be somebody else's (DESIGN 4.3: 3). */
+	unsigned first_sends;
 	uint32_t dpd_s;                   /* liveness check after that much silence; 0: off */
 };
 

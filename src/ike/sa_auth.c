@@ -153,7 +153,9 @@ enum err ike_grants_take(const struct ike_sa *sa, const struct ike_chain *c, str
 
 		if (c->p[i].type != IKE_P_NOTIFY || ike_notify_parse(c->p[i].body, &n) != OK)
 			continue;
-		if (n.type == IKE_N_TIELINE_GRANT && n_taken++ == IKE_GRANTS_MAX)
+		/* each is an event that the owner tells a person: no message of ours has more of all kinds */
+		if ((n.type == IKE_N_TIELINE_GRANT || n.type == IKE_N_TIELINE_WAIT || n.type == IKE_N_TIELINE_REFUSE) &&
+		    n_taken++ == IKE_GRANTS_MAX)
 			return ERR_LIMIT;
 		e = take_notify(sa, &n, ev, ret);
 		if (e != OK)

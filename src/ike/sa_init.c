@@ -89,6 +89,7 @@ enum err ike_init_start(struct ike_sa *sa, uint64_t now_us)
 
 	s->ni_len = IKE_NONCE_OURS;
 	rng_fill(sa->cfg.rng, s->ni, s->ni_len);
+	sa->window.sends_max = sa->cfg.first_sends;
 	e = kex_new(ike_group_first()->kex, sa->cfg.rng, &kex);
 	if (e == OK)
 		e = request_build(sa, s, ike_group_first(), kex, SPAN_NONE, &b, &msg);
@@ -242,6 +243,7 @@ static enum err auth_send(struct ike_sa *sa, const struct ike_in *in, struct out
 		return e;
 	}
 	s->init_r = init_r;
+	sa->window.sends_max = 0; /* somebody at this address has read our SPI */
 	sa->suite = o->suite;
 	sa->keys = o->keys;
 	secret_wipe(&o->keys, sizeof(o->keys));

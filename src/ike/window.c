@@ -95,7 +95,7 @@ enum ike_window_due ike_window_tick(struct ike_window *w, uint64_t now_us, struc
 {
 	if (!w->waiting || now_us < w->due_us)
 		return IKE_DUE_NOTHING;
-	if (w->n_sends >= IKE_SENDS_MAX)
+	if (w->n_sends >= (w->sends_max ? w->sends_max : IKE_SENDS_MAX))
 		return IKE_DUE_FAILED;
 	w->n_sends++;
 	w->rto_us = w->rto_us * 2 > MS(IKE_RTO_MAX_MS) ? MS(IKE_RTO_MAX_MS) : w->rto_us * 2;

@@ -19,7 +19,7 @@ struct ike_window {
 	bool waiting;                     /* one is out; its ID is next_out - 1 */
 	uint8_t *request;
 	size_t request_len;
-	unsigned n_sends;
+	unsigned n_sends, sends_max;      /* sends_max 0: IKE_SENDS_MAX */
 	uint64_t rto_us, due_us;
 	/* the peer's requests */
 	uint32_t next_in;

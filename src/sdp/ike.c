@@ -160,6 +160,11 @@ static void read_ice(struct reader *r)
 		while ((word = span_word(&left)).len)
 			r->m->ice2 |= span_eq_str(word, "ice2");
 	}
+	a = sdp_attr_next(&r->d->session, "ice-pacing", &at);
+	r->m->ice_pacing_ms = 50;
+	if (a && span_u32(span_trim(a->value), UINT32_MAX, &r->m->ice_pacing_ms) != OK)
+		r->why = "ice-pacing is not a number";
+	at = 0;
 	r->m->ice_lite = sdp_attr_next(&r->d->session, "ice-lite", &at) != NULL;
 	at = 0;
 	r->m->ice_mismatch = sdp_attr_next(media, "ice-mismatch", &at) != NULL;

@@ -38,6 +38,7 @@ struct sdp_ike {
 	unsigned n_fingerprints, n_psk_fingerprints;
 	char ice_ufrag[257], ice_pwd[257];    /* "" absent (RFC 8839: 4 to 256, 22 to 256) */
 	bool ice_lite, ice2, ice_mismatch;
+	uint32_t ice_pacing_ms;       /* session level (RFC 8839, 5.5); read: 50 where absent, written: 0 not at all */
 	struct span candidates[SDP_CANDIDATES_MAX];
 	unsigned n_candidates;
 	/* tieline-* lines (CONTRACT.md); present only as a whole where the rules say so */
@@ -52,8 +53,10 @@ struct sdp_ike {
 	struct span pake, sas, prev;  /* values, into the text; empty: absent */
 };
 
-/* Index of the first acceptable IKE section (format, proto udp, port not 0), SDP_MEDIA_MAX: none. */
+/* Index of the first IKE section (either format, proto udp, port not 0), SDP_MEDIA_MAX: none. */
 unsigned sdp_ike_find(const struct sdp *d);
+/* The first that a live call may use: ike-esp-udpencap alone, neither port 500 nor in a BUNDLE group; SDP_MEDIA_MAX: none. */
+unsigned sdp_ike_usable(const struct sdp *d);
 /* Effective values of media section `index`. is_answer selects the default of ike-setup
  * (active in an offer, passive in an answer). ERR_MALFORMED with *ret_why: two format
  * tokens, a tieline line at session level or twice, bad base64, bad hex, ... */

@@ -15,11 +15,13 @@ static void write_address(struct wr *w, const struct addr *a)
 	wr_fmt(w, "IN IP%c %s", a->family == ADDR_IP6 ? '6' : '4', addr_write_ip(a, text));
 }
 
-static void write_session(struct wr *w, const struct sdp_origin *o)
+static void write_session(struct wr *w, const struct sdp_origin *o, const struct sdp_ike *m)
 {
 	wr_fmt(w, "v=0\r\no=- %llu %llu ", (unsigned long long)o->id, (unsigned long long)o->version);
 	write_address(w, &o->addr);
 	wr_str(w, "\r\ns=-\r\nt=0 0\r\n");
+	if (m->ice_pacing_ms && m->ice_ufrag[0])
+		wr_fmt(w, "a=ice-pacing:%u\r\n", m->ice_pacing_ms);
 }
 
 static void write_fingerprints(struct wr *w, const char *name, const struct sdp_fingerprint *list, unsigned n)
@@ -89,7 +91,7 @@ static void write_media(struct wr *w, const struct sdp_ike *m)
 
 void sdp_ike_write_offer(struct wr *w, const struct sdp_origin *o, const struct sdp_ike *m)
 {
-	write_session(w, o);
+	write_session(w, o, m);
 	write_media(w, m);
 }
 
@@ -113,7 +115,7 @@ static void write_refused(struct wr *w, const struct sdp_origin *o, const struct
 void sdp_ike_write_answer(struct wr *w, const struct sdp_origin *o, const struct sdp *offer, unsigned index,
 			  const struct sdp_ike *m)
 {
-	write_session(w, o);
+	write_session(w, o, m);
 	for (unsigned i = 0; i < offer->n_media; i++)
 		if (i == index)
 			write_media(w, m);

@@ -196,7 +196,7 @@ enum err txn_send(struct sip_txn *x, const uint8_t *bytes, size_t len)
 void txn_repeat(struct sip_txn *x, const uint8_t *bytes, size_t len)
 {
 	x->t->n_retransmitted++;
-	(void)!txn_send(x, bytes, len);       /* a full queue is like a lost datagram: the next repeat follows */
+	(void)!txn_send(x, bytes, len); /* a full queue is like a lost datagram: the next repeat follows */
 }
 
 /* ---- events ---- */
@@ -274,6 +274,14 @@ uint64_t sip_txns_deadline_us(const struct sip_txns *t)
 size_t sip_txns_len(const struct sip_txns *t)
 {
 	return t->n;
+}
+
+bool sip_txns_quiet(const struct sip_txns *t)
+{
+	for (const struct sip_txn *x = t->first; x; x = x->next)
+		if (x->is_client && !x->answered && x->state != TXN_OVER)
+			return false;
+	return true;
 }
 
 uint64_t sip_txns_retransmitted(const struct sip_txns *t)

@@ -72,6 +72,8 @@ bool sip_txns_poll_output(struct sip_txns *t, struct out *ret);
 void sip_txns_tick(struct sip_txns *t, uint64_t now_us);
 uint64_t sip_txns_deadline_us(const struct sip_txns *t);
 size_t sip_txns_len(const struct sip_txns *t);
+/* No request of ours waits for its answer. What is still there only catches repeats. */
+bool sip_txns_quiet(const struct sip_txns *t);
 uint64_t sip_txns_retransmitted(const struct sip_txns *t);      /* repeats of requests and answers, ever */
 /* Where an answer to this request goes (18.2.2, RFC 3581): where it came from, over a datagram without rport to the port of
  * its Via. sip_txn_path() of a server transaction is this one. */

@@ -29,8 +29,8 @@ static struct span aor_write(struct wr *w, const struct sip_uri *u)
 	return span_of(w->p + at, w->len - at);
 }
 
-struct ua_event *ua_event_new(struct sip_ua *ua, enum sip_event_kind kind, const struct sip_uri *from, const struct sip_uri *to,
-			      struct span body)
+struct ua_event *ua_event_new(struct sip_ua *ua, enum sip_event_kind kind, const struct sip_uri *from,
+			      const struct sip_uri *to, struct span body)
 {
 	size_t cap = aor_size(from) + aor_size(to) + body.len + 1;
 	struct ua_event *ev = calloc(1, sizeof(*ev) + cap);
@@ -120,7 +120,7 @@ void sip_ua_free(struct sip_ua *ua)
 		ua_account_free(acc);
 	}
 	while (ua->streams) {
-		ua->streams->acc = NULL;      /* the accounts are gone */
+		ua->streams->acc = NULL; /* the accounts are gone */
 		ua_stream_free(ua, ua->streams);
 	}
 	while (ua->ev_head) {
@@ -167,7 +167,7 @@ static void sort_event(struct sip_ua *ua, uint64_t now_us, const struct sip_txn_
 		ua_request(ua, now_us, ev->txn, &ev->path, ev->msg);
 	} else if (ev->kind == SIP_TXN_STRAY) {
 		ua->stats.n_unmatched++;
-	} else if (ev->owner) {               /* both kinds of owner begin with what they are */
+	} else if (ev->owner) { /* both kinds of owner begin with what they are */
 		if (*(const enum ua_owner *)ev->owner == OWN_REQ)
 			ua_req_txn_event(ev->owner, now_us, ev);
 		else
@@ -182,7 +182,7 @@ static void sweep(struct sip_ua *ua, uint64_t now_us)
 		if (ua_call_through(c))
 			ua_call_free(c);
 	}
-	for (struct account **at = &ua->accounts; *at; ) {
+	for (struct account **at = &ua->accounts; *at;) {
 		struct account *acc = *at;
 
 		if (!acc->gone || acc->n_calls || acc->req.txn) {
@@ -243,6 +243,11 @@ uint64_t sip_ua_deadline_us(const struct sip_ua *ua)
 	uint64_t a = sip_txns_deadline_us(ua->txns), b = timers_deadline_us(ua->timers);
 
 	return a < b ? a : b;
+}
+
+bool sip_ua_quiet(const struct sip_ua *ua)
+{
+	return sip_txns_quiet(ua->txns);
 }
 
 bool sip_ua_poll_output(struct sip_ua *ua, struct out *ret)

@@ -17,7 +17,7 @@
 #include "base/path.h"
 #include "base/rng.h"
 
-#define SIP_BODY_MAX 16384        /* our limit; a larger body is answered 513 */
+#define SIP_BODY_MAX 16384        /* our limit; a call with a larger body is answered 480 */
 #define SIP_AOR_MAX 256
 
 struct sip_ua;
@@ -25,7 +25,7 @@ struct sip_ua;
 struct sip_ua_config {
 	const struct rng *rng;            /* borrowed */
 	const struct log_sink *log;       /* borrowed, may be NULL */
-	unsigned max_calls;               /* more: 486 without an event */
+	unsigned max_calls;               /* more: 480 without an event */
 };
 
 struct sip_account_config {
@@ -67,6 +67,9 @@ MUST_CHECK enum err sip_ua_invite(struct sip_ua *ua, uint64_t now_us, unsigned a
 MUST_CHECK enum err sip_ua_ring(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned status);
 /* Callee: 200 with the answer; retransmitted until the ACK (13.3.1.4). */
 MUST_CHECK enum err sip_ua_answer(struct sip_ua *ua, uint64_t now_us, unsigned call, struct span answer);
+/* Callee: the owner knows by other means that the answer has arrived. As if its ACK were here: a lost connection to the
+ * server then does not end the call. */
+void sip_ua_confirm(struct sip_ua *ua, uint64_t now_us, unsigned call);
 /* Callee: a final answer of 300 to 699; the call is over (no SIP_CALL_ENDED follows). */
 void sip_ua_reject(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned status);
 /* Either side, at any time: CANCEL, BYE, or 480 as the state wants. The call number is
@@ -76,7 +79,7 @@ void sip_ua_hangup(struct sip_ua *ua, uint64_t now_us, unsigned call);
 void sip_ua_choose_leg(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned leg);
 /* Caller: BYE one leg. */
 void sip_ua_drop_leg(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned leg);
-/* Answers SIP_CALL_REQUEST: 200 with a body, or an error status with SPAN_NONE. */
+/* Answers SIP_CALL_REQUEST: 200 with a body (without, where an UPDATE had none), or an error status with SPAN_NONE. */
 MUST_CHECK enum err sip_ua_respond(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned request,
 				   unsigned status, struct span body);
 
@@ -99,6 +102,7 @@ struct sip_event {
 	unsigned account, call, leg, request;
 	unsigned status;
 	bool fatal;
+	bool is_invite;                   /* SIP_CALL_REQUEST: a re-INVITE, not an UPDATE */
 	const char *reason;               /* static or borrowed until the next call; never NULL */
 	struct span from, to;             /* AOR text of From and To, as the peer wrote them: display only */
 	struct span body;                 /* borrowed until the next call into the agent */
@@ -110,6 +114,8 @@ void sip_ua_input(struct sip_ua *ua, uint64_t now_us, const struct path *path, s
 void sip_ua_stream(struct sip_ua *ua, uint64_t now_us, const struct path *path, enum stream_event ev);
 void sip_ua_tick(struct sip_ua *ua, uint64_t now_us);
 uint64_t sip_ua_deadline_us(const struct sip_ua *ua);
+/* Every request of ours has its answer: who goes now leaves nothing unsaid. */
+bool sip_ua_quiet(const struct sip_ua *ua);
 bool sip_ua_poll_output(struct sip_ua *ua, struct out *ret);
 bool sip_ua_poll_event(struct sip_ua *ua, struct sip_event *ret);
 

@@ -242,18 +242,18 @@ static void incoming(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, cons
 
 	for (const struct call *o = ua->calls; o; o = o->next)
 		n += !o->dead;
+	/* Nobody has said yet that the caller is to know that we are here: what is wrong with the call gets the answer of a
+	 * device that is not there (DESIGN 4.2). */
 	if (!acc)
 		status = 404;
-	else if (m->body.len > SIP_BODY_MAX)
-		status = 513;
-	else if (n >= ua->max_calls)
-		status = 486;
+	else if (m->body.len > SIP_BODY_MAX || n >= ua->max_calls || sip_value(m, H_REQUIRE).len)
+		status = 480;
 	else if (!(c = ua_call_new(acc, false)) || !(l = ua_leg_new(c)) || !slot_new(c, x, m) ||
 		 !(ev = ua_event_new(ua, SIP_CALL_INCOMING, m->from.uri.is_sip ? &m->from.uri : NULL,
 				     m->to.uri.is_sip ? &m->to.uri : NULL, m->body)))
-		status = 500;
+		status = 480;
 	else if (sip_dialog_uas(&l->d, &ua->rng, m) != OK)
-		status = 400;                 /* no usable Contact (12.1.1) */
+		status = 480;                 /* no usable Contact (12.1.1) */
 	if (status) {
 		refuse(ua, now_us, x, status);
 		free(ev);
@@ -296,6 +296,26 @@ static struct leg *leg_of(const struct sip_ua *ua, const struct sip_msg *m, stru
 	return NULL;
 }
 
+/* The first answer has arrived. */
+static void confirmed(struct call *c, uint64_t now_us)
+{
+	struct sip_ua *ua = c->ua;
+
+	if (c->state == CALL_ANSWERED)
+		c->state = c->dead ? CALL_OVER : CALL_UP;
+	if (!c->dead) {
+		struct ua_event *ev = ua_event_new(ua, SIP_CALL_CONFIRMED, NULL, NULL, SPAN_NONE);
+
+		if (ev) {
+			ev->e.account = c->acc->id;
+			ev->e.call = c->id;
+			ua_event_queue(ua, ev);
+		}
+	}
+	if (c->bye_wanted)
+		ua_leg_bye(c, now_us, c->legs);
+}
+
 static void acked(struct sip_ua *ua, uint64_t now_us, const struct sip_msg *m)
 {
 	struct call *c = NULL;
@@ -308,23 +328,23 @@ static void acked(struct sip_ua *ua, uint64_t now_us, const struct sip_msg *m)
 		if (!s->used || !s->waits_ack || s->cseq != m->cseq)
 			continue;
 		ua_slot_done(s);
-		if (!first)
-			return;
-		if (c->state == CALL_ANSWERED)
-			c->state = c->dead ? CALL_OVER : CALL_UP;
-		if (!c->dead) {
-			struct ua_event *ev = ua_event_new(ua, SIP_CALL_CONFIRMED, NULL, NULL, SPAN_NONE);
-
-			if (ev) {
-				ev->e.account = c->acc->id;
-				ev->e.call = c->id;
-				ua_event_queue(ua, ev);
-			}
-		}
-		if (c->bye_wanted)
-			ua_leg_bye(c, now_us, l);
+		if (first)
+			confirmed(c, now_us);
 		return;
 	}
+}
+
+void sip_ua_confirm(struct sip_ua *ua, uint64_t now_us, unsigned call)
+{
+	struct call *c = ua_call_find(ua, call);
+
+	for (unsigned i = 0; c && !c->is_caller && i < UA_SLOTS; i++)
+		if (c->slots[i].used && !c->slots[i].id && c->slots[i].waits_ack) {
+			ua_slot_done(&c->slots[i]);
+			confirmed(c, now_us);
+			break;
+		}
+	ua_pump(ua, now_us);
 }
 
 static void said_bye(struct sip_ua *ua, uint64_t now_us, struct call *c, struct leg *l, struct sip_txn *x)
@@ -367,6 +387,7 @@ static void change(struct sip_ua *ua, uint64_t now_us, struct call *c, struct si
 	ev->e.account = c->acc->id;
 	ev->e.call = c->id;
 	ev->e.request = s->id;
+	ev->e.is_invite = s->is_invite;
 	ev->e.path = *path;
 	ua_event_queue(ua, ev);
 }
@@ -425,7 +446,7 @@ void ua_request(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, const str
 	}
 	if (m->method == SIP_CANCEL)
 		cancelled(ua, now_us, x, m);
-	else if (sip_value(m, H_REQUIRE).len)
+	else if (sip_value(m, H_REQUIRE).len && (m->method != SIP_INVITE || m->to_tag.len))
 		refuse(ua, now_us, x, 420);   /* 8.2.2.3: nothing that could be required is understood yet */
 	else if (m->to_tag.len)
 		inside(ua, now_us, x, path, m);

@@ -16,7 +16,7 @@ bool call_live(const struct call *c)
 const char *call_state_name(const struct call *c)
 {
 	static const char *const names[] = {
-		[CALL_PENDING] = "registering", [CALL_INVITING] = "calling", [CALL_RINGING] = "ringing",
+		[CALL_PENDING] = "registering", [CALL_GATHERING] = "gathering", [CALL_INVITING] = "calling", [CALL_RINGING] = "ringing",
 		[CALL_CONNECTING] = "connecting", [CALL_KEYING] = "keying", [CALL_ASKING] = "asking", [CALL_WAITING] = "waiting",
 		[CALL_UP] = "up", [CALL_CLOSING] = "closing",
 	};
@@ -29,6 +29,7 @@ static void drop_half_open(struct call *c)
 	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++) {
 		ike_sa_free(c->half_open[i]);
 		c->half_open[i] = NULL;
+		c->half_failed[i] = false;
 	}
 }
 
@@ -41,6 +42,8 @@ void call_free(struct call *c)
 	ice_agent_free(c->ice);
 	free(c->ike_cfg);
 	free(c->canon_offer);
+	inforce_done(c);
+	free(c->offer);
 	secret_wipe(c, sizeof(*c));
 	free(c);
 }
@@ -203,13 +206,56 @@ static void answered(struct vpn *v, struct call *c, uint64_t now_us, const struc
 
 /* ---- the callee's side ---- */
 
+/* Nothing that a stranger could cause comes before this. */
+static void accepted(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	if (!c->bare && !trust_ever_signed(v->trust, c->key)) {
+		struct vpn_want w = { .kind = VPN_WANT_SAVE_PINS };
+
+		trust_mark_signed(v->trust, c->key);
+		vpn_want(v, &w);
+	}
+	vpn_say(v, c, now_us, VPN_EV_INCOMING);
+	vpn_audit(v, c, "accepted at level %s%s", trust_level_name(c->level), c->bare ? ", bare" : "");
+}
+
+/* The first requests to the STUN server are still out: an answer without our outside address might find no path. */
+static bool wait_for_address(struct vpn *v, struct call *c, uint64_t now_us, struct span offer)
+{
+	if (c->no_ice || vpn_gathered(v))
+		return false;
+	c->offer = malloc(offer.len);
+	if (!c->offer)
+		return false;                     /* then without it */
+	memcpy(c->offer, offer.p, offer.len);
+	c->offer_len = offer.len;
+	c->state = CALL_GATHERING;
+	deadline(c, now_us + CALL_GATHER_WAIT_US, REASON_INTERNAL, NULL);
+	return true;
+}
+
+static void late_answer(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	size_t len;
+
+	if (describe_late_answer(v, c, &len) != OK ||
+	    sip_ua_answer(v->ua, now_us, c->sip_call, span_of(v->text, len)) != OK) {
+		call_end(v, c, now_us, REASON_INTERNAL, "the answer could not be made");
+		return;
+	}
+	free(c->offer);
+	c->offer = NULL;
+	tunnel_begin(v, c, now_us);
+}
+
 /* Before anything is known of the caller, only this: the answer is the one that a device which is not there would get. */
 static void incoming(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 {
 	struct call *c = vpn_call_new(v, now_us, 0, false);
 	unsigned index = 0;
-	size_t canon_len = 0, len;
+	size_t canon_len = 0, len = 0;
 	struct verdict r;
+	bool waits = false;
 
 	if (!c) {
 		sip_ua_reject(v->ua, now_us, e->call, 500);
@@ -223,9 +269,11 @@ static void incoming(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 	r = describe_check_offer(v, c, e->from, e->body, &index, &canon_len);
 	if (r.ok && (vpn_calls_active(v) > v->cfg->max_calls || v->going))
 		r = (struct verdict){ .status = 486, .code = REASON_BUSY, .text = "all calls are taken" };
-	if (r.ok && describe_answer(v, c, span_of(v->canon, canon_len), index, &len) != OK)
+	if (r.ok)
+		waits = wait_for_address(v, c, now_us, e->body);
+	if (r.ok && !waits && describe_answer(v, c, span_of(v->canon, canon_len), index, &len) != OK)
 		r = (struct verdict){ .status = 500, .code = REASON_INTERNAL, .text = "the answer could not be made" };
-	if (r.ok && sip_ua_answer(v->ua, now_us, c->sip_call, span_of(v->text, len)) != OK)
+	if (r.ok && !waits && sip_ua_answer(v->ua, now_us, c->sip_call, span_of(v->text, len)) != OK)
 		r = (struct verdict){ .status = 500, .code = REASON_INTERNAL, .text = "the answer could not be sent" };
 	if (!r.ok) {
 		log_info(&c->log, "call %u refused with %u: %s", c->id, r.status, r.text);
@@ -236,15 +284,9 @@ static void incoming(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 		c->state = CALL_CLOSING;
 		return;
 	}
-	if (!c->bare && !trust_ever_signed(v->trust, c->key)) {
-		struct vpn_want w = { .kind = VPN_WANT_SAVE_PINS };
-
-		trust_mark_signed(v->trust, c->key);
-		vpn_want(v, &w);
-	}
-	vpn_say(v, c, now_us, VPN_EV_INCOMING);
-	vpn_audit(v, c, "accepted at level %s%s", trust_level_name(c->level), c->bare ? ", bare" : "");
-	tunnel_begin(v, c, now_us);
+	accepted(v, c, now_us);
+	if (!waits)
+		tunnel_begin(v, c, now_us);
 }
 
 /* ---- events ---- */
@@ -278,13 +320,6 @@ static void account_event(struct vpn *v, uint64_t now_us, const struct sip_event
 	}
 }
 
-/* In-dialog offers: what is in force stays in force (4.2). Changed descriptions come with ICE restart, which is later. */
-static void in_dialog(struct vpn *v, struct call *c, uint64_t now_us, const struct sip_event *e)
-{
-	(void)c;
-	(void)!sip_ua_respond(v->ua, now_us, e->call, e->request, 488, SPAN_NONE);
-}
-
 void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 {
 	struct call *c = by_sip(v, e->call);
@@ -315,11 +350,14 @@ void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 		sip_failed(v, c, now_us, e);
 		break;
 	case SIP_CALL_REQUEST:
-		in_dialog(v, c, now_us, e);
+		inforce_request(v, c, now_us, e);
 		break;
 	case SIP_CALL_ENDED:
 		c->sip_call = 0;
-		call_end(v, c, now_us, REASON_OK, "the other side hung up");
+		if (c->outgoing && !c->authenticated)     /* no success that was never there */
+			call_end(v, c, now_us, REASON_NOT_AVAILABLE, "the other side hung up before the tunnel was there");
+		else
+			call_end(v, c, now_us, REASON_OK, "the other side hung up");
 		break;
 	case SIP_CALL_CONFIRMED: case SIP_CALL_INCOMING: case SIP_REGISTERED: case SIP_REGISTER_FAILED:
 		break;
@@ -334,10 +372,14 @@ void call_tick(struct vpn *v, struct call *c, uint64_t now_us)
 		begin_outgoing(v, c, now_us);
 		return;
 	}
+	if (c->state == CALL_GATHERING && (vpn_gathered(v) || now_us >= c->deadline_us)) {
+		late_answer(v, c, now_us);
+		return;
+	}
 	if (now_us < c->deadline_us)
 		return;
 	c->deadline_us = TIME_NEVER;
-	if (!call_live(c)) {                      /* the DELETE was not answered */
+	if (!call_live(c)) {
 		ike_sa_free(c->sa);
 		c->sa = NULL;
 		return;

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "crypto/secret.h"
 #include "sdp/ike.h"
+#include "vpn/config_impl.h"
 
 const char *trust_level_name(enum trust_level l)
 {
@@ -16,141 +17,18 @@ const char *trust_level_name(enum trust_level l)
 	return (unsigned)l < LEVEL_COUNT ? names[l] : "?";
 }
 
-/* ---- values ---- */
-
-static enum err set_text(struct span v, char *dst, size_t cap, const char *what, const char **expected)
-{
-	*expected = what;
-	if (!v.len)
-		return ERR_MALFORMED;
-	return span_copy_str(v, dst, cap);
-}
-
-static enum err set_aor(struct span v, char *dst, const char **expected)
-{
-	*expected = "an address such as sip:me@example.net";
-	return sdp_aor_normal(v, dst, CFG_AOR_MAX);
-}
-
-/* Names of services: what fits into a GRANT and needs no quoting on a command line. */
-static bool name_ok(struct span v)
-{
-	if (!v.len || v.len > CFG_NAME_MAX)
-		return false;
-	for (size_t i = 0; i < v.len; i++) {
-		uint8_t c = v.p[i];
-
-		if (!ascii_is_alpha(c) && !ascii_is_digit(c) && c != '-' && c != '_' && c != '.')
-			return false;
-	}
-	return true;
-}
-
-static enum err set_name(struct span v, char *dst, const char **expected)
-{
-	*expected = "a name of letters, digits, '-', '_' and '.', at most 63";
-	if (!name_ok(v))
-		return ERR_MALFORMED;
-	return span_copy_str(v, dst, CFG_NAME_MAX + 1);
-}
-
-static enum err set_bool(struct span v, bool *ret, const char **expected)
-{
-	*expected = "yes or no";
-	return conf_bool(v, ret);
-}
-
-static enum err set_duration(struct span v, uint32_t lo, uint32_t hi, uint32_t *ret, const char **expected)
-{
-	uint32_t s;
-	enum err e = conf_duration_s(v, &s);
-
-	*expected = "a time such as 30s, 5m or 2h within its limits (docs/configuration.md)";
-	if (e != OK)
-		return e;
-	if (s < lo || s > hi)
-		return ERR_LIMIT;
-	*ret = s;
-	return OK;
-}
-
-static enum err set_port(struct span v, uint32_t lo, uint16_t *ret, const char **expected)
-{
-	uint32_t n;
-
-	*expected = lo ? "a port from 1 to 65535" : "a port from 0 to 65535";
-	if (span_u32(v, 65535, &n) != OK || n < lo)
-		return ERR_MALFORMED;
-	*ret = (uint16_t)n;
-	return OK;
-}
-
-/* "host", "host:port", "[v6]:port", each with ";transport=tcp" or ";transport=udp". */
-static enum err set_host(struct span v, uint16_t default_port, struct cfg_host *ret, const char **expected)
-{
-	struct cfg_host h = { .port = default_port, .transport = TRANSPORT_TCP };
-	struct span rest, host = span_cut(v, ';', &rest), port = SPAN_NONE;
-	enum err e;
-
-	*expected = "a host name or address, with an optional :port and ;transport=tcp or ;transport=udp";
-	if (rest.p) {
-		if (span_ieq_str(rest, "transport=udp"))
-			h.transport = TRANSPORT_UDP;
-		else if (!span_ieq_str(rest, "transport=tcp"))
-			return ERR_MALFORMED;
-	}
-	if (host.len && host.p[0] == '[') {
-		struct span after;
-		struct addr a;
-
-		host = span_cut(span_from(host, 1), ']', &after);
-		if (!after.p || addr_parse_ip(host, &a) != OK || a.family != ADDR_IP6)
-			return ERR_MALFORMED;
-		if (after.len && after.p[0] != ':')
-			return ERR_MALFORMED;
-		if (after.len)
-			port = span_from(after, 1);
-		if (after.len && !port.len)
-			return ERR_MALFORMED;
-	} else {
-		struct span p;
-
-		host = span_cut(host, ':', &p);
-		if (p.p) {
-			if (!p.len)
-				return ERR_MALFORMED;
-			port = p;
-		}
-	}
-	if (port.len) {
-		const char *unused;
-
-		if (set_port(port, 1, &h.port, &unused) != OK)
-			return ERR_MALFORMED;
-	}
-	if (!host.len)
-		return ERR_MALFORMED;
-	for (size_t i = 0; i < host.len; i++)
-		if (!ascii_is_alpha(host.p[i]) && !ascii_is_digit(host.p[i]) && !strchr(".-_:", host.p[i]))
-			return ERR_MALFORMED;
-	e = span_copy_str(host, h.host, sizeof(h.host));
-	if (e == OK)
-		*ret = h;
-	return e;
-}
-
 /* ---- [daemon] ---- */
 
 static enum err daemon_user(void *o, struct span v, const char **x)
 {
 	struct config *c = o;
 
-	return set_text(v, c->user, sizeof(c->user), "a user name", x);
+	return config_set_text(v, c->user, sizeof(c->user), "a user name", x);
 }
 
 static enum err daemon_port(void *o, struct span v, const char **x)
 {
-	return set_port(v, 0, &((struct config *)o)->port, x);
+	return config_set_port(v, 0, &((struct config *)o)->port, x);
 }
 
 static enum err daemon_interface(void *o, struct span v, const char **x)
@@ -194,7 +72,7 @@ static enum err daemon_max_calls(void *o, struct span v, const char **x)
 
 static enum err daemon_dead_after(void *o, struct span v, const char **x)
 {
-	return set_duration(v, 30, 86400, &((struct config *)o)->dead_after_s, x);
+	return config_set_duration(v, 30, 86400, &((struct config *)o)->dead_after_s, x);
 }
 
 static enum err daemon_log_level(void *o, struct span v, const char **x)
@@ -232,38 +110,38 @@ static enum err daemon_begin(void *arg, struct span name, void **ret, const char
 
 static enum err account_aor(void *o, struct span v, const char **x)
 {
-	return set_aor(v, ((struct cfg_account *)o)->aor, x);
+	return config_set_aor(v, ((struct cfg_account *)o)->aor, x);
 }
 
 static enum err account_server(void *o, struct span v, const char **x)
 {
-	return set_host(v, 5060, &((struct cfg_account *)o)->server, x);
+	return config_set_host(v, 5060, &((struct cfg_account *)o)->server, x);
 }
 
 static enum err account_stun(void *o, struct span v, const char **x)
 {
-	return set_host(v, 3478, &((struct cfg_account *)o)->stun, x);
+	return config_set_host(v, 3478, &((struct cfg_account *)o)->stun, x);
 }
 
 static enum err account_user(void *o, struct span v, const char **x)
 {
 	struct cfg_account *a = o;
 
-	return set_text(v, a->user, sizeof(a->user), "a user name", x);
+	return config_set_text(v, a->user, sizeof(a->user), "a user name", x);
 }
 
 static enum err account_password(void *o, struct span v, const char **x)
 {
 	struct cfg_account *a = o;
 
-	return set_text(v, a->password, sizeof(a->password), "a password", x);
+	return config_set_text(v, a->password, sizeof(a->password), "a password", x);
 }
 
 static enum err account_password_file(void *o, struct span v, const char **x)
 {
 	struct cfg_account *a = o;
 
-	return set_text(v, a->password_file, sizeof(a->password_file), "a file name", x);
+	return config_set_text(v, a->password_file, sizeof(a->password_file), "a file name", x);
 }
 
 static enum err account_candidates(void *o, struct span v, const char **x)
@@ -282,17 +160,17 @@ static enum err account_key(void *o, struct span v, const char **x)
 
 static enum err account_insecure(void *o, struct span v, const char **x)
 {
-	return set_bool(v, &((struct cfg_account *)o)->insecure_digest, x);
+	return config_set_bool(v, &((struct cfg_account *)o)->insecure_digest, x);
 }
 
 static enum err account_ring(void *o, struct span v, const char **x)
 {
-	return set_duration(v, 1, 600, &((struct cfg_account *)o)->ring_s, x);
+	return config_set_duration(v, 1, 600, &((struct cfg_account *)o)->ring_s, x);
 }
 
 static enum err account_dpd(void *o, struct span v, const char **x)
 {
-	return set_duration(v, 5, 3600, &((struct cfg_account *)o)->dpd_s, x);
+	return config_set_duration(v, 5, 3600, &((struct cfg_account *)o)->dpd_s, x);
 }
 
 static const struct conf_key account_keys[] = {
@@ -365,7 +243,7 @@ static enum err service_listen(void *o, struct span v, const char **x)
 		s->protocol = 17;
 	else
 		return ERR_MALFORMED;
-	return set_port(rest, 1, &s->port, &(const char *){ NULL });
+	return config_set_port(rest, 1, &s->port, &(const char *){ NULL });
 }
 
 static enum err service_target(void *o, struct span v, const char **x)
@@ -405,7 +283,7 @@ static enum err service_begin(void *arg, struct span name, void **ret, const cha
 		return ERR_LIMIT;
 	s = &c->services[c->n_services];
 	*s = (struct cfg_service){ 0 };
-	if (set_name(name, s->name, x) != OK)
+	if (config_set_name(name, s->name, x) != OK)
 		return ERR_MALFORMED;
 	c->n_services++;
 	*ret = s;
@@ -466,7 +344,7 @@ static enum err peer_allow(void *o, struct span v, const char **x)
 		if (n) {
 			if (p->n_allow == CFG_ALLOW_MAX)
 				return ERR_LIMIT;
-			if (set_name(span_sub(v, 0, n), p->allow[p->n_allow], &(const char *){ NULL }) != OK)
+			if (config_set_name(span_sub(v, 0, n), p->allow[p->n_allow], &(const char *){ NULL }) != OK)
 				return ERR_MALFORMED;
 			p->n_allow++;
 		}
@@ -486,7 +364,7 @@ static enum err peer_ask(void *o, struct span v, const char **x)
 
 static enum err peer_for(void *o, struct span v, const char **x)
 {
-	return set_duration(v, 1, 30 * 86400, &((struct cfg_peer *)o)->for_s, x);
+	return config_set_duration(v, 1, 30 * 86400, &((struct cfg_peer *)o)->for_s, x);
 }
 
 static enum err peer_require(void *o, struct span v, const char **x)
@@ -504,22 +382,22 @@ static enum err peer_require(void *o, struct span v, const char **x)
 
 static enum err peer_ping(void *o, struct span v, const char **x)
 {
-	return set_bool(v, &((struct cfg_peer *)o)->ping, x);
+	return config_set_bool(v, &((struct cfg_peer *)o)->ping, x);
 }
 
 static enum err peer_bare(void *o, struct span v, const char **x)
 {
-	return set_bool(v, &((struct cfg_peer *)o)->bare, x);
+	return config_set_bool(v, &((struct cfg_peer *)o)->bare, x);
 }
 
 static enum err peer_ice(void *o, struct span v, const char **x)
 {
-	return set_bool(v, &((struct cfg_peer *)o)->ice, x);
+	return config_set_bool(v, &((struct cfg_peer *)o)->ice, x);
 }
 
 static enum err peer_sha1(void *o, struct span v, const char **x)
 {
-	return set_bool(v, &((struct cfg_peer *)o)->sha1, x);
+	return config_set_bool(v, &((struct cfg_peer *)o)->sha1, x);
 }
 
 static enum err peer_cert(void *o, struct span v, const char **x)
@@ -578,7 +456,7 @@ static enum err peer_begin(void *arg, struct span name, void **ret, const char *
 	struct cfg_peer *p, *grown;
 	char aor[CFG_AOR_MAX];
 
-	if (set_aor(name, aor, x) != OK)
+	if (config_set_aor(name, aor, x) != OK)
 		return ERR_MALFORMED;
 	*x = "each peer once";
 	if (config_peer(c, aor))
@@ -655,6 +533,8 @@ enum err config_parse(const char *file, struct span text, struct config **ret, s
 		return r;
 	*c = (struct config){ .user = "tieline", .interface = "tie0", .port = 4500, .max_calls = 16,
 			      .dead_after_s = 120, .log_level = LOG_INFO };
+	if (span_copy_str(span_str(file), c->file, sizeof(c->file)) != OK)
+		c->file[0] = 0;           /* then it cannot be read again */
 	r = conf_parse(file, text, sections, c, e);
 	if (r == OK && !c->n_accounts)
 		r = conf_fail(e, file, 0, "no [account]; expected at least one");

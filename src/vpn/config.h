@@ -70,6 +70,7 @@ struct cfg_call {                 /* [call NAME]: kept up unattended */
 };
 
 struct config {
+	char file[256];               /* the text's name, as given to config_parse() */
 	char user[64], interface[16];
 	uint16_t port;
 	uint32_t max_calls, dead_after_s;

@@ -39,7 +39,9 @@ static enum err add_candidates(struct vpn *v, struct call *c)
 
 static enum err make_agent(struct vpn *v, struct call *c)
 {
-	struct ice_config cfg = { .rng = v->env.rng, .log = c->log, .controlling = c->outgoing };
+	struct ice_config cfg = { .rng = v->env.rng, .log = c->log, .controlling = c->outgoing, .pacing_ms = ICE_PACING_MS,
+				  .pacer = &v->pacer,
+				  .patience_ms = c->outgoing ? CALLER_PATIENCE_MS : CALLEE_PATIENCE_MS };
 	enum err e;
 
 	if (c->no_ice)
@@ -72,6 +74,7 @@ static void fill_own(struct vpn *v, struct call *c, bool is_answer, struct sdp_i
 	memcpy(m->fingerprints[0].value, v->cert_hash, 32);
 	if (c->ice) {
 		m->ice2 = true;
+		m->ice_pacing_ms = ICE_PACING_MS;
 		(void)!span_copy_str(span_str(ice_agent_ufrag(c->ice)), m->ice_ufrag, sizeof(m->ice_ufrag));
 		(void)!span_copy_str(span_str(ice_agent_pwd(c->ice)), m->ice_pwd, sizeof(m->ice_pwd));
 		while (m->n_candidates < SDP_CANDIDATES_MAX && ice_agent_local(c->ice, m->n_candidates, &cand)) {
@@ -140,6 +143,7 @@ enum err describe_offer(struct vpn *v, struct call *c, size_t *ret_len)
 		memcpy(c->canon_offer, v->canon, canon_len);
 		c->canon_offer_len = canon_len;
 		*ret_len = w.len;
+		e = inforce_own(c, wr_done(&w));
 	}
 	free(texts);
 	return e;
@@ -192,6 +196,7 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	c->ike_cfg = k;
 	k->rng = v->env.rng;
 	k->log = c->log;
+	k->log.area = "ike";
 	k->initiator = c->ike_initiator;
 	k->identity = v->identity;
 	if (!mail_of(v->cfg->accounts[c->account].aor, k->local_aor, sizeof(k->local_aor)) ||
@@ -210,7 +215,8 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	grant_propose_all(v, c, &k->tsi, &k->tsr);
 	k->spi_taken = spi_taken;
 	k->spi_arg = v;
-	k->dpd_s = v->cfg->accounts[c->account].dpd_s;
+	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */
+	k->dpd_s = c->no_ice ? v->cfg->accounts[c->account].dpd_s : 0;
 	return OK;
 }
 
@@ -240,6 +246,7 @@ static bool take_addresses(struct vpn *v, struct call *c, const struct sdp_ike *
 		return false;
 	for (unsigned i = 0; i < m->n_candidates && n < ICE_REMOTE_MAX; i++)
 		n += ice_candidate_parse(m->candidates[i], &cands[n]) == OK;
+	ice_agent_set_pacing(c->ice, m->ice_pacing_ms);
 	return ice_agent_set_remote(c->ice, m->ice_ufrag, m->ice_pwd, m->ice_lite, cands, n) == OK;
 }
 
@@ -273,6 +280,7 @@ static struct verdict check_bare_offer(struct vpn *v, struct call *c, struct spa
 
 	if (sdp_aor_normal(from, c->peer, sizeof(c->peer)) != OK)
 		return stranger("no usable From");
+	vpn_tag(v, c);
 	c->bare = true;
 	a = ask_policy(v, c, EVIDENCE_CLAIMED);
 	if (a.verdict != POLICY_YES)
@@ -304,6 +312,7 @@ static struct verdict check_signed_offer(struct vpn *v, struct call *c, struct s
 		return stranger("addressed to somebody else");
 	c->account = account;
 	memcpy(c->peer, m->aor, sizeof(c->peer));
+	vpn_tag(v, c);
 	if (!take_key(v, c, m))
 		return stranger("unusable key");
 	match = trust_check(v->trust, c->peer, c->key, &level);
@@ -328,24 +337,38 @@ static struct verdict check_signed_offer(struct vpn *v, struct call *c, struct s
 	return fine;
 }
 
-struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body, unsigned *ret_index,
-				    size_t *ret_canon_len)
+/* NULL: v->sdp, v->media and v->canon are set. */
+static const char *read_offer(struct vpn *v, struct span body, unsigned *ret_index, size_t *ret_canon_len)
 {
 	const char *why = "";
 	size_t at;
-	struct verdict r;
 
 	if (sdp_parse(body, v->sdp, &why, &at) != OK)
-		return stranger("not a description");
-	*ret_index = sdp_ike_find(v->sdp);
+		return "not a description";
+	*ret_index = sdp_ike_usable(v->sdp);
+	if (*ret_index == SDP_MEDIA_MAX)
+		*ret_index = sdp_ike_find(v->sdp);        /* who is it that offers what cannot be used? */
 	if (*ret_index == SDP_MEDIA_MAX || sdp_ike_read(v->sdp, *ret_index, false, v->media, &why) != OK)
-		return stranger("no usable IKE media");
+		return "no usable IKE media";
 	if (sdp_ike_canon(v->sdp, *ret_index, false, v->canon, sizeof(v->canon), ret_canon_len) != OK)
-		return stranger("no canonical form");
+		return "no canonical form";
+	return NULL;
+}
+
+struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body, unsigned *ret_index,
+				    size_t *ret_canon_len)
+{
+	const char *why = read_offer(v, body, ret_index, ret_canon_len);
+	struct verdict r;
+
+	if (why)
+		return stranger(why);
 	r = v->media->is_tieline ? check_signed_offer(v, c, span_of(v->canon, *ret_canon_len)) : check_bare_offer(v, c, from);
 	if (!r.ok)
 		return r;
-	if (make_agent(v, c) != OK)
+	if (sdp_ike_usable(v->sdp) != *ret_index)
+		return bad(488, REASON_INPUT, "no usable IKE media: it must be ike-esp-udpencap, unbundled and not on port 500");
+	if (make_agent(v, c) != OK || inforce_peer(c, span_of(v->canon, *ret_canon_len)) != OK)
 		return bad(500, REASON_INTERNAL, "no memory");
 	if (!take_addresses(v, c, v->media))
 		return bad(488, REASON_NO_PATH, "no usable addresses");
@@ -354,6 +377,19 @@ struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span f
 	case ERR_AUTH: return bad(488, REASON_FINGERPRINT, "no usable fingerprint");
 	default: return bad(500, REASON_INTERNAL, "no memory");
 	}
+}
+
+enum err describe_late_answer(struct vpn *v, struct call *c, size_t *ret_len)
+{
+	unsigned index;
+	size_t canon_len;
+
+	if (read_offer(v, span_of(c->offer, c->offer_len), &index, &canon_len))
+		return ERR_MALFORMED;             /* it was fine before */
+	/* what was learned of ourselves meanwhile; the agent drops what it has */
+	if (c->ice && add_candidates(v, c) != OK)
+		return ERR_NOMEM;
+	return describe_answer(v, c, span_of(v->canon, canon_len), index, ret_len);
 }
 
 enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon, unsigned index, size_t *ret_len)
@@ -380,6 +416,8 @@ enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon,
 		if (e == OK)
 			e = w.bad ? ERR_LIMIT : bind_call(c, offer_canon, span_of(canon, canon_len), bind_o, c->bind);
 	}
+	if (e == OK)
+		e = w.bad ? ERR_LIMIT : inforce_own(c, wr_done(&w));
 	if (e == OK)
 		*ret_len = w.len;
 	free(canon);
@@ -432,7 +470,7 @@ struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span 
 	c->has_key = false;
 	if (sdp_parse(body, v->sdp, &why, &at) != OK || !v->sdp->n_media)
 		return bad(0, REASON_SECURITY_LINES, "the answer is not a description");
-	if (sdp_ike_find(v->sdp) != 0)
+	if (sdp_ike_usable(v->sdp) != 0)
 		return bad(0, REASON_NOT_AVAILABLE, "the other side does not take part in IKE media");
 	if (sdp_ike_read(v->sdp, 0, true, v->media, &why) != OK ||
 	    sdp_ike_canon(v->sdp, 0, true, v->canon, sizeof(v->canon), &canon_len) != OK)
@@ -445,6 +483,8 @@ struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span 
 	if (!take_addresses(v, c, v->media))
 		return bad(0, REASON_NO_PATH, "the answer has no usable addresses");
 	e = make_ike(v, c, v->media);
+	if (e == OK)
+		e = inforce_peer(c, span_of(v->canon, canon_len));
 	if (e == OK && !c->bare)
 		e = bind_call(c, span_of(c->canon_offer, c->canon_offer_len), span_of(v->canon, canon_len), c->bind, v->media->bind);
 	if (e == ERR_AUTH)

@@ -57,8 +57,10 @@ static void ping_ts(struct vpn *v, struct call *c, struct ike_ts_list *own, stru
 {
 	if (ask_policy(v, c, POLICY_PING, NULL).verdict != POLICY_YES)
 		return;
-	add_ts(own, v->self, ICMP6, ECHO_LO, ECHO_HI);
-	add_ts(peer, c->peer_address, ICMP6, ECHO_LO, ECHO_HI);
+	/* A stock peer's policies need all of ICMP: its errors are not ours to decide by a selector, and strongSwan in user
+	 * space takes an ICMP packet's port for 0. The data plane lets pass echo and errors of flows only, in any case. */
+	add_ts(own, v->self, ICMP6, c->bare ? 0 : ECHO_LO, c->bare ? 65535 : ECHO_HI);
+	add_ts(peer, c->peer_address, ICMP6, c->bare ? 0 : ECHO_LO, c->bare ? 65535 : ECHO_HI);
 }
 
 static struct grant *by_id(struct call *c, uint32_t id)
@@ -190,7 +192,7 @@ void grant_received(struct vpn *v, struct call *c, uint64_t now_us, const struct
 
 	/* only what was asked for, and never anything but a port of the peer's own address */
 	if (!c->outgoing || c->bare || ig->request != c->request || (ig->protocol != 6 && ig->protocol != 17) || !ig->port ||
-	    (c->named && strcmp(ig->name, c->service)) || by_id(c, ig->id) || c->n_grants == IKE_GRANTS_MAX) {
+	    (c->named && strcmp(ig->name, c->service)) || by_id(c, ig->id) || (ig->id & FORWARD_EXTRA) || c->n_grants == IKE_GRANTS_MAX) {
 		log_info(&c->log, "call %u: a grant that was not asked for is ignored", c->id);
 		return;
 	}
@@ -247,12 +249,12 @@ static struct vpn_event granted_event(const struct call *c, uint64_t now_us, con
 void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t grant_id, const struct addr *local)
 {
 	struct call *c = vpn_call_find(v, call);
-	struct grant extra = { .g = { .id = 0 } }, *g;
+	struct grant extra = { .g = { .id = grant_id, .protocol = grant_id & FORWARD_UDP ? 17 : 6, .port = (uint16_t)grant_id } }, *g;
 	struct vpn_event e;
 
 	if (!c)
 		return;
-	g = grant_id ? by_id(c, grant_id) : &extra;
+	g = grant_id & FORWARD_EXTRA ? &extra : by_id(c, grant_id);
 	if (!g || g->told)
 		return;
 	if (local->family == ADDR_NONE) {
@@ -261,7 +263,7 @@ void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t g
 		e.code = REASON_USAGE;
 		(void)snprintf(e.reason, sizeof(e.reason), "no local port could be opened for it; is the wished one in use?");
 		vpn_tell(v, &e);
-		if (grant_id && c->n_grants == 1) {
+		if (g != &extra && c->n_grants == 1) {
 			call_end(v, c, now_us, REASON_USAGE, e.reason);
 			vpn_tick(v, now_us);
 			return;
@@ -431,6 +433,7 @@ enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t prot
 		covered |= c->grants[i].g.protocol == protocol && c->grants[i].g.port == port;
 	if (!c->outgoing || c->state != CALL_UP || !covered)
 		return ERR_DENIED;
-	want_forward(v, c, 0, protocol, port, local_port, "");
+	want_forward(v, c, FORWARD_EXTRA | (protocol == 17 ? FORWARD_UDP : 0) | (c->n_forwards++ & 0x3fff) << 16 | port, protocol, port,
+		     local_port, "");
 	return OK;
 }

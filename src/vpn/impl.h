@@ -5,7 +5,7 @@
  *   vpn.c       life, bytes in and out, accounts, queues        describe.c  our descriptions, and what we accept of theirs
  *   call.c      SIP events, set-up and the end of a call        tunnel.c    ICE and IKE events, SAs, liveness
  *   grant.c     what is asked, granted, forwarded and revoked   status.c    what is told about it
- *   replay.c    nonces of offers that were seen */
+ *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog */
 #pragma once
 #include "ice/agent.h"
 #include "ice/gather.h"
@@ -19,16 +19,27 @@
 #define CALL_HALF_OPEN_MAX 4              /* IKE SAs of one call before one authenticates (DESIGN 6.4) */
 #define CALL_FORK_WAIT_US SECONDS(2)      /* after a bad answer, a good one may still come from a fork */
 #define CALL_REGISTER_WAIT_US SECONDS(8)  /* a call made before the registration stands */
-#define CALL_GATHER_WAIT_US MS(600)
+/* A call made or taken before a STUN server has answered for the first time waits for five of its requests (RFC 8489, 6.2.1:
+ * at 0, 0.5, 1.5, 3.5 and 7.5 s): later, or when all requests failed, calls do not wait. */
+#define ICE_PACING_MS 10                   /* Ta that we propose: few candidates, one component */
+#define CALL_GATHER_WAIT_US SECONDS(8)
 #define CALL_SETUP_US SECONDS(75)         /* answered, but no SA: ICE's patience and IKE's retransmissions */
-#define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated after the end */
+#define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated, or answered, after the end */
+/* RFC 8863: how long ICE tries. The callee a little longer, so that the caller is told by its own ICE that there is no path
+ * before it hears a BYE for the same reason. */
+#define CALLER_PATIENCE_MS 39500
+#define CALLEE_PATIENCE_MS 49500
 #define OFFER_FRESH_S 300
 #define REPLAY_KEEP_S 600
 #define LOCALS_MAX 8
 #define GATHERS_MAX 16
+/* Ids of local forwards that are no grant's own: this bit, 1 bit for UDP, a counter, the port. No grant has it. */
+#define FORWARD_EXTRA 0x80000000u
+#define FORWARD_UDP 0x40000000u
 
 enum call_state {
 	CALL_PENDING,                     /* caller: waits for the registration */
+	CALL_GATHERING,                   /* callee: accepted; waits for the own address as seen from outside */
 	CALL_INVITING, CALL_RINGING,
 	CALL_CONNECTING,                  /* descriptions are exchanged; ICE */
 	CALL_KEYING,                      /* IKE */
@@ -47,6 +58,8 @@ struct grant {
 	uint64_t expires_us;              /* TIME_NEVER: unlimited */
 	int64_t until_s;
 };
+
+struct kept { uint8_t *p; size_t len; };   /* owned */
 
 struct call {
 	unsigned id, account;
@@ -70,7 +83,10 @@ struct call {
 	unsigned n_unpinned;
 	uint8_t *canon_offer;             /* owned; until the answer */
 	size_t canon_offer_len;
+	uint8_t *offer;                   /* owned; theirs, in CALL_GATHERING */
+	size_t offer_len;
 	uint8_t bind[16];                 /* our own nonce */
+	struct kept own_text, peer_canon; /* the pair of descriptions in force */
 	/* who */
 	bool has_key;
 	uint8_t key[SPKI_HASH], spki[SDP_SPKI_MAX];
@@ -83,12 +99,16 @@ struct call {
 	struct ike_config *ike_cfg;       /* owned, from the answer to the end */
 	struct ice_agent *ice;
 	struct path path;                 /* in use; family NONE: none yet */
+	struct path ike_path;             /* where the IKE message that is worked on came from */
+	bool path_told;
 	enum ice_type local_type, remote_type;
 	struct ike_sa *sa, *half_open[CALL_HALF_OPEN_MAX];
+	bool half_failed[CALL_HALF_OPEN_MAX];
+	bool lingers;                     /* sa is over, but answers what the other side repeats */
 	bool authenticated, held, peer_up;
 	uint64_t silent_since_us;         /* consent lost; TIME_NEVER: not */
 	/* what */
-	uint32_t request, next_grant;
+	uint32_t request, next_grant, n_forwards;
 	struct grant grants[IKE_GRANTS_MAX];
 	unsigned n_grants;
 	struct ike_ts_list extra;         /* a stock peer's Child SA: what our grants cover */
@@ -125,6 +145,7 @@ struct vpn {
 	struct sip_ua *ua;
 	struct esp_plane *esp;
 	struct ike_cookies *cookies;
+	struct ice_pacer pacer;
 	struct replay *replay;
 	struct account accounts[CFG_ACCOUNTS_MAX];
 	struct addr locals[LOCALS_MAX];
@@ -141,14 +162,14 @@ struct vpn {
 	struct sdp_ike *media;
 	uint8_t canon[SDP_CANON_MAX];
 	uint8_t text[SDP_TEXT_MAX];
-	uint8_t cookie[256];              /* one answer that asks for a cookie; the next replaces it */
-	size_t cookie_len;
-	struct path cookie_path;
+	struct outq *words;               /* IKE that no SA is there for to send: cookies */
 	uint64_t n_ike_unvalidated, n_ike_unknown, n_stun_unknown;
 };
 
 /* vpn.c */
 struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool outgoing);       /* NULL: no memory */
+/* Its lines in the log are found by "peer#id"; again when the peer is known. */
+void vpn_tag(const struct vpn *v, struct call *c);
 struct call *vpn_call_find(struct vpn *v, unsigned id);                /* live ones only */
 unsigned vpn_calls_active(const struct vpn *v);
 void vpn_want(struct vpn *v, const struct vpn_want *w);
@@ -166,10 +187,18 @@ struct verdict { bool ok; enum reason code; unsigned status; const char *text; }
 MUST_CHECK enum err describe_offer(struct vpn *v, struct call *c, size_t *ret_len);
 /* Our answer to the offer in v->sdp, v->media; the call's IKE configuration is ready after it. */
 MUST_CHECK enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon, unsigned index, size_t *ret_len);
+/* The same for c->offer, which was found good earlier. */
+MUST_CHECK enum err describe_late_answer(struct vpn *v, struct call *c, size_t *ret_len);
 /* Is this offer to be talked to? Fills key, peer, level, bare, ... of c and *ret_index; v->sdp, v->media, v->canon are set. */
 struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body, unsigned *ret_index,
 				    size_t *ret_canon_len);
 struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span body);
+
+/* inforce.c */
+MUST_CHECK enum err inforce_own(struct call *c, struct span text);
+MUST_CHECK enum err inforce_peer(struct call *c, struct span canon);
+void inforce_done(struct call *c);
+void inforce_request(struct vpn *v, struct call *c, uint64_t now_us, const struct sip_event *e);
 
 /* call.c */
 void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e);

@@ -49,11 +49,12 @@ static void tell_path(struct vpn *v, struct call *c, uint64_t now_us, enum vpn_e
 
 static void use_path(struct vpn *v, struct call *c, uint64_t now_us, const struct ice_event *e, bool chosen)
 {
-	bool first = c->path.local.family == ADDR_NONE, changed = !first && !path_eq(&c->path, &e->path);
+	bool first = !c->path_told, changed = !first && !path_eq(&c->path, &e->path);
 
 	if (!first && !chosen)
 		return;
 	c->path = e->path;
+	c->path_told = true;
 	c->local_type = e->local_type;
 	c->remote_type = e->remote_type;
 	if (first)
@@ -128,30 +129,33 @@ static struct ike_sa *half_open_of(struct call *c, uint64_t spi_i)
 	return NULL;
 }
 
-static struct ike_sa *half_open_new(struct call *c, uint64_t now_us)
+/* One that has failed gives way. */
+static struct ike_sa *half_open_new(struct call *c)
 {
-	(void)now_us;
-	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
-		if (!c->half_open[i]) {
-			if (ike_sa_new(c->ike_cfg, &c->half_open[i]) != OK)
-				c->half_open[i] = NULL;
-			return c->half_open[i];
-		}
-	return NULL;
+	unsigned at = CALL_HALF_OPEN_MAX;
+
+	for (unsigned i = CALL_HALF_OPEN_MAX; i-- > 0; )
+		if (!c->half_open[i] || (c->half_failed[i] && (at == CALL_HALF_OPEN_MAX || c->half_open[at])))
+			at = i;
+	if (at == CALL_HALF_OPEN_MAX)
+		return NULL;
+	ike_sa_free(c->half_open[at]);
+	c->half_failed[at] = false;
+	if (ike_sa_new(c->ike_cfg, &c->half_open[at]) != OK)
+		c->half_open[at] = NULL;
+	return c->half_open[at];
 }
 
 /* The address of a peer without ICE was not proved by any check: it has to show a cookie (RFC 7296, 2.6). */
 static bool cookie_needed(struct vpn *v, struct call *c, uint64_t now_us, const struct path *path, struct span msg)
 {
-	struct wr w = wr_of(v->cookie, sizeof(v->cookie));
+	uint8_t answer[256];
+	struct wr w = wr_of(answer, sizeof(answer));
 
 	if (!c->no_ice || ike_cookies_valid(v->cookies, now_us, msg, &path->remote))
 		return false;
-	v->cookie_len = 0;
-	if (ike_cookies_challenge(v->cookies, now_us, msg, &path->remote, &w) == OK) {
-		v->cookie_len = w.len;
-		v->cookie_path = *path;
-	}
+	if (ike_cookies_challenge(v->cookies, now_us, msg, &path->remote, &w) == OK)
+		(void)!outq_push(v->words, OUT_SEND, path, wr_done(&w));      /* full: it asks again */
 	return true;
 }
 
@@ -179,7 +183,7 @@ static void input_init(struct vpn *v, uint64_t now_us, const struct path *path, 
 	if (!sa && (c->sa || cookie_needed(v, c, now_us, path, msg)))
 		return;
 	if (!sa)
-		sa = half_open_new(c, now_us);
+		sa = half_open_new(c);
 	if (sa)
 		ike_sa_input(sa, now_us, path, msg);
 	tunnel_ike_drain(v, c, now_us);
@@ -207,6 +211,7 @@ void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, s
 			v->n_ike_unvalidated++;
 			return;
 		}
+		c->ike_path = *path;
 		ike_sa_input(sa, now_us, path, msg);
 		tunnel_ike_drain(v, c, now_us);
 		return;
@@ -237,8 +242,7 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 			code = rows[i].code;
 			text = rows[i].text;
 		}
-	ike_sa_free(c->sa);
-	c->sa = NULL;
+	c->lingers = true;
 	call_end(v, c, now_us, code, text);
 }
 
@@ -260,13 +264,22 @@ static bool key_acceptable(struct vpn *v, struct call *c, const uint8_t key[SPKI
 	return true;
 }
 
-/* One call for one pair of keys and direction: the newer one stays (CONTRACT.md). */
-static void replace_others(struct vpn *v, struct call *c, uint64_t now_us)
+/* One call for one pair of keys and direction: the newer one stays (CONTRACT.md). An older one goes even if it never got
+ * as far: its owner has begun anew. False: c is the older one. */
+static bool replace_others(struct vpn *v, struct call *c, uint64_t now_us)
 {
-	for (struct call *o = v->calls; o; o = o->next)
-		if (o != c && call_live(o) && o->authenticated && o->outgoing == c->outgoing && o->has_key &&
-		    !memcmp(o->key, c->key, SPKI_HASH) && o->account == c->account && !strcmp(o->peer, c->peer))
+	for (struct call *o = v->calls; o; o = o->next) {
+		if (o == c || !call_live(o) || o->outgoing != c->outgoing || !o->has_key || memcmp(o->key, c->key, SPKI_HASH) ||
+		    o->account != c->account || strcmp(o->peer, c->peer))
+			continue;
+		if (o->id < c->id) {
 			call_end(v, o, now_us, REASON_OK, "replaced by a new call of the same key");
+		} else if (o->authenticated) {
+			call_end(v, c, now_us, REASON_OK, "replaced by a new call of the same key");
+			return false;
+		}
+	}
+	return true;
 }
 
 static void peer_up(struct vpn *v, struct call *c)
@@ -292,6 +305,15 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 		return;
 	}
 	c->authenticated = true;
+	/* The pair on which the peer proved itself passed its check; the answer to ours may still be on its way. ESP must not
+	 * wait for it, or our first answer to the peer would have nowhere to go. */
+	if (c->path.local.family == ADDR_NONE) {
+		c->path = c->ike_path;
+		c->local_type = c->remote_type = ICE_PRFLX;
+	}
+	/* AUTH covers the bind hash of our answer: the caller has it, whatever became of its ACK. */
+	if (!c->outgoing && !c->bare && c->sip_call)
+		sip_ua_confirm(v->ua, now_us, c->sip_call);
 	if (c->level == LEVEL_NONE && c->outgoing && c->trust_first) {
 		if (trust_add(v->trust, c->peer, c->key, LEVEL_TOFU, vpn_wall_s(v), false) == OK) {
 			c->level = LEVEL_TOFU;
@@ -307,7 +329,8 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 	c->deadline_us = c->outgoing ? now_us + SECONDS(30) : TIME_NEVER;
 	c->deadline_code = REASON_IKE;
 	c->deadline_text = "the other side did not answer what was asked for";
-	replace_others(v, c, now_us);
+	if (!replace_others(v, c, now_us))
+		return;
 	peer_up(v, c);
 	vpn_audit(v, c, "authenticated at level %s", trust_level_name(c->level));
 	vpn_say(v, c, now_us, VPN_EV_AUTHENTICATED);
@@ -354,8 +377,7 @@ static void sa_event(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t 
 	case IKE_EV_CHILD_UP: grant_child_up(v, c, now_us, e); break;
 	case IKE_EV_CHILD_GONE: grant_child_gone(v, c, now_us, e->child.spi_in); break;
 	case IKE_EV_CLOSED:
-		ike_sa_free(c->sa);
-		c->sa = NULL;
+		c->lingers = true;
 		call_end(v, c, now_us, REASON_OK, "the other side hung up");
 		break;
 	case IKE_EV_FAILED: sa_failed(v, c, now_us, e); break;
@@ -374,8 +396,7 @@ static void half_open_drain(struct vpn *v, struct call *c, uint64_t now_us, unsi
 			log_warn(&c->log, "call %u: a key exchange failed: %s", c->id, ike_failure_name(e.fail));
 			if (e.fail != IKE_FAIL_TIMEOUT)
 				vpn_audit(v, c, "key exchange failed: %s", ike_failure_name(e.fail));
-			ike_sa_free(sa);
-			c->half_open[i] = NULL;
+			c->half_failed[i] = true;     /* kept: its last answer is still to be sent */
 		} else if (e.kind == IKE_EV_ASKED) {
 			c->half_open[i] = NULL;
 			for (unsigned k = 0; k < CALL_HALF_OPEN_MAX; k++) {
@@ -396,12 +417,10 @@ void tunnel_ike_drain(struct vpn *v, struct call *c, uint64_t now_us)
 	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
 		half_open_drain(v, c, now_us, i);
 	while (c->sa && ike_sa_poll_event(c->sa, &e)) {
-		if (call_live(c)) {
+		if (call_live(c))
 			sa_event(v, c, c->sa, now_us, &e);
-		} else if (e.kind == IKE_EV_CLOSED || e.kind == IKE_EV_FAILED) {
-			ike_sa_free(c->sa);
-			c->sa = NULL;
-		}
+		else if (e.kind == IKE_EV_CLOSED || e.kind == IKE_EV_FAILED)
+			c->lingers = true;
 		ike_event_done(&e);
 	}
 }

@@ -119,7 +119,8 @@ static enum err make_parts(struct vpn *v, const struct vpn_env *env, const struc
 	v->sdp = calloc(1, sizeof(*v->sdp));
 	v->sdp_other = calloc(1, sizeof(*v->sdp_other));
 	v->media = calloc(1, sizeof(*v->media));
-	if (!v->wants.w || !v->events.e || !v->sdp || !v->sdp_other || !v->media)
+	v->words = outq_new(256, 256 * 1024);
+	if (!v->wants.w || !v->events.e || !v->sdp || !v->sdp_other || !v->media || !v->words)
 		return ERR_NOMEM;
 	e = sip_ua_new(&ua, &v->ua);
 	if (e == OK)
@@ -143,6 +144,7 @@ static void destroy(struct vpn *v)
 	esp_plane_free(v->esp);
 	ike_cookies_free(v->cookies);
 	replay_free(v->replay);
+	outq_free(v->words);
 	free(v->wants.w);
 	free(v->events.e);
 	free(v->sdp);
@@ -192,6 +194,14 @@ void vpn_free(struct vpn *v)
 	destroy(v);
 }
 
+void vpn_tag(const struct vpn *v, struct call *c)
+{
+	char tag[96];
+
+	(void)snprintf(tag, sizeof(tag), "%.80s#%u", c->peer[0] ? c->peer + 4 : "?", c->id);
+	c->log = log_of(v->env.log, "vpn", tag);
+}
+
 struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool outgoing)
 {
 	struct call *c = calloc(1, sizeof(*c)), **end = &v->calls;
@@ -204,7 +214,7 @@ struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool
 	c->began_us = now_us;
 	c->since_s = vpn_wall_s(v);
 	c->deadline_us = c->give_up_us = c->silent_since_us = TIME_NEVER;
-	c->log = log_of(v->env.log, "vpn", "");
+	vpn_tag(v, c);
 	while (*end)
 		end = &(*end)->next;
 	*end = c;
@@ -275,12 +285,26 @@ static void gather_all(struct vpn *v, uint64_t now_us)
 			gather_for(v, now_us, &v->locals[k], &v->accounts[a].stun);
 }
 
+/* One answer in each family is enough: a network without a way to the server must not delay calls. */
+static bool gathered(const struct vpn *v, enum addr_family family)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < v->n_gathers; i++) {
+		struct addr mapped, base;
+
+		if (v->gather_local[i].family != family)
+			continue;
+		if (ice_gather_mapped(v->gathers[i], &mapped, &base))
+			return true;
+		all &= ice_gather_settled(v->gathers[i]);
+	}
+	return all;
+}
+
 bool vpn_gathered(const struct vpn *v)
 {
-	for (unsigned i = 0; i < v->n_gathers; i++)
-		if (!ice_gather_settled(v->gathers[i]))
-			return false;
-	return true;
+	return gathered(v, ADDR_IP4) && gathered(v, ADDR_IP6);
 }
 
 void vpn_set_locals(struct vpn *v, uint64_t now_us, const struct addr *locals, unsigned n)
@@ -446,13 +470,8 @@ bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *r
 			if (c->half_open[i] && ike_sa_poll_output(c->half_open[i], ret))
 				return true;
 	}
-	if (v->cookie_len) {
-		ret->kind = OUT_SEND;
-		ret->path = v->cookie_path;
-		ret->bytes = span_of(v->cookie, v->cookie_len);
-		v->cookie_len = 0;
+	if (outq_poll(v->words, ret))
 		return true;
-	}
 	*ret_channel = VPN_STUN;
 	for (struct call *c = v->calls; c; c = c->next)
 		if (c->ice && ice_agent_poll_output(c->ice, ret))
@@ -496,6 +515,7 @@ enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request 
 	if (!c)
 		return ERR_NOMEM;
 	memcpy(c->peer, aor, sizeof(aor));
+	vpn_tag(v, c);
 	if (r->service)
 		(void)snprintf(c->service, sizeof(c->service), "%s", r->service);
 	c->named = r->service != NULL;
@@ -538,7 +558,10 @@ void vpn_hangup_all(struct vpn *v, uint64_t now_us)
 
 bool vpn_idle(const struct vpn *v)
 {
-	return !v->calls && sip_ua_deadline_us(v->ua) == TIME_NEVER;
+	for (const struct call *c = v->calls; c; c = c->next)
+		if (!c->lingers)
+			return false;
+	return sip_ua_quiet(v->ua);
 }
 
 enum err vpn_trust_changed(struct vpn *v, uint64_t now_us)

@@ -102,7 +102,7 @@ MUST_CHECK enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_ca
 /* ERR_NOTFOUND: no such call. */
 MUST_CHECK enum err vpn_hangup(struct vpn *v, uint64_t now_us, unsigned call);
 /* One more local forward of a call that is up, to a port that its grants cover (a stock peer names no services). The
- * host is asked by VPN_WANT_FORWARD with grant_id 0. ERR_NOTFOUND, ERR_DENIED. */
+ * host is asked by VPN_WANT_FORWARD with an id that is no grant's. ERR_NOTFOUND, ERR_DENIED. */
 MUST_CHECK enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t protocol, uint16_t port,
 				uint16_t local_port);
 void vpn_hangup_all(struct vpn *v, uint64_t now_us);      /* and unregister: the daemon is going */

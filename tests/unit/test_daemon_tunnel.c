@@ -240,7 +240,7 @@ static void from_user_to_service(void **state)
 	assert_int_equal(relays_forward(a.relays, 9, 2, 17, &peer, 0, getuid(), false, &local_udp), OK);
 	tcp_through(&local, listener);
 	udp_through(&local_udp, service);
-	assert_true(a.n_packets > 1000 && b.n_packets > 100);
+	assert_true(a.n_packets > 1000 && b.n_packets > 10);      /* how often TCP acknowledges is the kernel's affair */
 	/* a port that is no service: refused inside, by the kernel of b's namespace */
 	peer.port = 22;
 	assert_int_equal(relays_forward(a.relays, 9, 3, 6, &peer, 0, getuid(), false, &local), OK);

@@ -440,10 +440,39 @@ static void odd_contents(void **state)
 	pair_free(p);
 }
 
+/* A port that no SA covers is counted in the call of the two hosts; other hosts only in the whole. */
+static void no_sa_is_counted_in_its_call(void **state)
+{
+	struct pair *p = pair_new(true);
+	struct esp_counters c;
+
+	(void)state;
+	assert_int_equal(carry(p, true, a_tcp(p, 40000, 22, SYN)), ESP_DROP_NO_SA);
+	assert_int_equal(carry(p, true, pkt_tcp(true, HOST_A, 1, 3, 5900, SYN)), ESP_DROP_NO_SA);
+	assert_true(esp_call_counters(p->a, PAIR_CALL, &c));
+	assert_int_equal(c.drops[ESP_DROP_NO_SA], 1);
+	assert_int_equal(esp_plane_counters(p->a)->drops[ESP_DROP_NO_SA], 2);
+	pair_free(p);
+}
+
+/* Keys are there before the path: nothing is sent to nowhere. */
+static void no_path_yet(void **state)
+{
+	struct pair *p = pair_new(true);
+	struct path none = { .transport = TRANSPORT_UDP };
+
+	(void)state;
+	esp_call_set_path(p->a, PAIR_CALL, &none);
+	assert_int_equal(carry(p, true, a_tcp(p, 40000, 5900, SYN)), ESP_DROP_HELD);
+	pair_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(in_grant_passes),
+		cmocka_unit_test(no_sa_is_counted_in_its_call),
+		cmocka_unit_test(no_path_yet),
 		cmocka_unit_test(out_of_grant_drops),
 		cmocka_unit_test(wrong_direction_drops),
 		cmocka_unit_test(icmp_errors),

@@ -365,6 +365,36 @@ static void nothing_leaves_before_start(void **state)
 	teardown();
 }
 
+/* A forked offer has several readers; all of them can write a check that our password fits. Only the one whose description was
+ * accepted has passed one (R5). */
+static void another_reader_of_a_forked_offer(void **state)
+{
+	uint8_t mem[600], transaction[12] = { 9 };
+	char user[64];
+	struct wr w = wr_of(mem, sizeof(mem)), u = wr_of(user, sizeof(user));
+	struct path eve;
+
+	(void)state;
+	setup_roles(true, false);
+	for (int k = 0; k < 2; k++)
+		assert_int_equal(ice_agent_add_local(sides[k].agent, ICE_HOST, &sides[k].host, &sides[k].host), OK);
+	eve = (struct path){ .local = sides[0].host, .remote = addr_ip4(0x01020304, 5) };
+	wr_fmt(&u, "%s:eve12345", ice_agent_ufrag(sides[0].agent));
+	stun_begin(&w, STUN_REQUEST, STUN_BINDING, transaction);
+	stun_put(&w, STUN_USERNAME, wr_done(&u));
+	stun_put_u32(&w, STUN_PRIORITY, 5);
+	assert_int_equal(stun_finish(&w, span_str(ice_agent_pwd(sides[0].agent)), true), OK);
+	assert_int_equal(stun_parse(wr_done(&w), &parsed), OK);
+	ice_agent_input(sides[0].agent, now_us, &eve, &parsed);
+	describe(1, 0, false);
+	ice_agent_start(sides[0].agent, now_us);
+	drain(&sides[0]);
+	assert_int_equal(sides[0].n_out, 0);
+	assert_false(ice_agent_validated(sides[0].agent, &eve));
+	assert_int_equal(ice_agent_stats(sides[0].agent)->n_bad_auth, 1);
+	teardown();
+}
+
 static void strangers_get_no_answer(void **state)
 {
 	uint8_t mem[600], transaction[12] = { 9 };
@@ -463,13 +493,61 @@ static void mapped_address_is_kept_known(void **state)
 	ice_gather_free(g);
 }
 
+/* RFC 8445, 14.2 and RFC 8839, 5.5: the slower of both counts, and agents that share a pacer take turns. */
+static void pacing(void **state)
+{
+	static const struct { uint32_t own, remote; uint64_t gap_ms; } rows[] = {
+		{ 0, 50, 50 }, { 10, 50, 50 }, { 10, 10, 10 }, { 50, 10, 50 }, { 1, 1, 5 }, { 10, UINT32_MAX, 500 },
+	};
+	struct addr local = addr_ip4(0x0a000001, 4500);
+	struct ice_candidate c[3];
+	struct out o;
+
+	(void)state;
+	rng = rng_seeded_init(&seed, 1);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct ice_pacer pacer = { 0 };
+		struct ice_config cfg = { .rng = &rng, .controlling = true, .pacing_ms = rows[i].own, .pacer = &pacer };
+		struct ice_agent *a[2];
+		uint64_t t = SECONDS(1), first;
+
+		for (int k = 0; k < 2; k++) {
+			assert_int_equal(ice_agent_new(&cfg, &a[k]), OK);
+			assert_int_equal(ice_agent_add_local(a[k], ICE_HOST, &local, &local), OK);
+			for (uint32_t n = 0; n < 3; n++)
+				c[n] = (struct ice_candidate){ .foundation = { (char)('1' + n) }, .component = 1, .priority = 100 - n, .type = ICE_HOST,
+							       .addr = addr_ip4(0x0a000002 + n, 4500) };
+			ice_agent_set_pacing(a[k], rows[i].remote);
+			assert_int_equal(ice_agent_set_remote(a[k], "ufrag", "passwordpasswordpassword", false, c, 3), OK);
+			ice_agent_start(a[k], t);
+			ice_agent_tick(a[k], t);
+		}
+		/* the other agent's turn comes when the common 5 ms are over */
+		assert_true(ice_agent_poll_output(a[0], &o));
+		assert_false(ice_agent_poll_output(a[0], &o));
+		assert_false(ice_agent_poll_output(a[1], &o));
+		assert_true(ice_agent_deadline_us(a[1]) == t + MS(5));
+		ice_agent_tick(a[1], t + MS(5));
+		assert_true(ice_agent_poll_output(a[1], &o));
+		first = t + MS(rows[i].gap_ms > 5 ? rows[i].gap_ms : 10);
+		ice_agent_tick(a[0], first - 1);
+		assert_false(ice_agent_poll_output(a[0], &o));
+		ice_agent_tick(a[0], first);
+		assert_true(ice_agent_poll_output(a[0], &o));
+		ice_agent_free(a[0]);
+		ice_agent_free(a[1]);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pacing),
 		cmocka_unit_test(direct), cmocka_unit_test(through_two_nats), cmocka_unit_test(an_address_that_nobody_named),
 		cmocka_unit_test(one_role_twice), cmocka_unit_test(losses), cmocka_unit_test(nobody_there),
 		cmocka_unit_test(no_candidates_at_all), cmocka_unit_test(consent), cmocka_unit_test(rebound_nat_is_followed),
 		cmocka_unit_test(nothing_leaves_before_start), cmocka_unit_test(strangers_get_no_answer),
+		cmocka_unit_test(another_reader_of_a_forked_offer),
 		cmocka_unit_test(allocation_failures), cmocka_unit_test(mapped_address_is_kept_known),
 	};
 

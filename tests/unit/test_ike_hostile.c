@@ -477,6 +477,33 @@ static void unasked_child(void **state)
 	pair_done(&p);
 }
 
+static void fill_waits(struct ike_build *b)
+{
+	for (unsigned i = 0; i <= IKE_GRANTS_MAX; i++)
+		ike_build_wait(b, p.cfg[ALICE].request, 1);
+}
+static void fill_refusals(struct ike_build *b)
+{
+	for (unsigned i = 0; i <= IKE_GRANTS_MAX; i++)
+		ike_build_refuse(b, p.cfg[ALICE].request, 0);
+}
+
+/* Bob says the same many times in one message: alice's owner is not flooded with what one datagram can hold. */
+static void many_words(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		begin(31);
+		dial();
+		pair_for(&p, MS(100));
+		inside(BOB, IKE_INFORMATIONAL, i ? fill_refusals : fill_waits, 0);
+		pair_for(&p, MS(15));
+		assert_int_equal(p.n_events[ALICE][IKE_EV_WAIT] + p.n_events[ALICE][IKE_EV_REFUSED], 0);
+		assert_true(ike_sa_up(p.sa[ALICE]));
+		pair_done(&p);
+	}
+}
+
 /* What a message may carry by its length alone. */
 static void sizes(void **state)
 {
@@ -605,19 +632,13 @@ static void last(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(wrong_peer),
-		cmocka_unit_test(refused_by_default),
-		cmocka_unit_test(tampered_protected),
-		cmocka_unit_test(tampered_init),
-		cmocka_unit_test(unprotected_errors),
-		cmocka_unit_test(nothing_in_common),
-		cmocka_unit_test(wrong_ideas),
-		cmocka_unit_test(unasked_child),
-		cmocka_unit_test(sizes),
-		cmocka_unit_test(reflected),
-		cmocka_unit_test(undecided),
-		cmocka_unit_test(no_memory),
-		cmocka_unit_test(last),
+		cmocka_unit_test(wrong_peer),         cmocka_unit_test(refused_by_default),
+		cmocka_unit_test(tampered_protected), cmocka_unit_test(tampered_init),
+		cmocka_unit_test(unprotected_errors), cmocka_unit_test(nothing_in_common),
+		cmocka_unit_test(wrong_ideas),        cmocka_unit_test(unasked_child),
+		cmocka_unit_test(many_words),         cmocka_unit_test(sizes),
+		cmocka_unit_test(reflected),          cmocka_unit_test(undecided),
+		cmocka_unit_test(no_memory),          cmocka_unit_test(last),
 	};
 
 	return HARNESS_RUN(tests);

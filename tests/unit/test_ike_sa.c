@@ -104,6 +104,63 @@ static void lost(void **state)
 	}
 }
 
+/* Loses all but the message that arg counts from, and what follows it. */
+static bool drop_first(struct pair *q, int from, unsigned n, uint8_t *msg, size_t *len)
+{
+	(void)from;
+	(void)msg;
+	(void)len;
+	return n >= *(const unsigned *)q->arg;
+}
+
+/* IKE_AUTH, however often it leaves. */
+static bool drop_auth(struct pair *q, int from, unsigned n, uint8_t *msg, size_t *len)
+{
+	(void)q;
+	(void)from;
+	(void)n;
+	(void)len;
+	return msg[18] != IKE_AUTH;
+}
+
+/* DESIGN 4.3: at an address that no check has proved three messages may go unanswered, and no more. */
+static void nobody_at_that_address(void **state)
+{
+	unsigned n = 99;
+
+	(void)state;
+	pair_init(&p, 50);
+	p.cfg[ALICE].first_sends = 3;
+	assert_int_equal(pair_new(&p), OK);
+	p.filter = drop_first;
+	p.arg = &n;
+	dial();
+	pair_for(&p, SECONDS(60));
+	assert_int_equal(p.n_sent, 3);
+	assert_int_equal(p.last[ALICE][IKE_EV_FAILED].fail, IKE_FAIL_TIMEOUT);
+	pair_done(&p);
+	/* the third arrives */
+	n = 2;
+	pair_init(&p, 51);
+	p.cfg[ALICE].first_sends = 3;
+	assert_int_equal(pair_new(&p), OK);
+	p.filter = drop_first;
+	p.arg = &n;
+	dial();
+	pair_for(&p, SECONDS(3));
+	assert_true(pair_up(&p));
+	pair_done(&p);
+	/* and who has answered is asked as patiently as anybody */
+	pair_init(&p, 52);
+	p.cfg[ALICE].first_sends = 3;
+	assert_int_equal(pair_new(&p), OK);
+	p.filter = drop_auth;
+	dial();
+	pair_for(&p, SECONDS(60));
+	assert_int_equal(p.n_sent, 2 + IKE_SENDS_MAX);
+	pair_done(&p);
+}
+
 /* Keeps a copy of all that was sent, and sends all twice. */
 struct recorder {
 	struct {
@@ -575,6 +632,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(call),
 		cmocka_unit_test(lost),
+		cmocka_unit_test(nobody_at_that_address),
 		cmocka_unit_test(duplicated_and_late),
 		cmocka_unit_test(cookie),
 		cmocka_unit_test(other_group),

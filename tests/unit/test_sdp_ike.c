@@ -116,6 +116,40 @@ static void what_canon_covers(void **state)
 	}
 }
 
+/* DESIGN R8, row by row: docs/protocol.md has the same table. */
+static void what_a_live_call_may_use(void **state)
+{
+	static const char head[] = HEAD "c=IN IP4 192.0.2.1\r\n";
+	static const struct { const char *media; unsigned index; } rows[] = {
+		{ "m=application 4500 udp ike-esp-udpencap\r\n", 0 },
+		{ "m=application 4500 UDP IKE-ESP-UDPENCAP\r\n", 0 },
+		{ "m=application 4500 udp ike-esp\r\n", SDP_MEDIA_MAX },
+		{ "m=application 500 udp ike-esp\r\n", SDP_MEDIA_MAX },
+		{ "m=application 500 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
+		{ "m=application 0 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
+		{ "m=application 4500 tcp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
+		{ "m=application 4500 udp ike-esp-udpencap ike-esp\r\n", SDP_MEDIA_MAX },
+		/* two lines: the first that can be used */
+		{ "m=application 500 udp ike-esp\r\nm=application 4500 udp ike-esp-udpencap\r\n", 1 },
+		{ "m=application 4500 udp ike-esp-udpencap\r\nm=application 4501 udp ike-esp-udpencap\r\n", 0 },
+		{ "m=audio 9 RTP/AVP 0\r\nm=application 4500 udp ike-esp-udpencap\r\n", 1 },
+		/* bundled with something else */
+		{ "a=group:BUNDLE 0 ike\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\nm=application 4500 udp ike-esp-udpencap\r\na=mid:ike\r\n",
+		  SDP_MEDIA_MAX },
+		{ "a=group:BUNDLE 0 1\r\na=group:LS ike\r\nm=application 4500 udp ike-esp-udpencap\r\na=mid:ike\r\n", 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[1024];
+
+		(void)snprintf(text, sizeof(text), "%s%s", head, rows[i].media);
+		parse(span_str(text));
+		if (sdp_ike_usable(&d) != rows[i].index)
+			fail_msg("row %zu: %u", i, sdp_ike_usable(&d));
+	}
+}
+
 static void wrong_values_are_refused(void **state)
 {
 	static const char *const rows[] = {
@@ -129,6 +163,7 @@ static void wrong_values_are_refused(void **state)
 		HEAD "a=tieline-bind:AAECAwQFBgcICQoLDA0ODw==\r\nm=application 4500 udp ike-esp\r\nc=IN IP4 192.0.2.1\r\n",
 		IKE "a=tieline-bind:AAECAwQFBgcICQoLDA0ODw==\r\na=tieline-bind:AAECAwQFBgcICQoLDA0ODw==\r\n",
 		IKE "a=Tieline-bind:AAECAwQFBgcICQoLDA0ODw==\r\n", IKE "a=tieline-bind:AAEC\r\n", IKE "a=tieline-bind:\r\n",
+		HEAD "a=ice-pacing:fast\r\nm=application 4500 udp ike-esp\r\nc=IN IP4 192.0.2.1\r\n",
 		IKE "a=tieline-bind\r\n", IKE "a=tieline-key:\r\n", IKE "a=tieline-key:====\r\n", IKE "a=tieline-sig:AAEC\r\n",
 		IKE "a=tieline-date:-1\r\n", IKE "a=tieline-date:1x\r\n", IKE "a=tieline-date:9223372036854775808\r\n",
 		IKE "a=tieline-aor:bob@example.net\r\n", IKE "a=tieline-aor:sip:bob@Example.net\r\n", IKE "a=tieline-to:sip:bob\r\n",
@@ -297,7 +332,7 @@ static void written_is_read_again(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(formats_of_the_product), cmocka_unit_test(what_canon_covers), cmocka_unit_test(wrong_values_are_refused),
+		cmocka_unit_test(formats_of_the_product), cmocka_unit_test(what_canon_covers), cmocka_unit_test(what_a_live_call_may_use), cmocka_unit_test(wrong_values_are_refused),
 		cmocka_unit_test(weak_hashes_are_ignored), cmocka_unit_test(rfc6193_figures), cmocka_unit_test(setup_of_an_answer),
 		cmocka_unit_test(names), cmocka_unit_test(written_is_read_again),
 	};

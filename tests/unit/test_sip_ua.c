@@ -13,7 +13,7 @@
 #include "base/timers.h"
 #include "harness.h"
 #include "sip/digest.h"
-#include "sip/ua.h"
+#include "sip/ua_impl.h"
 
 #define WIRE_MAX 512
 #define DELAY_US MS(10)
@@ -37,7 +37,7 @@ static unsigned n_wire, loss_percent, n_challenges, n_forks;
 static uint64_t now_us;
 static struct rng_seeded seed;
 static struct rng rng;
-static bool challenge, wrong_password, refuse_streams, cut, md5_only;
+static bool challenge, wrong_password, refuse_streams, cut, md5_only, lose_acks;
 static struct addr server_addr;
 static struct sip_msg msg;
 static struct sip_nonces nonces;
@@ -192,6 +192,8 @@ static void server(int k, const struct path *path, struct span bytes)
 		to_side(k, path, &w);
 		return;
 	}
+	if (msg.method == SIP_ACK && lose_acks)
+		return;
 	forward(k, path, 0);
 	for (unsigned i = 1; i <= n_forks && msg.method == SIP_INVITE && !msg.to_tag.len; i++)
 		forward(k, path, i);
@@ -248,7 +250,7 @@ static void begin(enum transport t)
 {
 	memset(sides, 0, sizeof(sides));
 	n_wire = loss_percent = n_challenges = n_forks = 0;
-	challenge = wrong_password = refuse_streams = cut = md5_only = false;
+	challenge = wrong_password = refuse_streams = cut = md5_only = lose_acks = false;
 	now_us = SECONDS(1);
 	rng = rng_seeded_init(&seed, 3);
 	sip_nonces_init(&nonces, &rng);
@@ -374,6 +376,38 @@ static void a_call(void **state)
 	}
 }
 
+/* 13.3.1.4: without an ACK the call ends, unless the owner knows that its answer has arrived. */
+static void no_acknowledgement(void **state)
+{
+	(void)state;
+	for (int known = 0; known < 2; known++) {
+		unsigned call, theirs;
+
+		begin(TRANSPORT_TCP);
+		add_accounts(TRANSPORT_TCP, true);
+		lose_acks = true;
+		call = dial();
+		theirs = sides[1].last[SIP_CALL_INCOMING].call;
+		assert_int_equal(sip_ua_answer(sides[1].ua, now_us, theirs, SPAN_LIT("answer")), OK);
+		run(SECONDS(5));
+		sip_ua_choose_leg(sides[0].ua, now_us, call, sides[0].last[SIP_CALL_ANSWERED].leg);
+		if (known)
+			sip_ua_confirm(sides[1].ua, now_us, theirs);
+		drain(1);
+		assert_int_equal(sides[1].n[SIP_CALL_CONFIRMED], known);
+		run(SECONDS(60));
+		assert_int_equal(sides[1].n[SIP_CALL_ENDED], !known);
+		assert_int_equal(sides[0].n[SIP_CALL_ENDED], !known);
+		if (known) {
+			sip_ua_confirm(sides[1].ua, now_us, theirs);      /* once more is nothing */
+			sip_ua_hangup(sides[1].ua, now_us, theirs);
+			run(SECONDS(5));
+			assert_true(sides[0].n[SIP_CALL_ENDED] == 1 && sides[1].n[SIP_CALL_CONFIRMED] == 1);
+		}
+		end();
+	}
+}
+
 static void refusals(void **state)
 {
 	static const unsigned rows[] = { 480, 486, 488, 603, 403 };
@@ -432,8 +466,10 @@ static void forked_answers_are_legs(void **state)
 	run(SECONDS(3));
 	assert_int_equal(sides[1].n[SIP_CALL_ENDED], 1);  /* the other one got a BYE */
 	sip_ua_hangup(sides[0].ua, now_us, call);
-	run(SECONDS(3));
+	assert_false(sip_ua_quiet(sides[0].ua));
+	run(MS(200));                         /* long before the INVITE stops to wait for more forks */
 	assert_int_equal(sides[1].n[SIP_CALL_ENDED], 2);
+	assert_true(sip_ua_quiet(sides[0].ua) && sip_ua_deadline_us(sides[0].ua) < now_us + SECONDS(40));
 	end();
 }
 
@@ -537,6 +573,34 @@ static void strangers(void **state)
 	}
 }
 
+/* What is wrong with a call is told to those whom vpn knows, not to everybody who can reach the device (DESIGN 4.2). */
+static void strangers_learn_nothing(void **state)
+{
+	static const char *const rows[] = { "", "Contact: <sip:x@y>\r\nRequire: magic\r\n", "Contact: nonsense\r\n" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct path path;
+		struct out o;
+		char text[600];
+		int n;
+
+		begin(TRANSPORT_UDP);
+		add_accounts(TRANSPORT_UDP, true);
+		path = (struct path){ .local = sides[1].local, .remote = addr_ip4(0x01020304, 5060) };
+		n = snprintf(text, sizeof(text), "INVITE sip:%s@h SIP/2.0\r\nVia: SIP/2.0/UDP 1.2.3.4;rport;branch=z9hG4bKzz\r\n"
+			     "From: <sip:x@y>;tag=1\r\nTo: <sip:b@example.net>\r\nCall-ID: q\r\nCSeq: 1 INVITE\r\n%s"
+			     "Content-Length: 0\r\n\r\n", sides[1].ua->accounts->contact_user, rows[i]);
+		sip_ua_input(sides[1].ua, now_us, &path, span_of(text, (size_t)n));
+		assert_true(sip_ua_poll_output(sides[1].ua, &o));
+		if (!span_starts(o.bytes, "SIP/2.0 480"))
+			fail_msg("row %zu: %.*s", i, (int)o.bytes.len, (const char *)o.bytes.p);
+		drain(1);
+		assert_int_equal(sides[1].n[SIP_CALL_INCOMING], 0);
+		end();
+	}
+}
+
 static bool build_one(void *arg)
 {
 	struct sip_ua_config cfg = { .rng = &rng, .max_calls = 2 };
@@ -566,9 +630,9 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(registers_with_a_challenge), cmocka_unit_test(failures_of_registration), cmocka_unit_test(a_call),
-		cmocka_unit_test(refusals), cmocka_unit_test(cancelled_before_the_answer), cmocka_unit_test(forked_answers_are_legs),
+		cmocka_unit_test(no_acknowledgement), cmocka_unit_test(refusals), cmocka_unit_test(cancelled_before_the_answer), cmocka_unit_test(forked_answers_are_legs),
 		cmocka_unit_test(nobody_answers), cmocka_unit_test(long_requests_leave_udp),
-		cmocka_unit_test(a_lost_stream_is_opened_again), cmocka_unit_test(strangers), cmocka_unit_test(allocation_failures),
+		cmocka_unit_test(a_lost_stream_is_opened_again), cmocka_unit_test(strangers), cmocka_unit_test(strangers_learn_nothing), cmocka_unit_test(allocation_failures),
 	};
 
 	return HARNESS_RUN(tests);

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* vpn/config_impl.h - inside vpn/ only: one value of the configuration, whatever its section. Each says in *expected what would
+ * have been right, for the error message. */
+#pragma once
+#include "base/conf.h"
+#include "vpn/config.h"
+
+MUST_CHECK enum err config_set_text(struct span v, char *dst, size_t cap, const char *what, const char **expected);
+MUST_CHECK enum err config_set_aor(struct span v, char *dst, const char **expected);
+MUST_CHECK enum err config_set_name(struct span v, char *dst, const char **expected);
+MUST_CHECK enum err config_set_bool(struct span v, bool *ret, const char **expected);
+MUST_CHECK enum err config_set_duration(struct span v, uint32_t lo, uint32_t hi, uint32_t *ret, const char **expected);
+MUST_CHECK enum err config_set_port(struct span v, uint32_t lo, uint16_t *ret, const char **expected);
+MUST_CHECK enum err config_set_host(struct span v, uint16_t default_port, struct cfg_host *ret, const char **expected);

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright The tieline authors
+"""strongSwan's charon as IKE and ESP peer, all in user space (plugin kernel-libipsec), in a namespace of its own."""
+import os
+import ssl
+
+import lablib
+
+CHARON = "/usr/lib/ipsec/charon"
+NEEDS = [CHARON, "swanctl", "openssl", "ip", "ping"]
+PORT = 4511
+_PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm openssl curve25519 pem pkcs1 pkcs8 pubkey x509 constraints revocation vici "
+            "kernel-libipsec kernel-netlink socket-default updown")
+# The port without the marker is any free one; only PORT is ever spoken of.
+_STRONGSWAN = """
+charon {
+	load_modular = no
+	load = %(plugins)s
+	port = 0
+	port_nat_t = %(port)d
+	install_virtual_ip = no
+	retransmit_tries = 3
+	retransmit_timeout = 1.0
+	plugins { vici { socket = unix://%(dir)s/vici } }
+	filelog { stderr { default = 1
+		ike = 2
+		cfg = 2
+		knl = 1
+		flush_line = yes } }
+}
+"""
+_CONNECTION = """
+connections {
+	call {
+		version = 2
+		local_addrs = %(local)s
+		remote_addrs = %(remote)s
+		local_port = %(port)d
+		remote_port = %(remote_port)d
+		proposals = aes128gcm16-prfsha256-x25519
+		encap = yes
+		mobike = no
+		dpd_delay = 1s
+		send_cert = always
+		local { auth = pubkey
+			certs = %(cert)s.pem
+			id = %(own_id)s }
+		remote { auth = pubkey
+			certs = peer.pem
+			id = %(peer_id)s }
+		children { tunnel { local_ts = %(inner)s/128
+			remote_ts = %(peer_inner)s/128
+			esp_proposals = aes128gcm16
+			mode = tunnel } }
+	}
+}
+"""
+
+
+class Charon:
+    """One charon. `aor` without sip: is its identity; `inner` its inner address, on lo."""
+
+    def __init__(self, lab, name, ns, aor, inner):
+        self.lab, self.ns, self.aor, self.inner, self.process = lab, ns, aor, inner, None
+        self.dir = os.path.join(lab.dir, name)
+        self.name = name
+        for folder in ("x509", "x509ca", "x509aa", "x509ocsp", "x509crl", "x509ac", "pubkey", "private", "rsa", "ecdsa", "bliss",
+                       "pkcs8", "pkcs12", "conf.d"):
+            os.makedirs("%s/swanctl/%s" % (self.dir, folder))
+        for cert in ("own", "other"):     # the second one was announced to nobody
+            lablib.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                        "-subj", "/CN=" + aor, "-addext", "subjectAltName=email:" + aor,
+                        "-keyout", "%s/swanctl/private/%s.pem" % (self.dir, cert), "-out", "%s/swanctl/x509/%s.pem" % (self.dir, cert)])
+        lab.ip(ns, "address", "add", inner + "/128", "dev", "lo")
+
+    def cert_der(self):
+        """Its certificate."""
+        with open(self.dir + "/swanctl/x509/own.pem") as f:
+            return ssl.PEM_cert_to_DER_cert(f.read())
+
+    def start(self):
+        """Starts it, without connections."""
+        with open(self.dir + "/strongswan.conf", "w") as f:
+            f.write(_STRONGSWAN % {"plugins": _PLUGINS, "port": PORT, "dir": self.dir})
+        # `ip netns exec` has made a mount namespace: this /run is charon's alone
+        argv = ["sh", "-c", "mount -t tmpfs none /run && exec " + CHARON]
+        env = dict(os.environ, STRONGSWAN_CONF=self.dir + "/strongswan.conf")
+        self.process = self.lab.spawn(self.ns, argv, self.name, env=env)
+        lablib.wait(lambda: os.path.exists(self.dir + "/vici"), 10, "charon has its socket")
+        lablib.wait(lambda: self._quiet("--stats"), 10, "charon answers")
+
+    def swanctl(self, *args, seconds=20):
+        """A command of swanctl; returns its output."""
+        env = {"SWANCTL_DIR": self.dir + "/swanctl", "STRONGSWAN_CONF": self.dir + "/strongswan.conf"}
+        return lablib.run(["swanctl"] + list(args) + ["--uri", "unix://" + self.dir + "/vici"], seconds, env)
+
+    def _quiet(self, *args):
+        try:
+            return self.swanctl(*args)
+        except lablib.Failed:
+            return None
+
+    def connection(self, local, remote, remote_port, peer_cert_pem, peer_id, peer_inner, cert="own"):
+        """Loads the one connection: only this peer, by its certificate; `cert` is ours, own or other."""
+        with open(self.dir + "/swanctl/x509/peer.pem", "w") as f:
+            f.write(peer_cert_pem)
+        with open(self.dir + "/swanctl/swanctl.conf", "w") as f:
+            f.write(_CONNECTION % {"local": local, "remote": remote, "port": PORT, "remote_port": remote_port, "own_id": self.aor,
+                                   "peer_id": peer_id, "inner": self.inner, "peer_inner": peer_inner, "cert": cert})
+        self.swanctl("--load-all")
+
+    def sas(self):
+        """swanctl's list of SAs."""
+        return self.swanctl("--list-sas")
+
+    def ping(self, peer_inner, count=2):
+        """ping from its inner address; Failed without a reply."""
+        return self.lab.ns_exec(self.ns, ["ping", "-6", "-n", "-c", str(count), "-i", "0.2", "-W", "3", "-I", self.inner, peer_inner])

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* tests/sim/wrap.c - what stands between the daemon's layers and below them in the simulator: the SAs that reach the
+ * data plane are recorded (the linker leads esp_sa_add here), and a hostile host's are widened until its own side
+ * checks nothing. OpenSSL's randomness comes from the seed; identities are made once. */
+#define OPENSSL_API_COMPAT 0x10100000L
+#include <openssl/rand.h>
+#include <string.h>
+
+#include "crypto/cert.h"
+#include "sim.h"
+#include "vpn/impl.h"
+
+enum err __wrap_esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_config *cfg);
+enum err __real_esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_config *cfg);
+
+static struct world *watched;
+
+void wrap_watch(struct world *w)
+{
+	watched = w;
+}
+
+static void widen(struct esp_sa_config *cfg)
+{
+	struct esp_ts all = { .family = ADDR_IP6, .port_hi = 65535 };
+
+	memset(all.ip_hi, 0xff, sizeof(all.ip_hi));
+	cfg->n_local = cfg->n_peer = 1;
+	cfg->ts_local[0] = cfg->ts_peer[0] = all;
+	cfg->open = ESP_OPEN_BOTH;
+	cfg->allow_ping = true;
+}
+
+enum err __wrap_esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_config *cfg)
+{
+	struct esp_sa_config mine = *cfg;
+
+	for (unsigned i = 0; watched && i < watched->n_hosts; i++) {
+		struct host *h = watched->hosts[i];
+
+		if (!h->vpn || h->vpn->esp != p)
+			continue;
+		if (watched->n_sas < SIM_SAS_MAX)
+			watched->sas[watched->n_sas++] = (struct sim_sa){ .plane = p, .cfg = *cfg };
+		if (h->hostile)
+			widen(&mine);
+	}
+	return __real_esp_sa_add(p, now_us, &mine);
+}
+
+/* ---- randomness ---- */
+
+static struct rng_seeded random_state;
+static struct rng random_rng;
+
+static int random_bytes(unsigned char *dst, int len)
+{
+	rng_fill(&random_rng, dst, (size_t)len);
+	return 1;
+}
+
+static int random_status(void)
+{
+	return 1;
+}
+
+void random_seed(uint64_t seed)
+{
+	static const RAND_METHOD method = { .bytes = random_bytes,
+					    .pseudorand = random_bytes,
+					    .status = random_status };
+
+	random_rng = rng_seeded_init(&random_state, seed);
+	RAND_set_rand_method(&method);
+}
+
+/* ---- identities ---- */
+
+static struct identity *pool[IDS];
+
+bool pool_make(void)
+{
+	/* mallory's certificate claims to be bob's: names in certificates prove nothing */
+	static const char *const mails[IDS][2] = { { "alice@" SIM_DOMAIN },
+						   { "bob@" SIM_DOMAIN },
+						   { "carol@" SIM_DOMAIN },
+						   { "mallory@" SIM_DOMAIN, "bob@" SIM_DOMAIN } };
+
+	random_seed(1);
+	for (unsigned i = 0; i < IDS; i++)
+		if (identity_generate(mails[i], mails[i][1] ? 2 : 1, SIM_WALL_S - 86400, &pool[i]) != OK)
+			return false;
+	return true;
+}
+
+void pool_free(void)
+{
+	for (unsigned i = 0; i < IDS; i++)
+		identity_free(pool[i]);
+}
+
+const struct identity *pool_identity(unsigned i)
+{
+	return pool[i];
+}
