@@ -190,18 +190,23 @@ void ice_agent_input(struct ice_agent *a, uint64_t now_us, const struct path *pa
 		ice_agent_tick(a, now_us);
 }
 
+/* When there is nothing to wait for any more: no pair was chosen, no check is under way. RFC 8863: the peer may still show an
+ * address that nobody knew, so patience runs in full. A pair that works but is never nominated ends so as well; once one
+ * is chosen, consent watches over it. */
+static uint64_t failed_us(const struct ice_agent *a)
+{
+	if (a->selected != ICE_NO_PAIR || a->failed_told || ice_pairs_deadline_us(a) != TIME_NEVER)
+		return TIME_NEVER;
+	return a->start_us + MS(a->cfg.patience_ms);
+}
+
 void ice_agent_tick(struct ice_agent *a, uint64_t now_us)
 {
-	bool alive = false;
-
 	if (!a->started)
 		return;
 	ice_pairs_tick(a, now_us);
 	ice_consent_tick(a, now_us);
-	for (unsigned i = 0; i < a->n_pairs; i++)
-		alive |= a->pairs[i].state != PAIR_FAILED;
-	/* RFC 8863: the peer may still show an address that nobody knew, so patience runs in full */
-	if (!alive && !a->failed_told && now_us >= a->start_us + MS(a->cfg.patience_ms)) {
+	if (now_us >= failed_us(a)) {
 		a->failed_told = true;
 		ice_tell(a, ICE_FAILED, ICE_NO_PAIR);
 	}
@@ -209,15 +214,16 @@ void ice_agent_tick(struct ice_agent *a, uint64_t now_us)
 
 uint64_t ice_agent_deadline_us(const struct ice_agent *a)
 {
-	uint64_t pairs, consent, patience = a->start_us + MS(a->cfg.patience_ms);
+	uint64_t pairs, consent, failed;
 
 	if (!a->started)
 		return TIME_NEVER;
 	pairs = ice_pairs_deadline_us(a);
 	consent = ice_consent_deadline_us(a);
-	if (a->selected == ICE_NO_PAIR && !a->failed_told && pairs == TIME_NEVER && patience < consent)
-		return patience;
-	return pairs < consent ? pairs : consent;
+	failed = failed_us(a);
+	if (consent < pairs)
+		pairs = consent;
+	return failed < pairs ? failed : pairs;
 }
 
 bool ice_agent_poll_output(struct ice_agent *a, struct out *ret)

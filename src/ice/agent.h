@@ -74,7 +74,7 @@ bool ice_agent_validated(const struct ice_agent *a, const struct path *path);
 enum ice_event_kind {
 	ICE_VALID,                /* first pair that passed a check of ours: IKE may start on it */
 	ICE_SELECTED,             /* nominated (again, when a better path was nominated later) */
-	ICE_FAILED,               /* every pair failed and patience is over */
+	ICE_FAILED,               /* no pair was chosen, no check is under way, and patience is over */
 	ICE_CONSENT_LOST,         /* 30 s without an answer on the selected pair: stop sending (RFC 7675) */
 	ICE_CONSENT_BACK          /* a check on it was answered again */
 };

@@ -157,11 +157,11 @@ void ice_response_input(struct ice_agent *a, uint64_t now_us, const struct path 
 	i = pair_of(a, m->transaction);
 	if (i == ICE_NO_PAIR)
 		return;
-	/* 7.2.5.2.1: a check that is answered from elsewhere found no path that works both ways */
+	/* 7.2.5.2.1: an answer from elsewhere is no path that works both ways. The RFC fails the pair at once; we go on waiting for
+	 * the right one until the check's time is over, because anyone on the wire can send a copy of it from an address of
+	 * his own: nothing in it covers the source. */
 	if (!addr_eq(&path->remote, &a->pairs[i].remote.addr) || !addr_eq(&path->local, &a->pairs[i].base)) {
-		a->pairs[i].check.active = false;
-		if (a->pairs[i].state == PAIR_IN_PROGRESS)
-			a->pairs[i].state = PAIR_FAILED;
+		a->stats.n_unmatched++;
 	} else if (m->cls == STUN_SUCCESS) {
 		succeeded(a, now_us, i, m, is_current(&a->pairs[i].check, m->transaction));
 	} else {

@@ -57,7 +57,7 @@ static void deadline(struct call *c, uint64_t at_us, enum reason code, const cha
 
 /* ---- the end ---- */
 
-static void take_down(struct vpn *v, struct call *c)
+void call_take_down(struct vpn *v, struct call *c)
 {
 	struct vpn_want w = { .kind = VPN_WANT_PEER_DOWN, .call = c->id, .owner = c->owner, .last = true };
 
@@ -80,14 +80,19 @@ void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, 
 
 	if (!call_live(c))
 		return;
+	if (c->revoked && code == REASON_OK) {    /* the other side's hang-up is its answer to that */
+		code = REASON_REVOKED;
+		text = NULL;
+	}
 	e = vpn_event_of(c, now_us, VPN_EV_ENDED);
 	e.code = code;
 	(void)snprintf(e.reason, sizeof(e.reason), "%s", text ? text : reason_text(code));
 	/* flows and sockets first, then keys, then the words on the wire */
-	take_down(v, c);
+	call_take_down(v, c);
 	esp_call_remove(v->esp, c->id);
 	c->state = CALL_CLOSING;
 	c->n_grants = 0;
+	c->deadline_us = c->give_up_us = TIME_NEVER;
 	drop_half_open(c);
 	if (c->sa) {
 		ike_sa_delete(c->sa, now_us);

@@ -378,29 +378,43 @@ static void close_forward(struct vpn *v, const struct call *c, const struct gran
 
 void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, uint32_t spi_in)
 {
+	bool ours = true;                         /* a Delete of ours, of a grant that was revoked */
+
 	esp_sa_remove(v->esp, spi_in);
 	for (unsigned i = c->n_grants; i-- > 0; )
 		if (c->grants[i].spi_in == spi_in) {
+			ours = false;
 			close_forward(v, c, &c->grants[i]);
 			forget(c, &c->grants[i]);
 		}
-	if (c->outgoing && !c->n_grants && c->told_up)
+	if (ours && c->n_revoking)
+		c->n_revoking--;
+	if (!c->n_grants && ((c->revoked && !c->n_revoking) || (c->outgoing && c->told_up)))
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 }
 
-/* Local first: the flow is cut before the other side is told. */
+/* Local first: the flow is cut before the other side is told. After the last grant the call lives on until the other side
+ * has confirmed the Deletes of all Child SAs: otherwise a BYE could come first, and look like a hang-up. */
 static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, const char *why)
 {
 	uint32_t spi = c->grants[i].spi_in;
 
 	vpn_audit(v, c, "revoked %s: %s", c->grants[i].g.name, why);
+	close_forward(v, c, &c->grants[i]);
 	forget(c, &c->grants[i]);
 	if (spi)
 		esp_sa_remove(v->esp, spi);
-	if (spi && c->sa)
-		(void)!ike_sa_child_delete(c->sa, now_us, spi);
-	if (!c->n_grants)
+	if (spi && c->sa && ike_sa_child_delete(c->sa, now_us, spi) == OK)
+		c->n_revoking++;
+	if (!c->n_grants && c->n_revoking) {
+		call_take_down(v, c);
+		c->revoked = true;
+		c->deadline_us = now_us + CALL_CLOSING_US;
+		c->deadline_code = REASON_REVOKED;
+		c->deadline_text = NULL;
+	} else if (!c->n_grants) {
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
+	}
 }
 
 void grant_tick(struct vpn *v, struct call *c, uint64_t now_us)
@@ -412,12 +426,16 @@ void grant_tick(struct vpn *v, struct call *c, uint64_t now_us)
 
 void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us)
 {
-	if (c->state != CALL_PENDING && ask_policy(v, c, POLICY_TALK, NULL).verdict != POLICY_YES) {
+	bool known = c->state == CALL_PENDING || ask_policy(v, c, POLICY_TALK, NULL).verdict == POLICY_YES;
+
+	if (c->revoked)
+		return;
+	if (!known && (c->outgoing || !c->n_grants)) {
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 		return;
 	}
 	for (unsigned i = c->n_grants; !c->outgoing && i-- > 0 && call_live(c); )
-		if (i < c->n_grants && ask_policy(v, c, POLICY_GRANT, c->grants[i].g.name).verdict != POLICY_YES)
+		if (i < c->n_grants && (!known || ask_policy(v, c, POLICY_GRANT, c->grants[i].g.name).verdict != POLICY_YES))
 			revoke(v, c, now_us, i, "the configuration changed");
 }
 

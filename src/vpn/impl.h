@@ -106,6 +106,8 @@ struct call {
 	bool half_failed[CALL_HALF_OPEN_MAX];
 	bool lingers;                     /* sa is over, but answers what the other side repeats */
 	bool authenticated, held, peer_up;
+	bool revoked;                     /* callee: the last grant is gone, not all Deletes are confirmed yet */
+	unsigned n_revoking;              /* Deletes of revoked grants that are not confirmed yet */
 	uint64_t silent_since_us;         /* consent lost; TIME_NEVER: not */
 	/* what */
 	uint32_t request, next_grant, n_forwards;
@@ -206,6 +208,8 @@ void call_tick(struct vpn *v, struct call *c, uint64_t now_us);
 uint64_t call_deadline_us(const struct call *c);
 /* Local first (DESIGN 6.6). text NULL: the code's sentence. */
 void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, const char *text);
+/* Its forwards and route go; once. */
+void call_take_down(struct vpn *v, struct call *c);
 void call_free(struct call *c);
 bool call_live(const struct call *c);
 const char *call_state_name(const struct call *c);

@@ -80,8 +80,8 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 			use_path(v, c, now_us, &e, true);
 			start_ike(v, c, now_us);
 			break;
-		case ICE_FAILED:
-			call_end(v, c, now_us, REASON_NO_PATH, NULL);
+		case ICE_FAILED:              /* after IKE, it was there before the choice was made */
+			call_end(v, c, now_us, c->authenticated ? REASON_VANISHED : REASON_NO_PATH, NULL);
 			break;
 		case ICE_CONSENT_LOST:
 			log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);

@@ -193,8 +193,14 @@ static void fork_attack(struct world *w, const struct scenario_run *r)
 	m = attacker(w, "bob", "bob");
 	if (!host_start(m) || !start_all(w))
 		return;
-	(void)dial(w, &p, NULL);
-	if (w->failed || !both_up(w, &p) || !traffic(w, &p, 5900))
+	if (!dial(w, &p, NULL)) {
+		/* the true answer came more than the wait for forks after the false one: service is denied */
+		if (!w->failed)
+			(void)ended_with(w, &p, REASON_PIN);
+		nobody_else(w, m);
+		return;
+	}
+	if (!both_up(w, &p) || !traffic(w, &p, 5900))
 		return;
 	nobody_else(w, m);
 	host_hangup(p.a, p.call);
@@ -251,7 +257,8 @@ static void known_impostor(struct world *w, const struct scenario_run *r)
 	(void)ended_with(w, &p, REASON_PIN);
 }
 
-/* Somebody on the wire repeats every datagram from another address, true and damaged. */
+/* Somebody on the wire repeats every datagram from another address; once the tunnel is up, also damaged (before that a damaged
+ * IKE_SA_INIT that overtakes the true one denies service: RFC 7296, 2.21.1). */
 static void wire(struct world *w, const struct scenario_run *r)
 {
 	struct pair p;
@@ -261,6 +268,7 @@ static void wire(struct world *w, const struct scenario_run *r)
 	w->evil.echoes = true;
 	if (!pair_up(w, r, &p) || (!dial(w, &p, NULL) && w->failed) || !both_up(w, &p) || !traffic(w, &p, 5900))
 		return;
+	w->evil.damages = true;
 	world_for(w, SECONDS(2));
 	p.b->inner.n_echo_in = 0;
 	for (; sent < 20 && !w->failed; sent++) {

@@ -33,6 +33,7 @@ struct datagram { uint64_t due_us; struct addr from, to; uint8_t bytes[600]; siz
 static struct side sides[2];
 static struct datagram wire[WIRE_MAX];
 static unsigned n_wire, loss_percent;
+static bool echoes;                       /* somebody is faster with a copy of each answer, from his own address */
 static uint64_t now_us, delay_us;
 static struct rng_seeded seed;
 static struct rng rng;
@@ -87,6 +88,11 @@ static void deliver(struct datagram d)
 		if (s->cut || !lets_in(s, &d))
 			continue;
 		assert_int_equal(stun_parse(span_of(d.bytes, d.len), &parsed), OK);
+		if (echoes && parsed.cls == STUN_SUCCESS && ice_agent_owns(s->agent, &parsed)) {
+			path.remote = addr_ip4(0xcb007142, 6666);
+			ice_agent_input(s->agent, now_us, &path, &parsed);
+			path.remote = d.from;
+		}
 		if (ice_agent_owns(s->agent, &parsed))
 			ice_agent_input(s->agent, now_us, &path, &parsed);
 		drain(s);
@@ -131,6 +137,7 @@ static void setup_roles(bool a, bool b)
 {
 	memset(sides, 0, sizeof(sides));
 	n_wire = loss_percent = 0;
+	echoes = false;
 	now_us = SECONDS(1);
 	delay_us = MS(20);
 	rng = rng_seeded_init(&seed, 7);
@@ -204,6 +211,18 @@ static void direct(void **state)
 	assert_true(now_us <= SECONDS(1) + 5 * delay_us + MS(1));
 	other.remote = addr_ip4(0x01020304, 4500);
 	assert_false(ice_agent_validated(sides[0].agent, &other));
+	teardown();
+}
+
+static void answers_from_elsewhere(void **state)
+{
+	(void)state;
+	setup_roles(true, false);
+	echoes = true;
+	connect_both();
+	run(now_us + SECONDS(2), true);
+	both_chose();
+	assert_true(ice_agent_stats(sides[0].agent)->n_unmatched && ice_agent_stats(sides[1].agent)->n_unmatched);
 	teardown();
 }
 
@@ -284,6 +303,25 @@ static void nobody_there(void **state)
 	run(now_us + SECONDS(100), false);
 	assert_int_equal(sides[0].n_failed, 1);
 	assert_true(ice_agent_deadline_us(sides[0].agent) == TIME_NEVER);
+	teardown();
+}
+
+/* The peer is gone between its check and its nomination: a pair works, but nobody ever chooses it. */
+static void valid_but_never_chosen(void **state)
+{
+	(void)state;
+	setup_roles(true, false);
+	connect_both();
+	while (!sides[1].n_valid)
+		run(now_us + MS(1), false);
+	assert_int_equal(sides[1].n_selected, 0);
+	sides[0].cut = true;
+	n_wire = 0;
+	run(now_us + SECONDS(38), false);
+	assert_true(!sides[1].n_failed && ice_agent_deadline_us(sides[1].agent) > now_us);
+	run(now_us + SECONDS(22), false);
+	assert_int_equal(sides[1].n_failed, 1);
+	assert_true(ice_agent_deadline_us(sides[1].agent) == TIME_NEVER);
 	teardown();
 }
 
@@ -571,10 +609,10 @@ static void pacing(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(pacing), cmocka_unit_test(lost_at_the_other_nat),
-		cmocka_unit_test(direct), cmocka_unit_test(through_two_nats), cmocka_unit_test(an_address_that_nobody_named),
+		cmocka_unit_test(pacing), cmocka_unit_test(lost_at_the_other_nat), cmocka_unit_test(direct), cmocka_unit_test(answers_from_elsewhere),
+		cmocka_unit_test(through_two_nats), cmocka_unit_test(an_address_that_nobody_named),
 		cmocka_unit_test(one_role_twice), cmocka_unit_test(losses), cmocka_unit_test(nobody_there),
-		cmocka_unit_test(no_candidates_at_all), cmocka_unit_test(consent), cmocka_unit_test(rebound_nat_is_followed),
+		cmocka_unit_test(no_candidates_at_all), cmocka_unit_test(valid_but_never_chosen), cmocka_unit_test(consent), cmocka_unit_test(rebound_nat_is_followed),
 		cmocka_unit_test(nothing_leaves_before_start), cmocka_unit_test(strangers_get_no_answer),
 		cmocka_unit_test(another_reader_of_a_forked_offer),
 		cmocka_unit_test(allocation_failures), cmocka_unit_test(mapped_address_is_kept_known),
