@@ -6,7 +6,7 @@ SEEDS ?= 50
 FUZZ_SECONDS ?= 60
 PREFIX ?= /usr/local
 
-.PHONY: all build-release build-asan build-fuzz demo test check lab interop sim fuzz fuzz-cover lint install clean
+.PHONY: all programs build-release build-asan build-fuzz demo test check lab interop sim fuzz fuzz-cover lint install clean
 all: build-release
 
 build-release:
@@ -14,13 +14,19 @@ build-release:
 	@[ -f build/build.ninja ] || meson setup build --prefix=$(PREFIX)
 	ninja -C build
 
+# Only what is installed.
+programs:
+	@scripts/deps.sh build test
+	@[ -f build/build.ninja ] || meson setup build --prefix=$(PREFIX)
+	ninja -C build tieline tielined tieline-exchange libtieline.a
+
 build-asan:
 	@scripts/deps.sh build test
 	@[ -f build-asan/build.ninja ] || meson setup build-asan -Dsanitize=true
 	ninja -C build-asan
 
 # Two homes behind NATs that call each other.
-demo: build-release
+demo: programs
 	@scripts/deps.sh lab
 	scripts/demo.py
 
@@ -63,7 +69,7 @@ lint:
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
 	git ls-files 'src/*.c' | xargs clang-tidy --quiet -p build
 
-install: build-release
+install: programs
 	meson install -C build --no-rebuild
 
 clean:

@@ -460,6 +460,7 @@ class Lab:
         for p in reversed(self.processes):
             with contextlib.suppress(Exception):
                 p.stop(3)
+        self.reports()
         for ns in reversed(self.namespaces):
             with contextlib.suppress(Exception):
                 for pid in run(["ip", "netns", "pids", ns]).split():
@@ -472,6 +473,16 @@ class Lab:
     def sanitizers(self):
         """Lines of a sanitizer in any log."""
         return [line for p in self.processes for line in p.text().splitlines() if SANITIZER.search(line)]
+
+    def reports(self):
+        """Prints what sanitizers had to say; the runner takes such a line for a failure."""
+        for p in self.processes:
+            text = p.text()
+            at = max(text.find("Sanitizer:"), text.find("runtime error:"))
+            if at >= 0:
+                print("# ---- %s" % p.name)
+                for line in text[max(0, at - 100):at + 4000].splitlines():
+                    print("# " + line)
 
     def diagnose(self, lines=60):
         """Prints the tail of every log as TAP comments."""

@@ -8,7 +8,8 @@
 #include "exchange/impl.h"
 
 #define VIA_TEXT (ADDR_TEXT + SIP_BRANCH_TEXT + 40)
-#define RECORD_TEXT (2 * (TOKEN_TEXT + ADDR_TEXT + 40))
+#define RECORD_ONE ((size_t)TOKEN_TEXT + ADDR_TEXT + 40)
+#define RECORD_TEXT (2 * RECORD_ONE)
 
 /* ---- forwarding ---- */
 
@@ -45,7 +46,7 @@ static size_t record_one(const struct exchange *x, const struct path *seen_by, c
 static enum err record_write(struct exchange *x, const struct sip_msg *rq, const struct path *from,
 			     const struct path *to, const struct token *record, char ret[RECORD_TEXT])
 {
-	char token[TOKEN_TEXT], other[RECORD_TEXT / 2];
+	char token[TOKEN_TEXT], other[RECORD_ONE];
 	enum err e = token_write(x, record, rq->call_id, token);
 	size_t n;
 

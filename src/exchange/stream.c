@@ -121,8 +121,10 @@ void conn_known(struct exchange *x, const struct path *path, int user)
 
 void conns_free(struct exchange *x)
 {
-	while (x->newest)
-		stream_free(x->newest);
+	for (struct stream *s = x->newest, *next; s; s = next) {
+		next = s->next;
+		stream_free(s);
+	}
 }
 
 void exchange_stream(struct exchange *x, uint64_t now_us, const struct path *path, enum stream_event ev)

@@ -31,6 +31,7 @@ struct ice_local {
 struct check {                            /* one STUN transaction of ours */
 	uint8_t transaction[12], previous[12];    /* a triggered check replaces one whose answer may still come */
 	bool active, has_previous, use_candidate, as_controlling;
+	bool is_answer;                   /* begun because the peer checked this pair */
 	unsigned n_sent;
 	uint64_t sent_us, next_us, rto_us;
 };

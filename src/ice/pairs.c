@@ -154,6 +154,7 @@ static void check_begin(struct ice_agent *a, uint64_t now_us, struct pair *p)
 	c->next_us = now_us + c->rto_us;
 	c->use_candidate = p->nominate;
 	c->as_controlling = a->controlling;
+	c->is_answer = p->triggered;
 	p->triggered = false;
 	if (p->state != PAIR_SUCCEEDED)
 		p->state = PAIR_IN_PROGRESS;
@@ -166,10 +167,9 @@ void ice_pair_trigger(struct ice_agent *a, uint64_t now_us, unsigned i)
 {
 	struct pair *p = &a->pairs[i];
 
+	p->triggered = true;
 	if (a->started && a->has_remote)
 		check_begin(a, now_us, p);
-	else
-		p->triggered = true;
 }
 
 static void check_repeat(struct ice_agent *a, uint64_t now_us, struct pair *p)

@@ -63,8 +63,9 @@ static void trigger(struct ice_agent *a, uint64_t now_us, unsigned i)
 
 	if (p->state == PAIR_SUCCEEDED)
 		return;
-	/* a request and its duplicate make one check */
-	if (p->state == PAIR_IN_PROGRESS && p->check.active && now_us < p->check.sent_us + a->ta_us)
+	/* A request and its duplicate make one check. One of our own that was out before does not count: the peer's NAT may have
+	 * dropped it, and what this request shows is that the next one passes. */
+	if (p->state == PAIR_IN_PROGRESS && p->check.active && p->check.is_answer && now_us < p->check.sent_us + a->ta_us)
 		return;
 	ice_pair_trigger(a, now_us, i);
 }

@@ -378,18 +378,23 @@ static void close_forward(struct vpn *v, const struct call *c, const struct gran
 
 void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, uint32_t spi_in)
 {
+	bool ours = true;                         /* a Delete of ours, of a grant that was revoked */
+
 	esp_sa_remove(v->esp, spi_in);
 	for (unsigned i = c->n_grants; i-- > 0; )
 		if (c->grants[i].spi_in == spi_in) {
+			ours = false;
 			close_forward(v, c, &c->grants[i]);
 			forget(c, &c->grants[i]);
 		}
-	if (!c->n_grants && (c->revoked || (c->outgoing && c->told_up)))
+	if (ours && c->n_revoking)
+		c->n_revoking--;
+	if (!c->n_grants && ((c->revoked && !c->n_revoking) || (c->outgoing && c->told_up)))
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 }
 
 /* Local first: the flow is cut before the other side is told. After the last grant the call lives on until the other side
- * has confirmed the Delete of its Child SA: otherwise a BYE could come first, and look like a hang-up. */
+ * has confirmed the Deletes of all Child SAs: otherwise a BYE could come first, and look like a hang-up. */
 static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, const char *why)
 {
 	uint32_t spi = c->grants[i].spi_in;
@@ -399,16 +404,15 @@ static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, c
 	forget(c, &c->grants[i]);
 	if (spi)
 		esp_sa_remove(v->esp, spi);
-	if (c->n_grants) {
-		if (spi && c->sa)
-			(void)!ike_sa_child_delete(c->sa, now_us, spi);
-	} else if (spi && c->sa && ike_sa_child_delete(c->sa, now_us, spi) == OK) {
+	if (spi && c->sa && ike_sa_child_delete(c->sa, now_us, spi) == OK)
+		c->n_revoking++;
+	if (!c->n_grants && c->n_revoking) {
 		call_take_down(v, c);
 		c->revoked = true;
 		c->deadline_us = now_us + CALL_CLOSING_US;
 		c->deadline_code = REASON_REVOKED;
 		c->deadline_text = NULL;
-	} else {
+	} else if (!c->n_grants) {
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 	}
 }

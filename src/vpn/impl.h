@@ -106,7 +106,8 @@ struct call {
 	bool half_failed[CALL_HALF_OPEN_MAX];
 	bool lingers;                     /* sa is over, but answers what the other side repeats */
 	bool authenticated, held, peer_up;
-	bool revoked;                     /* callee: the last grant is gone, its Delete is not confirmed yet */
+	bool revoked;                     /* callee: the last grant is gone, not all Deletes are confirmed yet */
+	unsigned n_revoking;              /* Deletes of revoked grants that are not confirmed yet */
 	uint64_t silent_since_us;         /* consent lost; TIME_NEVER: not */
 	/* what */
 	uint32_t request, next_grant, n_forwards;

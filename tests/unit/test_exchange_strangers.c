@@ -64,8 +64,8 @@ static void absent_is_absent(void **state)
 
 static void a_device_that_said_more_is_heard_at_once(void **state)
 {
-	const char *text = NULL;
-	uint64_t at;
+	const char *text = "";
+	uint64_t at = 0;
 
 	(void)state;
 	hand_begin();

@@ -531,6 +531,35 @@ static void mapped_address_is_kept_known(void **state)
 	ice_gather_free(g);
 }
 
+/* A's check comes to B's NAT before B has sent anything, and is lost; B's own comes through a moment later, while A's is
+ * still fresh. A has to answer it with another check at once, and not when its lost one is repeated. */
+static void lost_at_the_other_nat(void **state)
+{
+	uint64_t began;
+
+	(void)state;
+	setup_roles(true, false);
+	behind_nat(&sides[0], 0xc6336401);
+	behind_nat(&sides[1], 0xcb007101);
+	for (int k = 0; k < 2; k++) {
+		assert_int_equal(ice_agent_add_local(sides[k].agent, ICE_HOST, &sides[k].host, &sides[k].host), OK);
+		assert_int_equal(ice_agent_add_local(sides[k].agent, ICE_SRFLX, &sides[k].outside, &sides[k].host), OK);
+	}
+	describe(0, 1, true);
+	describe(1, 0, true);
+	began = now_us;
+	ice_agent_start(sides[0].agent, now_us);
+	drain(&sides[0]);
+	run(now_us + delay_us + MS(1), true);
+	now_us = began + delay_us + MS(1);
+	ice_agent_start(sides[1].agent, now_us);
+	drain(&sides[1]);
+	run(began + SECONDS(10), true);
+	assert_int_equal(sides[0].n_selected, 1);
+	assert_true(now_us < began + MS(50) + 7 * delay_us);
+	teardown();
+}
+
 /* RFC 8445, 14.2 and RFC 8839, 5.5: the slower of both counts, and agents that share a pacer take turns. */
 static void pacing(void **state)
 {
@@ -580,7 +609,7 @@ static void pacing(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(pacing), cmocka_unit_test(direct), cmocka_unit_test(answers_from_elsewhere),
+		cmocka_unit_test(pacing), cmocka_unit_test(lost_at_the_other_nat), cmocka_unit_test(direct), cmocka_unit_test(answers_from_elsewhere),
 		cmocka_unit_test(through_two_nats), cmocka_unit_test(an_address_that_nobody_named),
 		cmocka_unit_test(one_role_twice), cmocka_unit_test(losses), cmocka_unit_test(nobody_there),
 		cmocka_unit_test(no_candidates_at_all), cmocka_unit_test(valid_but_never_chosen), cmocka_unit_test(consent), cmocka_unit_test(rebound_nat_is_followed),
