@@ -84,7 +84,8 @@ static void drain(int k)
 		s->n[e.kind]++;
 		s->last[e.kind] = e;
 		(void)snprintf(s->reason, sizeof(s->reason), "%s", e.reason);
-		(void)snprintf(s->body, sizeof(s->body), "%.*s", (int)e.body.len, (const char *)e.body.p);
+		if (e.body.len)                   /* a registration is refreshed at any time */
+			(void)snprintf(s->body, sizeof(s->body), "%.*s", (int)e.body.len, (const char *)e.body.p);
 	}
 }
 
@@ -308,6 +309,8 @@ static void registers_with_a_challenge(void **state)
 		assert_int_equal(n_challenges, 2);
 		assert_int_equal(sip_ua_server_date_s(sides[0].ua, sides[0].account), 1795467600);
 		run(SECONDS(400));                /* refreshed before the 120 s are over, with the nonce of before or a fresh one */
+		/* over UDP the refresh is what keeps a NAT open */
+		assert_true(t == TRANSPORT_UDP ? sides[0].n[SIP_REGISTERED] >= 15 : sides[0].n[SIP_REGISTERED] <= 8);
 		if (sides[0].n[SIP_REGISTERED] < 5 || sides[0].n[SIP_REGISTER_FAILED])
 			fail_msg("%d: registered %u times, failed %u: %s", i, sides[0].n[SIP_REGISTERED],
 				 sides[0].n[SIP_REGISTER_FAILED], sides[0].reason);
