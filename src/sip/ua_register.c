@@ -58,8 +58,14 @@ static void fired(void *arg, uint64_t now_us)
 {
 	struct account *acc = arg;
 
-	if (acc->gone || ua_req_busy(&acc->req))
+	if (acc->gone)
 		return;
+	if (ua_req_busy(&acc->req)) {
+		/* The transaction of the last attempt still catches repeats of its answer (timer K), or one is under way and
+		 * will arm this timer itself. */
+		ua_arm(acc->ua, &acc->timer, now_us + SECONDS(1));
+		return;
+	}
 	acc->req.n_challenged[0] = acc->req.n_challenged[1] = 0;
 	acc->req.force_udp = false;
 	acc->minimum_taken = false;
