@@ -8,6 +8,10 @@
 #include "sip/ua_impl.h"
 
 #define EXPIRES_DEFAULT_S 3600
+/* A datagram's way back through a NAT is open for 30 s or more (RFC 4787, 4.3), and nothing tells that the registrar has
+ * forgotten us: the registration itself is the keepalive. */
+#define EXPIRES_UDP_S 120
+#define REFRESH_UDP_US SECONDS(25)
 #define EXPIRES_MAX_S 86400
 #define BACK_OFF_FIRST_S 5
 #define BACK_OFF_BASE_S 30
@@ -54,8 +58,14 @@ static void fired(void *arg, uint64_t now_us)
 {
 	struct account *acc = arg;
 
-	if (acc->gone || ua_req_busy(&acc->req))
+	if (acc->gone)
 		return;
+	if (ua_req_busy(&acc->req)) {
+		/* The transaction of the last attempt still catches repeats of its answer (timer K), or one is under way and
+		 * will arm this timer itself. */
+		ua_arm(acc->ua, &acc->timer, now_us + SECONDS(1));
+		return;
+	}
 	acc->req.n_challenged[0] = acc->req.n_challenged[1] = 0;
 	acc->req.force_udp = false;
 	acc->minimum_taken = false;
@@ -104,7 +114,9 @@ static enum err fill(struct account *acc, const struct sip_account_config *cfg)
 	rng_text(&acc->ua->rng, acc->contact_user, sizeof(acc->contact_user) - 1);
 	acc->server = cfg->server;
 	acc->transport = cfg->transport;
-	acc->expires_s = cfg->expires_s ? cfg->expires_s : EXPIRES_DEFAULT_S;
+	acc->expires_s = cfg->expires_s			      ? cfg->expires_s
+			 : cfg->transport == TRANSPORT_UDP ? EXPIRES_UDP_S
+							      : EXPIRES_DEFAULT_S;
 	acc->insecure_digest = cfg->insecure_digest;
 	acc->timer.fire = fired;
 	acc->timer.arg = acc;
@@ -264,7 +276,11 @@ void ua_register_answer(struct account *acc, uint64_t now_us, const struct sip_m
 	/* Half of the time, or 60 s before the end where that is later: either leaves time for a retry. */
 	half_us = SECONDS(granted) / 2;
 	early_us = granted > 60 ? SECONDS(granted - 60) : 0;
-	ua_arm(acc->ua, &acc->timer, now_us + (half_us > early_us ? half_us : early_us));
+	if (half_us < early_us)
+		half_us = early_us;
+	if (acc->transport == TRANSPORT_UDP && half_us > REFRESH_UDP_US)
+		half_us = REFRESH_UDP_US;
+	ua_arm(acc->ua, &acc->timer, now_us + half_us);
 	if (!acc->registered)
 		log_info(&acc->ua->log, "%s is registered for %u s", acc->aor, (unsigned)granted);
 	acc->registered = true;

@@ -309,16 +309,19 @@ static void account_event(struct vpn *v, uint64_t now_us, const struct sip_event
 	for (unsigned i = 0; i < v->cfg->n_accounts; i++) {
 		struct account *a = &v->accounts[i];
 		struct vpn_event out = { .account = i, .kind = e->kind == SIP_REGISTERED ? VPN_EV_REGISTERED : VPN_EV_REGISTER_FAILED };
+		bool was;
 
 		if (!a->sip || a->sip != e->account)
 			continue;
+		was = a->registered;
 		a->registered = e->kind == SIP_REGISTERED;
 		a->password_wrong = !a->registered && (e->status == 401 || e->status == 407 || e->status == 403);
 		(void)snprintf(a->reason, sizeof(a->reason), "%s", a->registered ? "" : e->reason);
 		out.code = a->registered ? REASON_OK : a->password_wrong ? REASON_PASSWORD : REASON_EXCHANGE;
 		(void)snprintf(out.reason, sizeof(out.reason), "%.120s: %.120s", a->cfg->aor,
 			       a->registered ? "registered" : e->reason);
-		vpn_tell(v, &out);
+		if (!was || !a->registered)       /* a refresh is no news */
+			vpn_tell(v, &out);
 		for (struct call *c = v->calls; c; c = c->next)
 			if (c->state == CALL_PENDING && c->account == i)
 				begin_outgoing(v, c, now_us);

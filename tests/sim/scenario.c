@@ -48,6 +48,7 @@ bool pair_up_with(struct world *w, const struct scenario_run *r, struct pair *p,
 	struct host_setup b = { .user = "bob", .identity = ID_BOB, .nat = r->nat[1], .extra = bob };
 
 	a.udp_signalling = world_below(w, 4) == 0;
+	b.udp_signalling = world_below(w, 4) == 0;
 	p->a = host_new(w, &a);
 	p->b = host_new(w, &b);
 	p->call = 0;
