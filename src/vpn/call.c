@@ -253,6 +253,17 @@ static void late_answer(struct vpn *v, struct call *c, uint64_t now_us)
 	tunnel_begin(v, c, now_us);
 }
 
+/* One call of one peer may be in the making: who may call at all, and who writes the name of a stock peer into a From, must not
+ * take the places of all others. The newer one stays, as it does once it is authenticated (CONTRACT.md). */
+static void drop_unfinished(struct vpn *v, const struct call *c, uint64_t now_us)
+{
+	for (struct call *o = v->calls; o; o = o->next)
+		if (o != c && call_live(o) && !o->outgoing && !o->authenticated && o->account == c->account &&
+		    o->bare == c->bare && o->has_key == c->has_key && !memcmp(o->key, c->key, SPKI_HASH) &&
+		    !strcmp(o->peer, c->peer))
+			call_end(v, o, now_us, REASON_OK, "replaced by a new call of the same peer");
+}
+
 /* Before anything is known of the caller, only this: the answer is the one that a device which is not there would get. */
 static void incoming(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 {
@@ -272,6 +283,8 @@ static void incoming(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 	c->state = CALL_CONNECTING;
 	c->sip_call = e->call;
 	r = describe_check_offer(v, c, e->from, e->body, &index, &canon_len);
+	if (r.ok)
+		drop_unfinished(v, c, now_us);
 	if (r.ok && (vpn_calls_active(v) > v->cfg->max_calls || v->going))
 		r = (struct verdict){ .status = 486, .code = REASON_BUSY, .text = "all calls are taken" };
 	if (r.ok)

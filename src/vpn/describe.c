@@ -330,7 +330,7 @@ static struct verdict check_signed_offer(struct vpn *v, struct call *c, struct s
 	a = ask_policy(v, c, EVIDENCE_SIGNED);
 	if (a.verdict != POLICY_YES)
 		return stranger(policy_why_text(a.why));
-	if (replay_add(v->replay, m->bind, now_s) != OK)
+	if (replay_add(v->replay, m->bind, c->key, now_s) != OK)
 		return bad(486, REASON_BUSY, "too many calls");
 	c->level = a.level;
 	if (m->setup != SDP_ACTIVE || !m->setup_explicit)

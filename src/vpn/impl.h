@@ -130,8 +130,8 @@ struct replay;
 MUST_CHECK enum err replay_new(const struct rng *rng, struct replay **ret);
 void replay_free(struct replay *r);
 bool replay_seen(const struct replay *r, const uint8_t bind[16]);
-/* ERR_LIMIT: too many within 600 s; the offer is then refused. */
-MUST_CHECK enum err replay_add(struct replay *r, const uint8_t bind[16], int64_t now_s);
+/* ERR_LIMIT: too many within 600 s, in all or of this key; the offer is then refused. */
+MUST_CHECK enum err replay_add(struct replay *r, const uint8_t bind[16], const uint8_t key[SPKI_HASH], int64_t now_s);
 
 struct want_queue { struct vpn_want *w; unsigned head, n, cap; };
 struct event_queue { struct vpn_event *e; unsigned head, n, cap; };
