@@ -187,13 +187,25 @@ static void answered(struct vpn *v, struct call *c, uint64_t now_us, const struc
 
 	if (c->state != CALL_INVITING && c->state != CALL_RINGING) {
 		/* A second box answers. Where no pin tells them apart, neither is taken (DESIGN R7). */
-		if (c->trust_first && !c->authenticated && c->level == LEVEL_NONE)
-			call_end(v, c, now_us, REASON_LEVEL, "two devices answered and no pinned key tells which is meant");
+		if (!c->leg)
+			return;
+		if (c->first_pin && trust_remove(v->trust, c->peer, c->key) == OK) {
+			struct vpn_want w = { .kind = VPN_WANT_SAVE_PINS };
+
+			vpn_want(v, &w);
+			vpn_audit(v, c, "first key forgotten again");
+		}
+		call_end(v, c, now_us, REASON_LEVEL, "two devices answered and no pinned key tells which is meant");
 		return;
 	}
 	r = describe_check_answer(v, c, e->body);
 	if (r.ok) {
-		sip_ua_choose_leg(v->ua, now_us, c->sip_call, e->leg);
+		if (c->level == LEVEL_NONE) {
+			c->leg = e->leg;
+			c->choose_us = now_us + CALL_ANSWERS_US;
+		} else {
+			sip_ua_choose_leg(v->ua, now_us, c->sip_call, e->leg);
+		}
 		vpn_say(v, c, now_us, VPN_EV_ANSWERED);
 		vpn_audit(v, c, "answered at level %s", trust_level_name(c->level));
 		tunnel_begin(v, c, now_us);
@@ -397,6 +409,12 @@ void call_tick(struct vpn *v, struct call *c, uint64_t now_us)
 		late_answer(v, c, now_us);
 		return;
 	}
+	if (now_us >= c->choose_us) {             /* nobody else answered */
+		c->choose_us = TIME_NEVER;
+		if (c->leg && c->sip_call)
+			sip_ua_choose_leg(v->ua, now_us, c->sip_call, c->leg);
+		c->leg = 0;
+	}
 	if (now_us < c->deadline_us)
 		return;
 	c->deadline_us = TIME_NEVER;
@@ -417,5 +435,7 @@ uint64_t call_deadline_us(const struct call *c)
 			due = c->grants[i].expires_us;
 	if (c->give_up_us < due)
 		due = c->give_up_us;
+	if (c->choose_us < due)
+		due = c->choose_us;
 	return due;
 }

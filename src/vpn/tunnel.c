@@ -321,6 +321,7 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 	if (c->level == LEVEL_NONE && c->outgoing && c->trust_first) {
 		if (trust_add(v->trust, c->peer, c->key, LEVEL_TOFU, vpn_wall_s(v), false) == OK) {
 			c->level = LEVEL_TOFU;
+			c->first_pin = true;
 			vpn_want(v, &save);
 			vpn_audit(v, c, "first key remembered (--trust-first)");
 		}
