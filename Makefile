@@ -67,7 +67,7 @@ lint:
 	@scripts/deps.sh lint test
 	@[ -f build/build.ninja ] || meson setup build
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
-	git ls-files 'src/*.c' | xargs clang-tidy --quiet -p build
+	git ls-files 'src/*.c' | xargs -n1 -P2 clang-tidy --quiet -p build
 
 install: programs
 	meson install -C build --no-rebuild

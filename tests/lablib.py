@@ -527,6 +527,28 @@ def echo_server(lab, ns, address, port):
     return server.getsockname()[1]
 
 
+def stun_server(lab, ns, address, port=3478):
+    """Answers Binding requests (RFC 8489) over IPv4, until the lab is closed. In a thread."""
+    import struct
+    import threading
+
+    with lab.inside(ns):
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((address, port))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                data, peer = server.recvfrom(2048)
+                if len(data) < 20 or data[:2] != b"\0\1" or data[4:8] != b"\x21\x12\xa4\x42":
+                    continue
+                ip = bytes(a ^ b for a, b in zip(socket.inet_aton(peer[0]), data[4:8]))
+                mapped = struct.pack("!HHBBH", 0x20, 8, 0, 1, peer[1] ^ 0x2112) + ip
+                server.sendto(b"\1\1" + struct.pack("!H", len(mapped)) + data[4:20] + mapped, peer)
+    threading.Thread(target=serve, daemon=True).start()
+    lab.at_close(server.close)
+
+
 def tcp_echo(lab, ns, host, port, size=100000, seconds=20, source=None):
     """Sends so many random bytes to an echo server from inside a namespace and compares what comes back."""
     import threading

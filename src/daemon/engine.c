@@ -89,7 +89,10 @@ static void carry_out(struct engine *e, const struct vpn_want *w)
 		forward(e, w);
 		break;
 	case VPN_WANT_FORWARD_CLOSE:
-		relays_forward_close(e->relays, w->call, w->grant_id);
+		if (w->name[0])
+			relays_service_close(e->relays, w->call, w->name);
+		else
+			relays_forward_close(e->relays, w->call, w->grant_id);
 		break;
 	case VPN_WANT_SAVE_PINS:
 		save_pins(e);

@@ -233,6 +233,15 @@ void relays_forward_close(struct relays *r, unsigned call, uint32_t grant_id)
 	listener_free(l);
 }
 
+void relays_service_close(struct relays *r, unsigned call, const char *service)
+{
+	for (struct relay_listener *l = r->listeners; l && call; l = l->next)
+		if (l->role == RELAY_SERVE && !strcmp(l->service, service)) {
+			relay_tcp_close_at(l, call);
+			relay_udp_close(l, call);
+		}
+}
+
 void relays_call_close(struct relays *r, unsigned call)
 {
 	struct relay_listener *l = r->listeners;

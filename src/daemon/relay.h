@@ -36,6 +36,8 @@ MUST_CHECK enum err relays_forward(struct relays *r, unsigned call, uint32_t gra
 				   const struct addr *peer, uint16_t local_port, uint32_t uid, bool any_user,
 				   struct addr *ret_local);
 void relays_forward_close(struct relays *r, unsigned call, uint32_t grant_id);
+/* Callee: what the call has open at one service, which was taken back. */
+void relays_service_close(struct relays *r, unsigned call, const char *service);
 /* Every forward and every spliced socket of the call, both roles, at once (RST for TCP). */
 void relays_call_close(struct relays *r, unsigned call);
 struct relay_stats { uint64_t n_open, n_total, n_refused_user, n_refused_target; };

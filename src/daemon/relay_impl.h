@@ -56,6 +56,7 @@ MUST_CHECK enum err relay_far_end(struct relay_listener *l, int *ret_fd);
 /* relay_tcp.c */
 void relay_tcp_ready(void *arg, int fd, int events);
 void relay_tcp_close(struct relays *r, unsigned call, const uint32_t *grant_id);   /* NULL: all grants */
+void relay_tcp_close_at(const struct relay_listener *l, unsigned call);            /* of connections accepted at l */
 unsigned relay_tcp_count(const struct relays *r, unsigned call);                   /* sockets of the call */
 /* relay_udp.c */
 void relay_udp_ready(void *arg, int fd, int events);

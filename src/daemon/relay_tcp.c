@@ -25,6 +25,7 @@ struct direction {
 struct relay_splice {
 	struct relay_splice *next;
 	struct relays *r;
+	const struct relay_listener *l;   /* where it was accepted; it does not outlive it */
 	unsigned call;
 	bool by_forward;
 	uint32_t grant_id;            /* if by_forward */
@@ -171,6 +172,7 @@ static void splice_add(struct relay_listener *l, unsigned call, int near, int fa
 		return;
 	}
 	s->r = r;
+	s->l = l;
 	s->call = call;
 	s->by_forward = l->role == RELAY_FORWARD;
 	s->grant_id = l->grant_id;
@@ -242,6 +244,19 @@ void relay_tcp_close(struct relays *r, unsigned call, const uint32_t *grant_id)
 		struct relay_splice *next = s->next;
 
 		if ((!call || s->call == call) && (!grant_id || (s->by_forward && s->grant_id == *grant_id)))
+			splice_free(s, true);
+		s = next;
+	}
+}
+
+void relay_tcp_close_at(const struct relay_listener *l, unsigned call)
+{
+	struct relay_splice *s = l->r->splices;
+
+	while (s) {
+		struct relay_splice *next = s->next;
+
+		if (s->l == l && s->call == call)
 			splice_free(s, true);
 		s = next;
 	}

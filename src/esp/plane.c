@@ -162,6 +162,13 @@ void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold)
 		c->held = hold;
 }
 
+void esp_call_ping_off(struct esp_plane *p, uint32_t call)
+{
+	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
+		if (sa->call->call == call)
+			sa->allow_ping = false;
+}
+
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in)
 {
 	return esp_sadb_find(&p->sadb, spi_in) != NULL;

@@ -66,6 +66,8 @@ void esp_call_remove(struct esp_plane *p, uint32_t call);         /* its SAs, fl
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path);
 /* Outbound stops (consent lost); inbound goes on. For a call that has had an SA; later SAs of it are held as well. */
 void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
+/* Echo in the SAs that the call has is over (`ping` was taken back); flows go on. */
+void esp_call_ping_off(struct esp_plane *p, uint32_t call);
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
 
 /* One packet in a batch. For outer datagrams `path` says from or to where. Memory: the input's is the

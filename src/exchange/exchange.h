@@ -28,6 +28,7 @@
 #define EXCHANGE_BINDINGS_MAX 8 /* of one user: one more, and the one that would expire first is dropped */
 #define EXCHANGE_BRANCHES_MAX EXCHANGE_BINDINGS_MAX
 #define EXCHANGE_STREAMS_MAX 1024 /* one more, and the oldest that nobody has authenticated on is closed */
+#define EXCHANGE_USER_STREAMS 16 /* of one user: what is beyond them gives way when there is no room */
 #define EXCHANGE_BUFFERED_MAX ((size_t)16 * 1024 * 1024) /* parts of messages on all streams */
 #define EXCHANGE_PENDING_MAX 32 /* unfinished calls of one caller */
 #define EXCHANGE_EXPIRES_MIN_S 60

@@ -70,6 +70,7 @@ struct ice_agent {
 	struct ice_local locals[ICE_LOCAL_MAX];
 	struct ice_candidate remotes[ICE_REMOTE_MAX];
 	unsigned n_locals, n_remotes;
+	unsigned n_learned;               /* of the other side's addresses, over the call's life */
 	struct pair pairs[ICE_PAIRS_MAX];
 	unsigned n_pairs, selected, nominating;
 	uint64_t ta_us, start_us, pace_us;

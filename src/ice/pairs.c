@@ -31,7 +31,19 @@ void ice_pairs_reprioritise(struct ice_agent *a)
 		a->pairs[i].priority = priority_of(a, &a->pairs[i]);
 }
 
-/* 6.1.2.5: where the list is full, the worst pair that nothing has happened on yet makes room. */
+/* Nothing is under way on it, or it led to an address that the peer came from once and left. */
+static bool may_go(const struct ice_agent *a, unsigned i, uint64_t priority)
+{
+	const struct pair *p = &a->pairs[i];
+
+	if (i == a->selected || i == a->challenger || i == a->nominating)
+		return false;
+	if (p->state == PAIR_SUCCEEDED)
+		return p->remote.type == ICE_PRFLX && a->selected != ICE_NO_PAIR && p->priority <= priority;
+	return (p->state == PAIR_FROZEN || p->state == PAIR_FAILED) && p->priority < priority;
+}
+
+/* 6.1.2.5: where the list is full, the worst pair that is of no use makes room. */
 static unsigned place_for(struct ice_agent *a, uint64_t priority)
 {
 	unsigned worst = ICE_NO_PAIR;
@@ -39,8 +51,7 @@ static unsigned place_for(struct ice_agent *a, uint64_t priority)
 	if (a->n_pairs < ICE_PAIRS_MAX)
 		return a->n_pairs++;
 	for (unsigned i = 0; i < a->n_pairs; i++)
-		if ((a->pairs[i].state == PAIR_FROZEN || a->pairs[i].state == PAIR_FAILED) && i != a->selected &&
-		    i != a->challenger && a->pairs[i].priority < priority &&
+		if (may_go(a, i, priority) &&
 		    (worst == ICE_NO_PAIR || a->pairs[i].priority < a->pairs[worst].priority))
 			worst = i;
 	return worst;

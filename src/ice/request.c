@@ -37,21 +37,38 @@ static bool settle_role(struct ice_agent *a, const struct early *rq)
 	return true;
 }
 
+/* Where the list is full, an address that was learned and is not in use: the pairs keep their own copies. */
+static struct ice_candidate *remote_place(struct ice_agent *a)
+{
+	if (a->n_remotes < ICE_REMOTE_MAX)
+		return &a->remotes[a->n_remotes++];
+	for (unsigned i = 0; i < ICE_REMOTE_MAX; i++) {
+		struct ice_candidate *c = &a->remotes[(a->n_learned + i) % ICE_REMOTE_MAX];
+
+		if (c->type == ICE_PRFLX &&
+		    (a->selected == ICE_NO_PAIR || !addr_eq(&c->addr, &a->pairs[a->selected].remote.addr)))
+			return c;
+	}
+	return NULL;
+}
+
 /* 7.3.1.3: an address that no description named. */
 static bool learn_remote(struct ice_agent *a, const struct addr *from, uint32_t priority, struct ice_candidate *ret)
 {
 	struct ice_candidate c = { .type = ICE_PRFLX, .component = 1, .priority = priority, .addr = *from };
 	struct wr w = wr_of(c.foundation, sizeof(c.foundation) - 1);
+	struct ice_candidate *at;
 
 	for (unsigned i = 0; i < a->n_remotes; i++)
 		if (addr_eq(&a->remotes[i].addr, from)) {
 			*ret = a->remotes[i];
 			return true;
 		}
-	if (a->n_remotes == ICE_REMOTE_MAX)
+	at = remote_place(a);
+	if (!at)
 		return false;
-	wr_fmt(&w, "prflx%u", a->n_remotes);
-	a->remotes[a->n_remotes++] = c;
+	wr_fmt(&w, "prflx%u", a->n_learned++);
+	*at = c;
 	*ret = c;
 	return true;
 }

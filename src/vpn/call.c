@@ -187,13 +187,25 @@ static void answered(struct vpn *v, struct call *c, uint64_t now_us, const struc
 
 	if (c->state != CALL_INVITING && c->state != CALL_RINGING) {
 		/* A second box answers. Where no pin tells them apart, neither is taken (DESIGN R7). */
-		if (c->trust_first && !c->authenticated && c->level == LEVEL_NONE)
-			call_end(v, c, now_us, REASON_LEVEL, "two devices answered and no pinned key tells which is meant");
+		if (!c->leg)
+			return;
+		if (c->first_pin && trust_remove(v->trust, c->peer, c->key) == OK) {
+			struct vpn_want w = { .kind = VPN_WANT_SAVE_PINS };
+
+			vpn_want(v, &w);
+			vpn_audit(v, c, "first key forgotten again");
+		}
+		call_end(v, c, now_us, REASON_LEVEL, "two devices answered and no pinned key tells which is meant");
 		return;
 	}
 	r = describe_check_answer(v, c, e->body);
 	if (r.ok) {
-		sip_ua_choose_leg(v->ua, now_us, c->sip_call, e->leg);
+		if (c->level == LEVEL_NONE) {
+			c->leg = e->leg;
+			c->choose_us = now_us + CALL_ANSWERS_US;
+		} else {
+			sip_ua_choose_leg(v->ua, now_us, c->sip_call, e->leg);
+		}
 		vpn_say(v, c, now_us, VPN_EV_ANSWERED);
 		vpn_audit(v, c, "answered at level %s", trust_level_name(c->level));
 		tunnel_begin(v, c, now_us);
@@ -253,6 +265,17 @@ static void late_answer(struct vpn *v, struct call *c, uint64_t now_us)
 	tunnel_begin(v, c, now_us);
 }
 
+/* One call of one peer may be in the making: who may call at all, and who writes the name of a stock peer into a From, must not
+ * take the places of all others. The newer one stays, as it does once it is authenticated (CONTRACT.md). */
+static void drop_unfinished(struct vpn *v, const struct call *c, uint64_t now_us)
+{
+	for (struct call *o = v->calls; o; o = o->next)
+		if (o != c && call_live(o) && !o->outgoing && !o->authenticated && o->account == c->account &&
+		    o->bare == c->bare && o->has_key == c->has_key && !memcmp(o->key, c->key, SPKI_HASH) &&
+		    !strcmp(o->peer, c->peer))
+			call_end(v, o, now_us, REASON_OK, "replaced by a new call of the same peer");
+}
+
 /* Before anything is known of the caller, only this: the answer is the one that a device which is not there would get. */
 static void incoming(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 {
@@ -272,6 +295,8 @@ static void incoming(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 	c->state = CALL_CONNECTING;
 	c->sip_call = e->call;
 	r = describe_check_offer(v, c, e->from, e->body, &index, &canon_len);
+	if (r.ok)
+		drop_unfinished(v, c, now_us);
 	if (r.ok && (vpn_calls_active(v) > v->cfg->max_calls || v->going))
 		r = (struct verdict){ .status = 486, .code = REASON_BUSY, .text = "all calls are taken" };
 	if (r.ok)
@@ -384,6 +409,12 @@ void call_tick(struct vpn *v, struct call *c, uint64_t now_us)
 		late_answer(v, c, now_us);
 		return;
 	}
+	if (now_us >= c->choose_us) {             /* nobody else answered */
+		c->choose_us = TIME_NEVER;
+		if (c->leg && c->sip_call)
+			sip_ua_choose_leg(v->ua, now_us, c->sip_call, c->leg);
+		c->leg = 0;
+	}
 	if (now_us < c->deadline_us)
 		return;
 	c->deadline_us = TIME_NEVER;
@@ -404,5 +435,7 @@ uint64_t call_deadline_us(const struct call *c)
 			due = c->grants[i].expires_us;
 	if (c->give_up_us < due)
 		due = c->give_up_us;
+	if (c->choose_us < due)
+		due = c->choose_us;
 	return due;
 }

@@ -216,6 +216,7 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	k->spi_taken = spi_taken;
 	k->spi_arg = v;
 	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */
+	k->first_sends = c->no_ice ? 3 : 0;       /* 4.3: the address is whatever the description says */
 	k->dpd_s = c->no_ice ? v->cfg->accounts[c->account].dpd_s : 0;
 	return OK;
 }
@@ -329,7 +330,7 @@ static struct verdict check_signed_offer(struct vpn *v, struct call *c, struct s
 	a = ask_policy(v, c, EVIDENCE_SIGNED);
 	if (a.verdict != POLICY_YES)
 		return stranger(policy_why_text(a.why));
-	if (replay_add(v->replay, m->bind, now_s) != OK)
+	if (replay_add(v->replay, m->bind, c->key, now_s) != OK)
 		return bad(486, REASON_BUSY, "too many calls");
 	c->level = a.level;
 	if (m->setup != SDP_ACTIVE || !m->setup_explicit)

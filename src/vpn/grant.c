@@ -46,16 +46,24 @@ static struct policy_answer ask_policy(const struct vpn *v, const struct call *c
 {
 	struct policy_question q = { .act = act, .evidence = c->authenticated || act != POLICY_TALK ? EVIDENCE_AUTHENTICATED : EVIDENCE_SIGNED,
 				     .peer = c->peer, .key = c->has_key ? c->key : NULL, .bare = c->bare, .we_call = c->outgoing,
-				     .trust_first = c->trust_first, .service = service };
+				     .trust_first = c->trust_first && !c->authenticated, .service = service };
 	struct policy_answer a;
 
 	policy_decide(v->cfg, v->trust, &q, &a);
 	return a;
 }
 
+/* Of a call that we made, our own section may say no; without one there is echo (DESIGN 6.3). */
+static bool ping_allowed(const struct vpn *v, const struct call *c)
+{
+	const struct cfg_peer *p = config_peer(v->cfg, c->peer);
+
+	return c->outgoing ? !p || p->ping : ask_policy(v, c, POLICY_PING, NULL).verdict == POLICY_YES;
+}
+
 static void ping_ts(struct vpn *v, struct call *c, struct ike_ts_list *own, struct ike_ts_list *peer)
 {
-	if (ask_policy(v, c, POLICY_PING, NULL).verdict != POLICY_YES)
+	if (!ping_allowed(v, c))
 		return;
 	/* A stock peer's policies need all of ICMP: its errors are not ours to decide by a selector, and strongSwan in user
 	 * space takes an ICMP packet's port for 0. The data plane lets pass echo and errors of flows only, in any case. */
@@ -177,7 +185,8 @@ void grant_child_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_
 		d.verdict = IKE_GRANTED;
 		d.grants[d.n_grants++] = g->g;
 		selectors_of(v, c, g, &d);
-	} else if (c->bare && !c->outgoing && c->n_grants) {
+	} else if (c->bare && !c->outgoing && c->n_grants && !c->grants[0].spi_in) {
+		/* One at a time: a second one would not be found when its time is over or a grant is revoked. */
 		d.verdict = IKE_GRANTED;
 		selectors_of_all(v, c, &d);
 	}
@@ -215,8 +224,7 @@ void grant_more(struct vpn *v, struct call *c, uint64_t now_us)
 		if (g->asked || g->spi_in)
 			continue;
 		service_ts(c->peer_address, v->self, g->g.protocol, g->g.port, &peer, &own);
-		add_ts(&own, v->self, ICMP6, ECHO_LO, ECHO_HI);
-		add_ts(&peer, c->peer_address, ICMP6, ECHO_LO, ECHO_HI);
+		ping_ts(v, c, &own, &peer);
 		if (ike_sa_child_create(c->sa, now_us, c->request, g->g.id, &own, &peer) == OK)
 			g->asked = true;
 	}
@@ -324,7 +332,7 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 				   .grant_id = k->grant_id, .path = c->path };
 	enum err e;
 
-	s.allow_ping = c->outgoing || ask_policy(v, c, POLICY_PING, NULL).verdict == POLICY_YES;
+	s.allow_ping = ping_allowed(v, c);
 	memcpy(s.key_in, k->key_in, sizeof(s.key_in));
 	memcpy(s.key_out, k->key_out, sizeof(s.key_out));
 	copy_ts(&k->ts_local, s.ts_local, &s.n_local);
@@ -372,7 +380,9 @@ static void close_forward(struct vpn *v, const struct call *c, const struct gran
 {
 	struct vpn_want w = { .kind = VPN_WANT_FORWARD_CLOSE, .call = c->id, .grant_id = g->g.id, .owner = c->owner };
 
-	if (c->outgoing && g->forward_wanted)
+	if (!c->outgoing)
+		(void)snprintf(w.name, sizeof(w.name), "%s", g->g.name);
+	if (!c->outgoing || g->forward_wanted)
 		vpn_want(v, &w);
 }
 
@@ -381,12 +391,16 @@ void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, uint32_t s
 	bool ours = true;                         /* a Delete of ours, of a grant that was revoked */
 
 	esp_sa_remove(v->esp, spi_in);
-	for (unsigned i = c->n_grants; i-- > 0; )
-		if (c->grants[i].spi_in == spi_in) {
-			ours = false;
-			close_forward(v, c, &c->grants[i]);
+	for (unsigned i = c->n_grants; i-- > 0; ) {
+		if (c->grants[i].spi_in != spi_in)
+			continue;
+		ours = false;
+		close_forward(v, c, &c->grants[i]);
+		if (c->bare)                      /* a stock peer makes a new one in its place; its time runs on */
+			c->grants[i].spi_in = 0;
+		else
 			forget(c, &c->grants[i]);
-		}
+	}
 	if (ours && c->n_revoking)
 		c->n_revoking--;
 	if (!c->n_grants && ((c->revoked && !c->n_revoking) || (c->outgoing && c->told_up)))
@@ -402,6 +416,11 @@ static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, c
 	vpn_audit(v, c, "revoked %s: %s", c->grants[i].g.name, why);
 	close_forward(v, c, &c->grants[i]);
 	forget(c, &c->grants[i]);
+	for (unsigned k = 0; spi && k < c->n_grants; k++)
+		if (c->grants[k].spi_in == spi) { /* a stock peer's one Child SA: it may make a narrower one */
+			close_forward(v, c, &c->grants[k]);
+			c->grants[k].spi_in = 0;
+		}
 	if (spi)
 		esp_sa_remove(v->esp, spi);
 	if (spi && c->sa && ike_sa_child_delete(c->sa, now_us, spi) == OK)
@@ -434,6 +453,8 @@ void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us)
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 		return;
 	}
+	if (!ping_allowed(v, c))
+		esp_call_ping_off(v->esp, c->id);
 	for (unsigned i = c->n_grants; !c->outgoing && i-- > 0 && call_live(c); )
 		if (i < c->n_grants && (!known || ask_policy(v, c, POLICY_GRANT, c->grants[i].g.name).verdict != POLICY_YES))
 			revoke(v, c, now_us, i, "the configuration changed");

@@ -18,6 +18,7 @@
 
 #define CALL_HALF_OPEN_MAX 4              /* IKE SAs of one call before one authenticates (DESIGN 6.4) */
 #define CALL_FORK_WAIT_US SECONDS(2)      /* after a bad answer, a good one may still come from a fork */
+#define CALL_ANSWERS_US SECONDS(32)       /* how long after the first answer others may come (RFC 3261, 13.2.2.4: 64 T1) */
 #define CALL_REGISTER_WAIT_US SECONDS(8)  /* a call made before the registration stands */
 /* A call made or taken before a STUN server has answered for the first time waits for five of its requests (RFC 8489, 6.2.1:
  * at 0, 0.5, 1.5, 3.5 and 7.5 s): later, or when all requests failed, calls do not wait. */
@@ -80,7 +81,9 @@ struct call {
 	bool answered_once;               /* a bad answer has come: fork_* */
 	enum reason fork_code;
 	char fork_text[200];
-	unsigned n_unpinned;
+	unsigned leg;                     /* of an answer with an unknown key: not chosen yet, another one may answer too */
+	uint64_t choose_us;               /* TIME_NEVER: no such leg */
+	bool first_pin;                   /* this call made us remember the key */
 	uint8_t *canon_offer;             /* owned; until the answer */
 	size_t canon_offer_len;
 	uint8_t *offer;                   /* owned; theirs, in CALL_GATHERING */
@@ -130,8 +133,8 @@ struct replay;
 MUST_CHECK enum err replay_new(const struct rng *rng, struct replay **ret);
 void replay_free(struct replay *r);
 bool replay_seen(const struct replay *r, const uint8_t bind[16]);
-/* ERR_LIMIT: too many within 600 s; the offer is then refused. */
-MUST_CHECK enum err replay_add(struct replay *r, const uint8_t bind[16], int64_t now_s);
+/* ERR_LIMIT: too many within 600 s, in all or of this key; the offer is then refused. */
+MUST_CHECK enum err replay_add(struct replay *r, const uint8_t bind[16], const uint8_t key[SPKI_HASH], int64_t now_s);
 
 struct want_queue { struct vpn_want *w; unsigned head, n, cap; };
 struct event_queue { struct vpn_event *e; unsigned head, n, cap; };

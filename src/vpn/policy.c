@@ -50,7 +50,13 @@ static enum policy_why level_of(const struct trust *trust, const struct policy_q
 			return POLICY_BARE_NOT_ALLOWED;
 		if (q->key && trust_ever_signed(trust, q->key))
 			return POLICY_NEVER_BARE;
-		if (a->peer->has_cert) {          /* the certificate itself is compared by IKE (4.3) */
+		if (a->peer->has_cert) {          /* the certificate itself is compared by IKE (4.3); its key must fit as well */
+			enum trust_match m = q->key ? trust_check(trust, q->peer, q->key, &level) : TRUST_GOOD;
+
+			if (m == TRUST_MISMATCH)
+				return POLICY_MISMATCH;
+			if (m == TRUST_OTHER_AOR)
+				return POLICY_WRONG_AOR;
 			a->level = LEVEL_PINNED;
 			return POLICY_OK;
 		}

@@ -13,6 +13,7 @@ struct trust_pin {
 	char aor[CFG_AOR_MAX];
 	uint8_t key[SPKI_HASH];
 	enum trust_level level;       /* LEVEL_TOFU or better */
+	enum trust_level learned;     /* what is left of it when the configuration does not list it; NONE: nothing */
 	int64_t since_s;              /* unix time, 0: from the configuration */
 	bool from_config;
 	bool ever_signed;             /* this key signed a description: never accepted bare again (4.3) */
@@ -23,7 +24,8 @@ void trust_free(struct trust *t);
 /* Adds the configuration's keys. ERR_DENIED with *e: a learned pin contradicts a [peer] key. */
 MUST_CHECK enum err trust_load(struct trust *t, const char *file, struct span pins_text, const struct config *cfg,
 			       struct conf_error *e);
-/* The pins file's text, caller frees; configuration entries are not in it. */
+/* The pins file's text, caller frees. Of configuration entries only that they have signed is in it, at level "none", which
+ * pins nothing. */
 MUST_CHECK enum err trust_write(const struct trust *t, char **ret_text, size_t *ret_len);
 
 enum trust_match {

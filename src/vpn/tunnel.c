@@ -145,11 +145,15 @@ static struct ike_sa *half_open_of(struct call *c, uint64_t spi_i)
 	return NULL;
 }
 
-/* One that has failed gives way. */
+/* One that has failed gives way. One that waits for a first message which is worth an answer (it has no SPI of the peer yet)
+ * is used again: a message that comes to nothing, or that is told to try another group, holds no place. */
 static struct ike_sa *half_open_new(struct call *c)
 {
 	unsigned at = CALL_HALF_OPEN_MAX;
 
+	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
+		if (c->half_open[i] && !c->half_failed[i] && !ike_sa_spi_i(c->half_open[i]))
+			return c->half_open[i];
 	for (unsigned i = CALL_HALF_OPEN_MAX; i-- > 0; )
 		if (!c->half_open[i] || (c->half_failed[i] && (at == CALL_HALF_OPEN_MAX || c->half_open[at])))
 			at = i;
@@ -333,6 +337,7 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 	if (c->level == LEVEL_NONE && c->outgoing && c->trust_first) {
 		if (trust_add(v->trust, c->peer, c->key, LEVEL_TOFU, vpn_wall_s(v), false) == OK) {
 			c->level = LEVEL_TOFU;
+			c->first_pin = true;
 			vpn_want(v, &save);
 			vpn_audit(v, c, "first key remembered (--trust-first)");
 		}

@@ -213,7 +213,7 @@ struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool
 	c->outgoing = outgoing;
 	c->began_us = now_us;
 	c->since_s = vpn_wall_s(v);
-	c->deadline_us = c->give_up_us = c->silent_since_us = TIME_NEVER;
+	c->deadline_us = c->choose_us = c->give_up_us = c->silent_since_us = TIME_NEVER;
 	vpn_tag(v, c);
 	while (*end)
 		end = &(*end)->next;

@@ -64,7 +64,7 @@ enum vpn_want_kind {
 	VPN_WANT_PEER_UP,         /* route `peer` into the TUN (again, if another call has it already) */
 	VPN_WANT_PEER_DOWN,       /* every forward and relayed socket of `call` closed; the route away if `last` */
 	VPN_WANT_FORWARD,         /* caller: open a local listener for `grant`; answer vpn_forward_ready() */
-	VPN_WANT_FORWARD_CLOSE,   /* one grant ended */
+	VPN_WANT_FORWARD_CLOSE,   /* one grant ended; callee: of the service `name` */
 	VPN_WANT_SAVE_PINS,       /* trust_write(vpn_trust()) to the pins file */
 	VPN_WANT_AUDIT            /* a line for audit.log: text */
 };

@@ -211,6 +211,27 @@ static void fork_attack(struct world *w, const struct scenario_run *r)
 	}
 }
 
+/* The same towards a caller who knows no key yet and says --trust-first: neither of two answers is taken (DESIGN R7). */
+static void fork_unpinned(struct world *w, const struct scenario_run *r)
+{
+	char bob[4096];
+	struct pair p;
+	struct host *m;
+
+	(void)snprintf(bob, sizeof(bob), SERVICE_DESKTOP "%s", peer_section(w, "alice", ID_ALICE, "desktop"));
+	if (!pair_up_with(w, r, &p, NULL, bob))
+		return;
+	m = attacker(w, "bob", "bob");
+	if (!host_start(m) || !start_all(w))
+		return;
+	p.call = host_call(p.a, BOB_AOR, NULL, true);
+	if (!until_ended(w, p.a, p.call, SECONDS(40)))
+		return;
+	if (trust_has_aor(vpn_trust(p.a->vpn), BOB_AOR))
+		world_fail(w, "one of two unknown keys is remembered");
+	(void)ended_with(w, &p, REASON_LEVEL);
+}
+
 /* Only the attacker's device is there under bob's name. */
 static void impostor(struct world *w, const struct scenario_run *r)
 {
@@ -289,7 +310,7 @@ static const struct {
 	const char *name;
 	void (*run)(struct world *w, const struct scenario_run *r);
 } rows[] = {
-	{ "replay", replay }, { "fork", fork_attack }, { "impostor", impostor }, { "known-impostor", known_impostor },
+	{ "replay", replay }, { "fork", fork_attack }, { "fork-unpinned", fork_unpinned }, { "impostor", impostor }, { "known-impostor", known_impostor },
 	{ "wire", wire },
 };
 

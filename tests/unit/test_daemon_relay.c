@@ -538,6 +538,42 @@ static void serve_udp(void **state)
 	(void)close(a);
 }
 
+/* One service of a call is taken back: what that call has open there is closed at both ends, and nothing else. */
+static void service_close(void **state)
+{
+	struct addr self = addr_ip4(0x0a000001, 0), at_web, at_dns;
+	int near[2], far[2], dns_near;
+
+	(void)state;
+	assert_int_equal(relays_serve(w.relays, &self, &web), OK);
+	at_web = w.inside;
+	assert_int_equal(relays_serve(w.relays, &self, &dns), OK);
+	at_dns = w.inside;
+	for (unsigned i = 0; i < 2; i++) {
+		w.call = 5 + i;
+		near[i] = socket_to(&at_web, SOCK_STREAM);
+		far[i] = accept_far();
+	}
+	w.call = 5;
+	dns_near = socket_to(&at_dns, SOCK_DGRAM);
+	say(dns_near, "ask");
+	(void)expect_far("ask");
+	assert_int_equal(relays_stats(w.relays)->n_open, 3);
+	relays_service_close(w.relays, 5, "web");
+	expect_reset(near[0]);
+	expect_reset(far[0]);
+	say(near[1], "still");
+	expect(far[1], "still");
+	assert_int_equal(relays_stats(w.relays)->n_open, 2);
+	relays_service_close(w.relays, 5, "dns");
+	assert_int_equal(relays_stats(w.relays)->n_open, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		(void)close(near[i]);
+		(void)close(far[i]);
+	}
+	(void)close(dns_near);
+}
+
 static bool ladder(void *arg)
 {
 	struct relays_config cfg = { .loop = w.loop, .max_sockets = 16, .call_of_peer = call_of_peer,
@@ -566,7 +602,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH(forward_tcp), WITH(reset_is_passed_on), WITH(other_user), WITH(back_pressure), WITH(target_refuses),
 		WITH(serve_tcp), WITH(call_close), cmocka_unit_test_setup_teardown(bounds, start_small, stop),
-		WITH(forward_udp), WITH(port_changes_hands), WITH(serve_udp), WITH(out_of_memory),
+		WITH(forward_udp), WITH(port_changes_hands), WITH(serve_udp), WITH(service_close),
+		WITH(out_of_memory),
 	};
 
 	return HARNESS_RUN(tests);

@@ -240,6 +240,25 @@ static void ping_refused(void **state)
 
 /* ---- numbers, hold, limits ---- */
 
+/* Taken back while the call is up: both ends' own echo and what a hostile peer sends, but not the service. */
+static void ping_taken_back(void **state)
+{
+	struct esp_sa_config a = pair_config_a(true);
+	struct pkt ping = pkt_echo(true, HOST_A, HOST_B, false);
+	struct pair *p;
+
+	(void)state;
+	p = pair_with(&a, true, 64);
+	assert_int_equal(carry(p, true, ping), PASS);
+	esp_call_ping_off(p->b, PAIR_CALL + 1);
+	assert_int_equal(carry(p, true, ping), PASS);
+	esp_call_ping_off(p->b, PAIR_CALL);
+	assert_int_equal(hostile(p, ping), AT_RECEIVER(ESP_DROP_SELECTOR));
+	assert_int_equal(carry(p, false, pkt_echo(true, HOST_B, HOST_A, false)), ESP_DROP_NO_SA);
+	assert_int_equal(carry(p, true, pkt_tcp(true, HOST_A, 40000, HOST_B, 5900, ESP_TCP_SYN)), PASS);
+	pair_free(p);
+}
+
 static void replay_and_forgery(void **state)
 {
 	struct pair *p = pair_new(true);
@@ -479,6 +498,7 @@ int main(void)
 		cmocka_unit_test(network_grant),
 		cmocka_unit_test(ping_rate),
 		cmocka_unit_test(ping_refused),
+		cmocka_unit_test(ping_taken_back),
 		cmocka_unit_test(replay_and_forgery),
 		cmocka_unit_test(held),
 		cmocka_unit_test(exhausted),

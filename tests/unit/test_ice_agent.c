@@ -382,6 +382,32 @@ static void rebound_nat_is_followed(void **state)
 		}
 }
 
+/* A call of months behind a NAT that rebinds each day: places for what was learned do not run out. */
+static void rebound_many_times(void **state)
+{
+	(void)state;
+	setup_roles(true, false);
+	behind_nat(&sides[1], 0xcb007101);
+	connect_both();
+	run(SECONDS(30), false);
+	both_chose();
+	for (uint16_t n = 0; n < 150; n++) {
+		uint64_t at_us = now_us;
+
+		sides[1].outside.port = (uint16_t)(62000 + n);
+		sides[1].n_sent_to = 0;
+		sides[0].n_selected = 0;
+		while (!sides[0].n_selected && now_us < at_us + SECONDS(20))
+			run(now_us + MS(10), false);
+		if (!sides[0].n_selected)
+			fail_msg("rebinding %u is not followed", n);
+		assert_int_equal(sides[0].last.path.remote.port, 62000 + n);
+		run(now_us + SECONDS(60), false);
+	}
+	assert_true(!sides[0].n_lost && !sides[1].n_lost);
+	teardown();
+}
+
 /* Before the other side's description was accepted nothing leaves, whatever arrives (R5). */
 static void nothing_leaves_before_start(void **state)
 {
@@ -613,6 +639,7 @@ int main(void)
 		cmocka_unit_test(through_two_nats), cmocka_unit_test(an_address_that_nobody_named),
 		cmocka_unit_test(one_role_twice), cmocka_unit_test(losses), cmocka_unit_test(nobody_there),
 		cmocka_unit_test(no_candidates_at_all), cmocka_unit_test(valid_but_never_chosen), cmocka_unit_test(consent), cmocka_unit_test(rebound_nat_is_followed),
+		cmocka_unit_test(rebound_many_times),
 		cmocka_unit_test(nothing_leaves_before_start), cmocka_unit_test(strangers_get_no_answer),
 		cmocka_unit_test(another_reader_of_a_forked_offer),
 		cmocka_unit_test(allocation_failures), cmocka_unit_test(mapped_address_is_kept_known),

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,6 +90,71 @@ static void adding_and_removing(void **state)
 	assert_int_equal(trust_remove(trust, "sip:bob@example.net", NULL), ERR_DENIED);
 }
 
+static struct trust *with_config(const char *pins, size_t len, const char *peer)
+{
+	char text[1024];
+	struct config *c;
+	struct trust *t;
+	struct conf_error e;
+
+	(void)snprintf(text, sizeof(text), "[account]\naor = me@example.net\nserver = 192.0.2.1\npassword = p\n%s", peer);
+	assert_int_equal(config_parse("f", span_str(text), &c, &e), OK);
+	assert_int_equal(trust_new(&t), OK);
+	if (trust_load(t, "pins", span_of(pins, len), c, &e) != OK)
+		fail_msg("%s", e.text);
+	config_free(c);
+	return t;
+}
+
+/* What only the configuration said is over when it does not say so any more, also for a key that has called meanwhile. */
+static void taken_out_of_the_configuration(void **state)
+{
+	static const char *const rows[] = { "", "[peer bob@example.net]\n", "[peer bob@example.net]\nkey = " HEX("bc") "\n" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct trust *t = with_config("", 0, "[peer bob@example.net]\nkey = " HEX("bb") "\n"), *after;
+		enum trust_level l;
+		char *text;
+		size_t len;
+
+		trust_mark_signed(t, key(0xbb));
+		assert_int_equal(trust_write(t, &text, &len), OK);
+		after = with_config(text, len, rows[i]);
+		assert_int_equal(trust_check(after, "sip:bob@example.net", key(0xbb), &l), i < 2 ? TRUST_UNKNOWN : TRUST_MISMATCH);
+		assert_int_equal(trust_has_aor(after, "sip:bob@example.net"), i == 2);
+		assert_true(trust_ever_signed(after, key(0xbb)));
+		/* it can be learned again, and is then what was learned */
+		assert_int_equal(trust_add(after, "sip:bob@example.net", key(0xbb), LEVEL_TOFU, 5, true), OK);
+		assert_int_equal(trust_check(after, "sip:bob@example.net", key(0xbb), &l), TRUST_GOOD);
+		assert_int_equal(l, LEVEL_TOFU);
+		trust_free(t);
+		trust_free(after);
+		free(text);
+	}
+}
+
+/* A learned pin that the configuration lists as well is pinned as long as it does, and what it was after that. */
+static void learned_and_configured(void **state)
+{
+	static const char pins[] = "sip:bob@example.net " HEX("bb") " tofu 5\n";
+	struct trust *t = with_config(pins, sizeof(pins) - 1, "[peer bob@example.net]\nkey = " HEX("bb") "\n"), *after;
+	enum trust_level l;
+	char *text;
+	size_t len;
+
+	(void)state;
+	assert_int_equal(trust_check(t, "sip:bob@example.net", key(0xbb), &l), TRUST_GOOD);
+	assert_int_equal(l, LEVEL_PINNED);
+	assert_int_equal(trust_write(t, &text, &len), OK);
+	after = with_config(text, len, "");
+	assert_int_equal(trust_check(after, "sip:bob@example.net", key(0xbb), &l), TRUST_GOOD);
+	assert_int_equal(l, LEVEL_TOFU);
+	trust_free(t);
+	trust_free(after);
+	free(text);
+}
+
 static void written_is_read(void **state)
 {
 	struct trust *again;
@@ -170,6 +236,9 @@ static void decisions(void **state)
 		{ "sip:ann@example.net", 0x22, POLICY_GRANT, EVIDENCE_AUTHENTICATED, false, false, false, "files", POLICY_LEVEL },
 		{ "sip:tom@example.net", 0x11, POLICY_GRANT, EVIDENCE_AUTHENTICATED, false, false, false, "desktop", POLICY_OK },
 		{ "sip:sue@example.net", 0x33, POLICY_GRANT, EVIDENCE_AUTHENTICATED, false, false, false, "desktop", POLICY_NO_PEER },
+		/* the pinned certificate's key is somebody else's, or none is that */
+		{ "sip:box@example.net", 0xbb, POLICY_GRANT, EVIDENCE_AUTHENTICATED, true, false, false, "files", POLICY_WRONG_AOR },
+		{ "sip:box@example.net", 0x77, POLICY_GRANT, EVIDENCE_AUTHENTICATED, true, false, false, "files", POLICY_OK },
 		{ "sip:box@example.net", -1, POLICY_GRANT, EVIDENCE_AUTHENTICATED, true, false, false, "files", POLICY_OK },
 		{ "sip:bob@example.net", 0xbb, POLICY_PING, EVIDENCE_AUTHENTICATED, false, false, false, NULL, POLICY_OK },
 		{ "sip:tom@example.net", 0x11, POLICY_PING, EVIDENCE_AUTHENTICATED, false, false, false, NULL, POLICY_NOT_ALLOWED },
@@ -217,6 +286,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(lookups, load, unload),
 		cmocka_unit_test_setup_teardown(adding_and_removing, load, unload),
+		cmocka_unit_test(taken_out_of_the_configuration),
+		cmocka_unit_test(learned_and_configured),
 		cmocka_unit_test_setup_teardown(written_is_read, load, unload),
 		cmocka_unit_test_setup_teardown(bad_files, load, unload),
 		cmocka_unit_test_setup_teardown(decisions, load, unload),
