@@ -202,7 +202,7 @@ static void want_forward(struct host *h, const struct vpn_want *x)
 
 static void want_close(struct host *h, const struct vpn_want *x)
 {
-	if (x->name[0])                           /* callee: connections to the service, which are not simulated */
+	if (x->name[0]) /* callee: connections to the service, which are not simulated */
 		return;
 	for (unsigned i = 0; i < h->n_forwards; i++)
 		if (h->forwards[i].call == x->call && h->forwards[i].grant_id == x->grant_id && h->forwards[i].open) {

@@ -82,7 +82,7 @@ static void nobody_else(struct world *w, const struct host *m)
 void run_evil(struct world *w, const struct scenario_run *r)
 {
 	struct scenario_run mine = *r;
-	struct pair p;
+	struct couple p;
 	unsigned i = r->variant;
 	const struct vpn_event *e;
 
@@ -153,7 +153,7 @@ static void send_recorded(struct world *w, unsigned n)
 static void replay(struct world *w, const struct scenario_run *r)
 {
 	static const uint64_t later[] = { 1, 20, 350, 1000 };
-	struct pair p;
+	struct couple p;
 	unsigned n_incoming;
 	uint64_t n_ike;
 
@@ -185,7 +185,7 @@ static void replay(struct world *w, const struct scenario_run *r)
 /* The exchange gives bob's name to the attacker's device as well: two answers, one is pinned. */
 static void fork_attack(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct host *m;
 
 	if (!pair_up(w, r, &p))
@@ -215,7 +215,7 @@ static void fork_attack(struct world *w, const struct scenario_run *r)
 static void fork_unpinned(struct world *w, const struct scenario_run *r)
 {
 	char bob[4096];
-	struct pair p;
+	struct couple p;
 	struct host *m;
 
 	(void)snprintf(bob, sizeof(bob), SERVICE_DESKTOP "%s", peer_section(w, "alice", ID_ALICE, "desktop"));
@@ -235,7 +235,7 @@ static void fork_unpinned(struct world *w, const struct scenario_run *r)
 /* Only the attacker's device is there under bob's name. */
 static void impostor(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct host *m;
 
 	if (!pair_up(w, r, &p))
@@ -256,7 +256,7 @@ static void impostor(struct world *w, const struct scenario_run *r)
 /* The attacker is a known peer under its own name, and claims alice's. */
 static void known_impostor(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	char bob[4096];
 
 	(void)snprintf(bob, sizeof(bob), SERVICE_DESKTOP "%s%s", peer_section(w, "alice", ID_ALICE, "desktop"),
@@ -282,7 +282,7 @@ static void known_impostor(struct world *w, const struct scenario_run *r)
  * IKE_SA_INIT that overtakes the true one denies service: RFC 7296, 2.21.1). */
 static void wire(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	unsigned sent = 0;
 
 	w->loss_ppm = 0;
@@ -310,7 +310,11 @@ static const struct {
 	const char *name;
 	void (*run)(struct world *w, const struct scenario_run *r);
 } rows[] = {
-	{ "replay", replay }, { "fork", fork_attack }, { "fork-unpinned", fork_unpinned }, { "impostor", impostor }, { "known-impostor", known_impostor },
+	{ "replay", replay },
+	{ "fork", fork_attack },
+	{ "fork-unpinned", fork_unpinned },
+	{ "impostor", impostor },
+	{ "known-impostor", known_impostor },
 	{ "wire", wire },
 };
 

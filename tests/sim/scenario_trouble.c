@@ -5,18 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ice/agent_impl.h"
 #include "scenario.h"
 #include "vpn/impl.h"
 
 #define VANISHED_US SECONDS(30 + 120 + 30) /* consent, dead-after, and what the last answers take */
 
-static bool up(struct world *w, const struct scenario_run *r, struct pair *p)
+static bool up(struct world *w, const struct scenario_run *r, struct couple *p)
 {
 	return pair_up(w, r, p) && (dial(w, p, NULL) || !w->failed) && both_up(w, p) && traffic(w, p, 5900);
 }
 
 /* After whatever happened: a call works, and ends. */
-static void call_again(struct world *w, struct pair *p)
+static void call_again(struct world *w, struct couple *p)
 {
 	if (w->failed || !start_all(w) || (!dial(w, p, NULL) && w->failed) || !both_up(w, p) || !traffic(w, p, 5900))
 		return;
@@ -26,7 +27,7 @@ static void call_again(struct world *w, struct pair *p)
 
 static void vanishes(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct host *gone, *stays;
 	const struct vpn_event *e;
 
@@ -48,16 +49,30 @@ static void vanishes(struct world *w, const struct scenario_run *r)
 	call_again(w, &p);
 }
 
+/* ICE has chosen at both ends: from then on consent goes on while the other side is silent. */
+static bool chosen(struct world *w, void *arg)
+{
+	const struct couple *p = arg;
+	const struct call *a = p->a->vpn->calls, *b = p->b->vpn->calls;
+
+	(void)w;
+	return a && b && a->ice && b->ice && a->ice->selected != ICE_NO_PAIR && b->ice->selected != ICE_NO_PAIR;
+}
+
 /* Back before dead-after: the call lives on. Where the NAT has forgotten the mapping meanwhile, the other side's filter may
  * keep the new one out; then both end in time. */
 static void comes_back(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct host *gone;
 	uint64_t cut_us = SECONDS(32) + world_below(w, SECONDS(50));
 
 	if (!up(w, r, &p))
 		return;
+	if (!world_until(w, chosen, &p, SECONDS(35))) {
+		world_fail(w, "ICE has not chosen after 35 s");
+		return;
+	}
 	gone = world_below(w, 2) ? p.a : p.b;
 	gone->cut = true;
 	world_for(w, cut_us);
@@ -80,7 +95,7 @@ static void comes_back(struct world *w, const struct scenario_run *r)
 
 static void vanishes_early(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct host *gone;
 
 	if (!pair_up(w, r, &p))
@@ -104,7 +119,7 @@ static void vanishes_early(struct world *w, const struct scenario_run *r)
 /* The tunnel does not need the exchange; its end is told on the path. */
 static void exchange_vanishes(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!up(w, r, &p))
 		return;
@@ -121,7 +136,7 @@ static void exchange_vanishes(struct world *w, const struct scenario_run *r)
 
 static void exchange_vanishes_early(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!pair_up(w, r, &p))
 		return;
@@ -140,7 +155,7 @@ static void exchange_vanishes_early(struct world *w, const struct scenario_run *
 /* A connection to the exchange is reset at any moment: the call comes up or ends with a reason; one that is up stays up. */
 static void stream_lost(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!pair_up(w, r, &p))
 		return;
@@ -162,7 +177,7 @@ static void stream_lost(struct world *w, const struct scenario_run *r)
 
 static void hang_up_early(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct vpn_call_status s;
 	unsigned at = 0;
 
@@ -184,13 +199,13 @@ static void hang_up_early(struct world *w, const struct scenario_run *r)
 static void glare(struct world *w, const struct scenario_run *r)
 {
 	char alice[4096], bob[4096];
-	struct pair p, back;
+	struct couple p, back;
 
 	(void)snprintf(alice, sizeof(alice), SERVICE_GAME "%s", peer_section(w, "bob", ID_BOB, "game"));
 	(void)snprintf(bob, sizeof(bob), SERVICE_DESKTOP "%s", peer_section(w, "alice", ID_ALICE, "desktop"));
 	if (!pair_up_with(w, r, &p, alice, bob))
 		return;
-	back = (struct pair){ p.b, p.a, 0 };
+	back = (struct couple){ p.b, p.a, 0 };
 	world_allow(w, p.a, p.b, 6, 5900);
 	world_allow(w, p.b, p.a, 17, 27015);
 	p.call = host_call(p.a, BOB_AOR, NULL, false);
@@ -217,7 +232,7 @@ static void glare(struct world *w, const struct scenario_run *r)
 /* A daemon dies without a word at any moment and is started again: calls work at once, and nothing is left behind. */
 static void killed(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!pair_up(w, r, &p))
 		return;
@@ -234,7 +249,7 @@ static void killed(struct world *w, const struct scenario_run *r)
 /* A second call of the same key replaces the first. */
 static void twice(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	unsigned first;
 
 	if (!up(w, r, &p))
@@ -271,7 +286,7 @@ static enum err reload(struct host *h, const char *extra)
 /* The owner takes the grant, or the key, out of his configuration: at once nothing passes any more. */
 static void revoked(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!up(w, r, &p))
 		return;
@@ -293,7 +308,7 @@ static void revoked(struct world *w, const struct scenario_run *r)
 static void runs_out(struct world *w, const struct scenario_run *r)
 {
 	char bob[4096];
-	struct pair p;
+	struct couple p;
 
 	(void)snprintf(bob, sizeof(bob), SERVICE_DESKTOP "%sfor = 60s\n",
 		       peer_section(w, "alice", ID_ALICE, "desktop"));
@@ -317,7 +332,7 @@ static void runs_out(struct world *w, const struct scenario_run *r)
  * left, and as soon as there is memory calls work. */
 static void no_memory(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	unsigned long n = 1 + world_below(w, MEMORY_SPAN);
 	bool once = world_below(w, 2);
 
