@@ -66,6 +66,22 @@ static void use_path(struct vpn *v, struct call *c, uint64_t now_us, const struc
 	esp_call_set_path(v->esp, c->id, &c->path);
 }
 
+static void fall_silent(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
+	c->held = true;
+	esp_call_hold(v->esp, c->id, true);
+	c->silent_since_us = now_us;
+	c->give_up_us = now_us + SECONDS((uint64_t)v->cfg->dead_after_s);
+}
+
+static void heard_again(struct vpn *v, struct call *c)
+{
+	c->held = false;
+	esp_call_hold(v->esp, c->id, false);
+	c->silent_since_us = c->give_up_us = TIME_NEVER;
+}
+
 void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	struct ice_event e;
@@ -78,22 +94,22 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 			break;
 		case ICE_SELECTED:
 			use_path(v, c, now_us, &e, true);
+			if (c->held)
+				heard_again(v, c);
 			start_ike(v, c, now_us);
 			break;
-		case ICE_FAILED:              /* after IKE, it was there before the choice was made */
-			call_end(v, c, now_us, c->authenticated ? REASON_VANISHED : REASON_NO_PATH, NULL);
+		case ICE_FAILED:
+			/* The tunnel was there before the choice of a pair was made: then this is a silence like any other. */
+			if (c->authenticated)
+				fall_silent(v, c, now_us);
+			else
+				call_end(v, c, now_us, REASON_NO_PATH, NULL);
 			break;
 		case ICE_CONSENT_LOST:
-			log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
-			c->held = true;
-			esp_call_hold(v->esp, c->id, true);
-			c->silent_since_us = now_us;
-			c->give_up_us = now_us + SECONDS((uint64_t)v->cfg->dead_after_s);
+			fall_silent(v, c, now_us);
 			break;
 		case ICE_CONSENT_BACK:
-			c->held = false;
-			esp_call_hold(v->esp, c->id, false);
-			c->silent_since_us = c->give_up_us = TIME_NEVER;
+			heard_again(v, c);
 			break;
 		}
 }
