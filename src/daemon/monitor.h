@@ -52,5 +52,5 @@ MUST_CHECK enum err monitor_start(const struct config *cfg, int *ret_fd, pid_t *
 void monitor_serve(const struct config *cfg, int fd);
 /* Engine: one request. Returns the reply's error, or ERR_SYSTEM when the monitor is gone or answers out of form;
  * *ret_fd is -1 when the answer carries none. Blocks (the monitor answers in microseconds; a service on this
- * machine that does not answer takes it 20 ms). */
+ * machine that does not answer takes it 2 ms). */
 MUST_CHECK enum err monitor_ask(int fd, const struct monitor_request *rq, struct monitor_reply *ret, int *ret_fd);

@@ -19,7 +19,7 @@
 
 #define LISTEN_BACKLOG 16
 /* How long a service on this machine, for which two addresses are tried, is given to refuse. */
-#define TARGET_WAIT_MS 20
+#define TARGET_WAIT_MS 2
 
 struct group { int fds[MONITOR_DATA_MAX + 1]; uint8_t n_data; uint16_t port; bool made; };
 

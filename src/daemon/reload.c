@@ -55,10 +55,31 @@ static bool same_services(const struct config *a, const struct config *b)
 	return same;
 }
 
+static bool same_host(const struct cfg_host *x, const struct cfg_host *y)
+{
+	return !strcmp(x->host, y->host) && x->port == y->port && x->transport == y->transport;
+}
+
+/* A registration is made with what an account says at the start. */
+static bool same_accounts(const struct config *a, const struct config *b)
+{
+	bool same = a->n_accounts == b->n_accounts;
+
+	for (unsigned i = 0; same && i < a->n_accounts; i++) {
+		const struct cfg_account *x = &a->accounts[i], *y = &b->accounts[i];
+
+		same = !strcmp(x->aor, y->aor) && same_host(&x->server, &y->server) && same_host(&x->stun, &y->stun) &&
+		       !strcmp(x->user, y->user) && !strcmp(x->password_file, y->password_file) &&
+		       (x->password_file[0] || !strcmp(x->password, y->password)) &&
+		       x->insecure_digest == y->insecure_digest && x->ring_s == y->ring_s && x->dpd_s == y->dpd_s;
+	}
+	return same;
+}
+
 /* What is bound to sockets, the namespace and registrations stays as it is until a restart. */
 static bool only_peers_differ(const struct config *a, const struct config *b)
 {
-	return a->n_accounts == b->n_accounts && a->port == b->port && a->max_calls == b->max_calls &&
+	return same_accounts(a, b) && a->port == b->port && a->max_calls == b->max_calls &&
 	       !strcmp(a->user, b->user) && !strcmp(a->interface, b->interface) && same_services(a, b);
 }
 

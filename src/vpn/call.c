@@ -276,6 +276,19 @@ static void drop_unfinished(struct vpn *v, const struct call *c, uint64_t now_us
 			call_end(v, o, now_us, REASON_OK, "replaced by a new call of the same peer");
 }
 
+/* A stranger leaves no trace but this log line, and not many of those. */
+static void say_refused(struct vpn *v, const struct call *c, uint64_t now_us, const struct verdict *r)
+{
+	uint32_t more = 0;
+
+	if (r->status != 480) {
+		log_info(&c->log, "call %u refused with %u: %s", c->id, r->status, r->text);
+		vpn_audit(v, c, "refused: %s", r->text);
+	} else if (log_limit_pass(&v->stranger_limit, now_us, &more)) {
+		log_info(&c->log, "call %u refused with 480: %s (%u more before)", c->id, r->text, more);
+	}
+}
+
 /* Before anything is known of the caller, only this: the answer is the one that a device which is not there would get. */
 static void incoming(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 {
@@ -306,9 +319,7 @@ static void incoming(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 	if (r.ok && !waits && sip_ua_answer(v->ua, now_us, c->sip_call, span_of(v->text, len)) != OK)
 		r = (struct verdict){ .status = 500, .code = REASON_INTERNAL, .text = "the answer could not be sent" };
 	if (!r.ok) {
-		log_info(&c->log, "call %u refused with %u: %s", c->id, r.status, r.text);
-		if (r.status != 480)              /* a stranger leaves no trace but this log line */
-			vpn_audit(v, c, "refused: %s", r.text);
+		say_refused(v, c, now_us, &r);
 		sip_ua_reject(v->ua, now_us, c->sip_call, r.status);
 		c->sip_call = 0;
 		c->state = CALL_CLOSING;
@@ -342,6 +353,8 @@ static void account_event(struct vpn *v, uint64_t now_us, const struct sip_event
 		a->registered = e->kind == SIP_REGISTERED;
 		a->password_wrong = !a->registered && (e->status == 401 || e->status == 407 || e->status == 403);
 		(void)snprintf(a->reason, sizeof(a->reason), "%s", a->registered ? "" : e->reason);
+		if (a->registered && sip_ua_server_date_s(v->ua, a->sip))
+			a->clock_off_s = sip_ua_server_date_s(v->ua, a->sip) - vpn_wall_s(v);
 		out.code = a->registered ? REASON_OK : a->password_wrong ? REASON_PASSWORD : REASON_EXCHANGE;
 		(void)snprintf(out.reason, sizeof(out.reason), "%.120s: %.120s", a->cfg->aor,
 			       a->registered ? "registered" : e->reason);

@@ -524,6 +524,17 @@ static enum err check_allowed(const char *file, const struct config *c, struct c
 	return OK;
 }
 
+/* Two peers at one inner address would be one to the data plane. */
+static enum err check_addresses(const char *file, const struct config *c, struct conf_error *e)
+{
+	for (unsigned i = 0; i < c->n_peers; i++)
+		for (unsigned k = 0; c->peers[i].has_address && k < i; k++)
+			if (c->peers[k].has_address && addr_ip_eq(&c->peers[i].address, &c->peers[k].address))
+				return conf_fail(e, file, 0, "[peer %s] has the address of [peer %s]; expected one of its own",
+						 c->peers[i].aor, c->peers[k].aor);
+	return OK;
+}
+
 enum err config_parse(const char *file, struct span text, struct config **ret, struct conf_error *e)
 {
 	struct config *c = calloc(1, sizeof(*c));
@@ -540,6 +551,8 @@ enum err config_parse(const char *file, struct span text, struct config **ret, s
 		r = conf_fail(e, file, 0, "no [account]; expected at least one");
 	if (r == OK)
 		r = check_allowed(file, c, e);
+	if (r == OK)
+		r = check_addresses(file, c, e);
 	if (r != OK) {
 		config_free(c);
 		return r;

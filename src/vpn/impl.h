@@ -126,6 +126,7 @@ struct account {
 	unsigned sip;                     /* number in the agent, 0: not started */
 	bool registered, password_wrong;
 	char reason[128];
+	int64_t clock_off_s;              /* the registrar's clock less ours, when it last answered; 0: unknown */
 	struct addr server, stun, local;
 };
 
@@ -160,6 +161,7 @@ struct vpn {
 	unsigned n_gathers;
 	struct call *calls;
 	unsigned next_call;
+	struct log_limit stranger_limit;
 	bool going;                       /* vpn_hangup_all */
 	struct want_queue wants;
 	struct event_queue events;
@@ -221,7 +223,8 @@ const char *call_state_name(const struct call *c);
 void tunnel_begin(struct vpn *v, struct call *c, uint64_t now_us);     /* descriptions are exchanged */
 void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us);
 void tunnel_ike_drain(struct vpn *v, struct call *c, uint64_t now_us);
-void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg);
+/* False: it was nobody's, and nothing has changed. */
+bool tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg);
 void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us);
 
 /* grant.c */

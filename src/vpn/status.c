@@ -27,6 +27,14 @@ struct trust *vpn_trust(struct vpn *v)
 	return v->trust;
 }
 
+/* Offers are fresh for 300 s; the owner hears of it before calls fail (DESIGN 4.2). */
+#define CLOCK_OFF_S 60
+
+void vpn_drops(const struct vpn *v, struct vpn_drops *ret)
+{
+	*ret = (struct vpn_drops){ v->n_ike_unknown, v->n_ike_unvalidated, v->n_stun_unknown, *esp_plane_counters(v->esp) };
+}
+
 bool vpn_account_status(const struct vpn *v, unsigned account, struct vpn_account_status *ret)
 {
 	struct vpn_account_status s = { .registered = false };
@@ -36,6 +44,8 @@ bool vpn_account_status(const struct vpn *v, unsigned account, struct vpn_accoun
 	memcpy(s.aor, v->cfg->accounts[account].aor, sizeof(s.aor));
 	s.registered = v->accounts[account].registered;
 	memcpy(s.reason, v->accounts[account].reason, sizeof(s.reason));
+	if (v->accounts[account].clock_off_s > CLOCK_OFF_S || v->accounts[account].clock_off_s < -CLOCK_OFF_S)
+		s.clock_off_s = v->accounts[account].clock_off_s;
 	memcpy(s.key, v->key, sizeof(s.key));
 	memcpy(s.address, v->self, sizeof(s.address));
 	*ret = s;

@@ -190,37 +190,36 @@ static struct call *call_of_init(struct vpn *v, const struct ike_peek *p, const 
 	return NULL;
 }
 
-static void input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p, struct span msg)
+static bool input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p, struct span msg)
 {
 	struct call *c = call_of_init(v, p, path);
 	struct ike_sa *sa;
 
 	if (!c) {
 		v->n_ike_unknown++;
-		return;
+		return false;
 	}
 	sa = half_open_of(c, p->spi_i);
 	if (!sa && (c->sa || cookie_needed(v, c, now_us, path, msg)))
-		return;
+		return false;
 	if (!sa)
 		sa = half_open_new(c);
 	if (sa)
 		ike_sa_input(sa, now_us, path, msg);
 	tunnel_ike_drain(v, c, now_us);
+	return true;
 }
 
-void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg)
+bool tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg)
 {
 	struct ike_peek p;
 
 	if (ike_peek(msg, &p) != OK) {
 		v->n_ike_unknown++;
-		return;
+		return false;
 	}
-	if (p.exchange == 34 && !p.is_response) {
-		input_init(v, now_us, path, &p, msg);
-		return;
-	}
+	if (p.exchange == 34 && !p.is_response)
+		return input_init(v, now_us, path, &p, msg);
 	for (struct call *c = v->calls; c; c = c->next) {
 		struct ike_sa *sa = sa_of(c, p.from_initiator ? p.spi_r : p.spi_i);
 
@@ -229,14 +228,15 @@ void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, s
 		/* after the end only the answer to our DELETE is of interest, and it is authenticated */
 		if (call_live(c) && !path_allowed(c, path)) {
 			v->n_ike_unvalidated++;
-			return;
+			return false;
 		}
 		c->ike_path = *path;
 		ike_sa_input(sa, now_us, path, msg);
 		tunnel_ike_drain(v, c, now_us);
-		return;
+		return true;
 	}
 	v->n_ike_unknown++;
+	return false;
 }
 
 /* ---- IKE events ---- */

@@ -387,8 +387,8 @@ void vpn_input_stun(struct vpn *v, uint64_t now_us, const struct path *path, str
 
 void vpn_input_ike(struct vpn *v, uint64_t now_us, const struct path *path, struct span d)
 {
-	tunnel_ike_input(v, now_us, path, d);
-	vpn_tick(v, now_us);
+	if (tunnel_ike_input(v, now_us, path, d))
+		vpn_tick(v, now_us);
 }
 
 unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n, struct esp_packet out[ESP_BATCH])

@@ -144,7 +144,13 @@ bool vpn_poll_event(struct vpn *v, struct vpn_event *ret);
 /* ---- for `status`, `explain`, `trust` ---- */
 const struct config *vpn_config(const struct vpn *v);
 struct trust *vpn_trust(struct vpn *v);
-struct vpn_account_status { char aor[CFG_AOR_MAX]; bool registered; char reason[128]; uint8_t key[SPKI_HASH]; uint8_t address[16]; };
+struct vpn_account_status {
+	char aor[CFG_AOR_MAX];
+	bool registered;
+	char reason[128];
+	int64_t clock_off_s;              /* by how much the registrar's clock is before ours; 0: up to 60 s, which does no harm */
+	uint8_t key[SPKI_HASH], address[16];
+};
 bool vpn_account_status(const struct vpn *v, unsigned account, struct vpn_account_status *ret);   /* from 0; false: no more */
 struct vpn_service_status {
 	char name[CFG_NAME_MAX + 1];
@@ -171,5 +177,11 @@ struct vpn_call_status {
 	struct esp_counters counters;
 };
 bool vpn_call_status(const struct vpn *v, unsigned *at, struct vpn_call_status *ret);   /* *at from 0; false: no more */
+/* What was dropped without being of any call. */
+struct vpn_drops {
+	uint64_t ike_unknown, ike_unvalidated, stun_unknown;
+	struct esp_counters esp;          /* of all, calls included */
+};
+void vpn_drops(const struct vpn *v, struct vpn_drops *ret);
 /* The call between us and this inner address, 0: none. For relays and ping. */
 unsigned vpn_call_of_peer(const struct vpn *v, const uint8_t peer[16]);

@@ -11,9 +11,9 @@
 
 static int64_t wall_s(void *arg)
 {
-	const struct world *w = arg;
+	const struct host *h = arg;
 
-	return SIM_WALL_S + (int64_t)((w->now_us - SECONDS(1000)) / 1000000);
+	return SIM_WALL_S + h->setup.clock_off_s + (int64_t)((h->w->now_us - SECONDS(1000)) / 1000000);
 }
 
 static void log_line(void *arg, enum log_level level, const char *area, const char *tag, const char *text)
@@ -123,7 +123,7 @@ enum err host_load(struct host *h, struct config **ret_cfg, struct trust **ret_t
 bool host_start(struct host *h)
 {
 	struct world *w = h->w;
-	struct vpn_env env = { .rng = &w->rng, .log = w->trace ? &h->sink : NULL, .wall_s = wall_s, .arg = w };
+	struct vpn_env env = { .rng = &w->rng, .log = w->trace ? &h->sink : NULL, .wall_s = wall_s, .arg = h };
 	struct addr locals[2], sip = h->ip4;
 	struct config *cfg = NULL;
 	struct trust *trust = NULL;

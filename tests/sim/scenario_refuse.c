@@ -259,6 +259,29 @@ static void no_forward(struct world *w, const struct scenario_run *r)
 		(void)ended_with(w, &p, REASON_USAGE);
 }
 
+/* Bob's clock is wrong by more than an offer's freshness: the caller is told, and so is who asks for bob's status. */
+static void wrong_clock(struct world *w, const struct scenario_run *r)
+{
+	struct host_setup a = { .user = "alice", .identity = ID_ALICE, .nat = r->nat[0], .extra = peer_section(w, "bob", ID_BOB, NULL) };
+	struct host_setup b = { .user = "bob", .identity = ID_BOB, .nat = r->nat[1], .clock_off_s = 400 };
+	struct vpn_account_status s;
+	struct pair p;
+
+	b.extra = bob_grants(w, "alice", ID_ALICE, "desktop");
+	p.a = host_new(w, &a);
+	p.b = host_new(w, &b);
+	if (!start_all(w))
+		return;
+	if (!vpn_account_status(p.a->vpn, 0, &s) || s.clock_off_s || !vpn_account_status(p.b->vpn, 0, &s) ||
+	    s.clock_off_s > -395 || s.clock_off_s < -405) {
+		world_fail(w, "the status says the clock is off by %lld s", (long long)s.clock_off_s);
+		return;
+	}
+	p.call = host_call(p.a, BOB_AOR, NULL, false);
+	if (until_ended(w, p.a, p.call, SECONDS(40)))
+		(void)ended_with(w, &p, REASON_SECURITY_LINES);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(struct world *w, const struct scenario_run *r);
@@ -277,6 +300,7 @@ static const struct {
 	{ "stranger", stranger },
 	{ "trust-first", trust_first },
 	{ "no-forward", no_forward },
+	{ "wrong-clock", wrong_clock },
 };
 
 unsigned refuse_variants(void)

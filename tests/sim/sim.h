@@ -96,6 +96,7 @@ struct host_setup {
 	enum nat_kind outer; /* a second NAT, of the provider */
 	bool udp_signalling, has_ip6, shares_lan;
 	const char *daemon; /* lines of [daemon] */
+	int64_t clock_off_s; /* its clock is wrong by so much */
 	const char *extra; /* [peer] and [service] sections; copied */
 };
 

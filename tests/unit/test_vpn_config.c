@@ -68,6 +68,8 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nkey = md5:00\n", "sha-256:" },
 		{ ACCOUNT "[peer p@e]\nice = no\n", "bare = yes with" },
 		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\n", "cert or key" },
+		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A "\n[peer q@e]\nbare = yes\naddress = fd00::1\ncert = "
+		  KEY_A "\n", "of its own" },
 		{ ACCOUNT "[peer p@e]\n[peer sips:p@E]\n", "each peer once" },
 		{ ACCOUNT "[network n]\n", "host = yes" },
 		{ ACCOUNT "[call n]\n", "not available" },
