@@ -262,10 +262,12 @@ static void no_forward(struct world *w, const struct scenario_run *r)
 /* Bob's clock is wrong by more than an offer's freshness: the caller is told, and so is who asks for bob's status. */
 static void wrong_clock(struct world *w, const struct scenario_run *r)
 {
-	struct host_setup a = { .user = "alice", .identity = ID_ALICE, .nat = r->nat[0], .extra = peer_section(w, "bob", ID_BOB, NULL) };
+	struct host_setup a = {
+		.user = "alice", .identity = ID_ALICE, .nat = r->nat[0], .extra = peer_section(w, "bob", ID_BOB, NULL)
+	};
 	struct host_setup b = { .user = "bob", .identity = ID_BOB, .nat = r->nat[1], .clock_off_s = 400 };
 	struct vpn_account_status s;
-	struct pair p;
+	struct couple p;
 
 	b.extra = bob_grants(w, "alice", ID_ALICE, "desktop");
 	p.a = host_new(w, &a);
