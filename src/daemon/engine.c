@@ -269,8 +269,9 @@ static enum err open_all(struct engine *e, struct engine_start *s, const char *u
 	struct loop_hooks hooks = { .tick = tick, .deadline = deadline, .idle = idle, .arg = e };
 	enum err r = pump_open(e, vpn_config(e->vpn)->port);
 
-	if (r == OK)
-		r = self_address(e);
+	if (r != OK)
+		return r;                         /* it has said which socket */
+	r = self_address(e);
 	if (r == OK)
 		r = loop_fd_add(e->loop, e->monitor_fd, LOOP_READ, monitor_gone, e, &e->monitor_watch);
 	if (r == OK)

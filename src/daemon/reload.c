@@ -76,10 +76,12 @@ static bool same_accounts(const struct config *a, const struct config *b)
 	return same;
 }
 
-/* What is bound to sockets, the namespace and registrations stays as it is until a restart. */
+/* What is bound to sockets, the namespace and registrations stays as it is until a restart, and so does all the rest: what
+ * is accepted here has its effect at once. */
 static bool only_peers_differ(const struct config *a, const struct config *b)
 {
 	return same_accounts(a, b) && a->port == b->port && a->max_calls == b->max_calls &&
+	       a->dead_after_s == b->dead_after_s && a->log_level == b->log_level &&
 	       !strcmp(a->user, b->user) && !strcmp(a->interface, b->interface) && same_services(a, b);
 }
 

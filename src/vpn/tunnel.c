@@ -57,6 +57,8 @@ static void use_path(struct vpn *v, struct call *c, uint64_t now_us, const struc
 	c->path_told = true;
 	c->local_type = e->local_type;
 	c->remote_type = e->remote_type;
+	if (first && !c->authenticated)
+		c->deadline_code = REASON_IKE;    /* whatever is missing at the end of CALL_SETUP_US, it is not the path */
 	if (first)
 		tell_path(v, c, now_us, VPN_EV_PATH);
 	else if (changed)

@@ -4,10 +4,12 @@
  * policy, calls, Child SAs. No I/O and no clock; the daemon and the simulator link the same
  * objects and differ only in what they do with the outputs.
  *
- * In: SIP bytes, datagrams of the tunnel port (already classified, DESIGN 5), packets from the
- * TUN, commands of users, and the time. Out: bytes, packets, and `wants` (things only the host
- * can do), `events` (what a user is told). After every call that takes now_us, drain
- * vpn_poll_output(), vpn_poll_want() and vpn_poll_event(). */
+ * In: SIP bytes, datagrams of the tunnel port (classified by their first bytes: net/demux.h,
+ * docs/protocol.md), packets from the TUN, commands of users, and the time. Out: bytes, packets,
+ * `wants` (things only the host can do) and `events` (what a user is told). After every call that
+ * takes now_us, drain vpn_poll_want(), vpn_poll_output() and vpn_poll_event(), in this order:
+ * sockets of a call are closed before its last words leave. docs/architecture.md has the way of an
+ * INVITE and of a packet. */
 #pragma once
 #include "base/log.h"
 #include "base/path.h"

@@ -121,6 +121,16 @@ def revoked(lab):
     lab.h.b.ask("trust", "add", A, lab.h.a.key)
 
 
+def port_in_use(lab):
+    "the tunnel port is taken: the daemon says so and nothing else, exit status 1"
+    argv = [lablib.binary("tielined"), "-c", lab.h.b.dir + "/tielined.conf", "-s", lab.dir + "/second", "-r", lab.dir + "/second"]
+    second = lab.spawn(lab.h.b.ns, argv, "second", env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
+    wait(lambda: not second.alive(), 10, "it ends")
+    check(second.popen.returncode == 1, second.popen.returncode)
+    check("UDP port 4500 is in use" in second.text() and "confined" not in second.text(), second.text())
+    check(lab.h.b.process.alive(), "the first one goes on")
+
+
 def no_exchange(lab):
     "exchange unreachable: 10"
     check(lab.h.exchange.stop() == 0, "stop")
@@ -130,4 +140,4 @@ def no_exchange(lab):
 
 
 lablib.main("tlr", [no_daemon, no_pin, stranger, unknown, mismatch, no_grant, busy, not_registered, wrong_password, revoked,
-                    no_exchange], needs=["ip", "nft", "setpriv"])
+                    port_in_use, no_exchange], needs=["ip", "nft", "setpriv"])

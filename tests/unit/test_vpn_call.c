@@ -53,6 +53,7 @@ static uint64_t now_us;
 static struct rng_seeded seed;
 static struct rng rng;
 static struct addr server, stun;
+static bool swallow; /* IKE and BYE are lost */
 
 static int64_t wall_s(void *arg)
 {
@@ -163,6 +164,8 @@ static void send_out(int k, enum vpn_channel channel, const struct out *o)
 			memcpy(marked + 4, d.p, d.len);
 			d = span_of(marked, d.len + 4);
 		}
+		if (swallow && (channel == VPN_IKE || span_starts(d, "BYE ")))
+			return;
 		if (!addr_eq(&path.remote, &stun)) /* keepalive: no part of a call */
 			note_bytes(k, channel == VPN_SIP, d);
 		post(k, at(&path.remote), &seen, d);
@@ -540,6 +543,25 @@ static void no_grant(void **state)
 	end();
 }
 
+/* A path, but no keys: neither end calls that a missing path. */
+static void no_keys(void **state)
+{
+	(void)state;
+	begin("allow = desktop\n");
+	(void)dial("desktop");
+	swallow = true;
+	for (int i = 0; i < 120; i++) { /* the BYE that is lost is given up after 32 s */
+		n_flow = 0;
+		run(SECONDS(1));
+	}
+	swallow = false;
+	assert_true(sides[ALICE].n[VPN_EV_PATH] == 1 && sides[BOB].n[VPN_EV_PATH] == 1);
+	assert_int_equal(sides[ALICE].last[VPN_EV_ENDED].code, REASON_IKE);
+	assert_int_equal(sides[BOB].last[VPN_EV_ENDED].code, REASON_IKE);
+	assert_true(sides[BOB].last[VPN_EV_ENDED].t_ms >= 75000 && sides[BOB].last[VPN_EV_ENDED].t_ms <= 75500);
+	end();
+}
+
 /* Bob's configuration names somebody else's key: alice is a stranger, and all that she gets is one 480 after a second. */
 static void a_stranger(void **state)
 {
@@ -597,6 +619,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_call),     cmocka_unit_test(two_services),        cmocka_unit_test(no_grant),
+		cmocka_unit_test(no_keys),
 		cmocka_unit_test(a_stranger), cmocka_unit_test(allocation_failures),
 	};
 
