@@ -190,18 +190,22 @@ void ice_agent_input(struct ice_agent *a, uint64_t now_us, const struct path *pa
 		ice_agent_tick(a, now_us);
 }
 
+static bool all_failed(const struct ice_agent *a)
+{
+	for (unsigned i = 0; i < a->n_pairs; i++)
+		if (a->pairs[i].state != PAIR_FAILED)
+			return false;
+	return true;
+}
+
 void ice_agent_tick(struct ice_agent *a, uint64_t now_us)
 {
-	bool alive = false;
-
 	if (!a->started)
 		return;
 	ice_pairs_tick(a, now_us);
 	ice_consent_tick(a, now_us);
-	for (unsigned i = 0; i < a->n_pairs; i++)
-		alive |= a->pairs[i].state != PAIR_FAILED;
 	/* RFC 8863: the peer may still show an address that nobody knew, so patience runs in full */
-	if (!alive && !a->failed_told && now_us >= a->start_us + MS(a->cfg.patience_ms)) {
+	if (!a->failed_told && now_us >= a->start_us + MS(a->cfg.patience_ms) && all_failed(a)) {
 		a->failed_told = true;
 		ice_tell(a, ICE_FAILED, ICE_NO_PAIR);
 	}
@@ -215,7 +219,8 @@ uint64_t ice_agent_deadline_us(const struct ice_agent *a)
 		return TIME_NEVER;
 	pairs = ice_pairs_deadline_us(a);
 	consent = ice_consent_deadline_us(a);
-	if (a->selected == ICE_NO_PAIR && !a->failed_told && pairs == TIME_NEVER && patience < consent)
+	/* a pair that came up and that nobody nominates has no deadline: its owner waits, or gives up */
+	if (!a->failed_told && pairs == TIME_NEVER && patience < consent && all_failed(a))
 		return patience;
 	return pairs < consent ? pairs : consent;
 }

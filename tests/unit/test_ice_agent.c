@@ -33,6 +33,7 @@ struct datagram { uint64_t due_us; struct addr from, to; uint8_t bytes[600]; siz
 static struct side sides[2];
 static struct datagram wire[WIRE_MAX];
 static unsigned n_wire, loss_percent;
+static bool lose_nominations;
 static uint64_t now_us, delay_us;
 static struct rng_seeded seed;
 static struct rng rng;
@@ -87,6 +88,8 @@ static void deliver(struct datagram d)
 		if (s->cut || !lets_in(s, &d))
 			continue;
 		assert_int_equal(stun_parse(span_of(d.bytes, d.len), &parsed), OK);
+		if (lose_nominations && stun_find(&parsed, STUN_USE_CANDIDATE))
+			continue;
 		if (ice_agent_owns(s->agent, &parsed))
 			ice_agent_input(s->agent, now_us, &path, &parsed);
 		drain(s);
@@ -131,6 +134,7 @@ static void setup_roles(bool a, bool b)
 {
 	memset(sides, 0, sizeof(sides));
 	n_wire = loss_percent = 0;
+	lose_nominations = false;
 	now_us = SECONDS(1);
 	delay_us = MS(20);
 	rng = rng_seeded_init(&seed, 7);
@@ -284,6 +288,22 @@ static void nobody_there(void **state)
 	run(now_us + SECONDS(100), false);
 	assert_int_equal(sides[0].n_failed, 1);
 	assert_true(ice_agent_deadline_us(sides[0].agent) == TIME_NEVER);
+	teardown();
+}
+
+/* A pair came up and nobody nominates it: that is no failure, and patience that is over does not keep the loop awake. */
+static void never_nominated(void **state)
+{
+	(void)state;
+	setup_roles(true, false);
+	lose_nominations = true;
+	connect_both();
+	run(SECONDS(39), false);
+	assert_true(sides[1].n_valid == 1 && !sides[1].n_selected && !sides[1].n_failed);
+	now_us = SECONDS(50);
+	ice_agent_tick(sides[1].agent, now_us);
+	drain(&sides[1]);
+	assert_true(ice_agent_deadline_us(sides[1].agent) > now_us && !sides[1].n_failed);
 	teardown();
 }
 
@@ -545,6 +565,7 @@ int main(void)
 		cmocka_unit_test(pacing),
 		cmocka_unit_test(direct), cmocka_unit_test(through_two_nats), cmocka_unit_test(an_address_that_nobody_named),
 		cmocka_unit_test(one_role_twice), cmocka_unit_test(losses), cmocka_unit_test(nobody_there),
+		cmocka_unit_test(never_nominated),
 		cmocka_unit_test(no_candidates_at_all), cmocka_unit_test(consent), cmocka_unit_test(rebound_nat_is_followed),
 		cmocka_unit_test(nothing_leaves_before_start), cmocka_unit_test(strangers_get_no_answer),
 		cmocka_unit_test(another_reader_of_a_forked_offer),
