@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The tieline authors
-"""fuzz.py run SECONDS [TARGET...]: the libFuzzer targets of build-fuzz/ for that long, two at a time; exit 1 on a crash.
+"""fuzz.py run SECONDS [TARGET...]: the libFuzzer targets of build-fuzz/ for that long, two at a time; exit 1 on a crash. What is
+found stays in build-fuzz/found/TARGET, where the next run takes it up.
 fuzz.py cover: the lines that each target's corpus reaches in the files that the target names in its
 "covers: src/base/conf.c ..." comment."""
 import concurrent.futures
@@ -27,8 +28,8 @@ def targets():
 def run_one(name, path, seconds):
     work = tempfile.mkdtemp(prefix="fuzz-" + name)
     env = dict(os.environ, LLVM_PROFILE_FILE=os.path.join(work, "profile"))
-    new = os.path.join(work, "new")
-    os.mkdir(new)
+    new = os.path.join(ROOT, "build-fuzz/found", name)
+    os.makedirs(new, exist_ok=True)
     done = subprocess.run([path, "-max_total_time=%d" % seconds, "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1",
                            "-artifact_prefix=%s/build-fuzz/crash-%s-" % (ROOT, name), new,
                            os.path.join(ROOT, "tests/fuzz/corpus", name)],

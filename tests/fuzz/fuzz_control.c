@@ -4,6 +4,7 @@
  * or wait for a registration that never comes.
  * covers: src/daemon/command.c src/daemon/control.c src/daemon/json.c */
 #include "../unit/control_engine.h"
+#include "replay.h"
 
 #define FUZZ_MAX 8192 /* bytes: well below what a socket buffer takes at once */
 
@@ -78,6 +79,7 @@ static void clean_up_after_us(const struct control_engine *c)
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const unsigned fuzz_replay_cuts = 64;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

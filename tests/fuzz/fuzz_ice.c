@@ -9,8 +9,10 @@
 #include "base/timers.h"
 #include "ice/agent_impl.h"
 #include "ice/gather.h"
+#include "replay.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const unsigned fuzz_replay_cuts = 64;
 
 /* One step of the input: what, then the bytes that it takes. */
 enum step { REQUEST, ANSWER, SEALED, RAW, TIME, OWNER, N_STEPS };

@@ -14,8 +14,10 @@
 #include <string.h>
 
 #include "sip/ua_impl.h"
+#include "replay.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const unsigned fuzz_replay_cuts = 32;
 
 #define PIECE_MAX 16384
 #define STEPS_MAX 24
