@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The tieline authors
-"""fuzz.py run SECONDS [TARGET...]: the libFuzzer targets of build-fuzz/ for that long, two at a time; exit 1 on a crash.
-fuzz.py cover: the lines that each target's corpus reaches in the files that the target names in its
+"""fuzz.py run SECONDS [TARGET...]: the libFuzzer targets of build-fuzz/ for that long, two at a time; exit 1 on a crash. What is
+found stays in build-fuzz/found/TARGET, where the next run takes it up.
+fuzz.py merge [TARGET...]: adds to each corpus the files of build-fuzz/found that reach code which it does not, as long as it has at
+most 40 files of at most 4 KiB.
+fuzz.py cover [TARGET...]: the lines that each target's corpus reaches in the files that the target names in its
 "covers: src/base/conf.c ..." comment."""
 import concurrent.futures
 import glob
@@ -15,6 +18,7 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FILES_MAX, BYTES_MAX = 40, 4096
 BUILD = os.path.join(ROOT, "build-fuzz/tests/fuzz")
 
 
@@ -27,8 +31,8 @@ def targets():
 def run_one(name, path, seconds):
     work = tempfile.mkdtemp(prefix="fuzz-" + name)
     env = dict(os.environ, LLVM_PROFILE_FILE=os.path.join(work, "profile"))
-    new = os.path.join(work, "new")
-    os.mkdir(new)
+    new = os.path.join(ROOT, "build-fuzz/found", name)
+    os.makedirs(new, exist_ok=True)
     done = subprocess.run([path, "-max_total_time=%d" % seconds, "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1",
                            "-artifact_prefix=%s/build-fuzz/crash-%s-" % (ROOT, name), new,
                            os.path.join(ROOT, "tests/fuzz/corpus", name)],
@@ -40,6 +44,36 @@ def run_one(name, path, seconds):
     if done.returncode:
         print(output[-4000:])
     return done.returncode == 0
+
+
+def edges_of(path, dirs, work):
+    """{file: the edges that it reaches}, from the control file of libFuzzer's merge."""
+    control, nothing = os.path.join(work, "control"), os.path.join(work, "nothing")
+    os.mkdir(nothing)
+    subprocess.run([path, "-merge=1", "-use_counters=0", "-timeout=20", "-merge_control_file=" + control, nothing] + dirs, check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, LLVM_PROFILE_FILE=os.path.join(work, "raw")))
+    with open(control, encoding="utf-8") as f:
+        lines = f.read().splitlines()
+    names = lines[2:2 + int(lines[0])]
+    reached = (line.split() for line in lines if line.startswith("FT "))
+    return {names[int(words[1])]: set(words[2:]) for words in reached}
+
+
+def merge_one(name, path):
+    corpus, found = os.path.join(ROOT, "tests/fuzz/corpus", name), os.path.join(ROOT, "build-fuzz/found", name)
+    with tempfile.TemporaryDirectory() as work:
+        edges = edges_of(path, [d for d in (corpus, found) if os.path.isdir(d)], work)
+    kept = [f for f in edges if f.startswith(corpus + "/")]
+    have = set().union(*(edges[f] for f in kept))
+    small = [f for f in edges if f not in kept and os.path.getsize(f) <= BYTES_MAX]
+    while small and len(kept) < FILES_MAX:
+        best = max(small, key=lambda f: (len(edges[f] - have), -os.path.getsize(f)))
+        if edges[best] <= have:
+            break
+        shutil.copy(best, os.path.join(corpus, os.path.basename(best)[:12]))
+        kept.append(best)
+        have |= edges[best]
+    print("%-20s %3d files, %d of %d edges" % (name, len(kept), len(have), len(set().union(*edges.values()))), flush=True)
 
 
 def cover_one(name, path):
@@ -59,13 +93,14 @@ def cover_one(name, path):
 
 
 def main():
-    found = [t for t in targets() if not sys.argv[3:] or t[0] in sys.argv[3:]]
+    wanted = sys.argv[3:] if sys.argv[1:2] == ["run"] else sys.argv[2:]
+    found = [t for t in targets() if not wanted or t[0] in wanted]
     if not found:
         print("fuzz.py: no such targets in build-fuzz/; `make fuzz` builds them")
         return 1
-    if sys.argv[1:2] == ["cover"]:
+    if sys.argv[1:2] in (["cover"], ["merge"]):
         for name, path in found:
-            cover_one(name, path)
+            (cover_one if sys.argv[1] == "cover" else merge_one)(name, path)
         return 0
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         good = list(pool.map(lambda t: run_one(t[0], t[1], int(sys.argv[2])), found))

@@ -31,7 +31,7 @@ unsigned sdp_ike_find(const struct sdp *d)
 		const struct sdp_media *m = &d->media[i];
 		enum sdp_fmt fmt;
 
-		if (m->port && span_ieq_str(m->proto, "udp") && fmt_parse(m->formats[0], &fmt))
+		if (m->port && span_eq_str(m->type, "application") && span_ieq_str(m->proto, "udp") && fmt_parse(m->formats[0], &fmt))
 			return i;
 	}
 	return SDP_MEDIA_MAX;
@@ -44,6 +44,8 @@ static void read_media_line(struct reader *r)
 
 	if (media->n_formats != 1 || !fmt_parse(media->formats[0], &r->m->fmt))
 		r->why = "the IKE media line has not exactly one format, ike-esp or ike-esp-udpencap";
+	else if (!span_eq_str(media->type, "application"))
+		r->why = "the IKE media line's type is not application";
 	else if (!span_ieq_str(media->proto, "udp"))
 		r->why = "the IKE media line's protocol is not udp";
 	else if (!c.p)

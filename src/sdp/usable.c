@@ -38,7 +38,8 @@ unsigned sdp_ike_usable(const struct sdp *d)
 	for (unsigned i = 0; i < d->n_media; i++) {
 		const struct sdp_media *m = &d->media[i];
 
-		if (m->port && m->port != PORT_BARE_IKE && span_ieq_str(m->proto, "udp") && m->n_formats == 1 &&
+		if (m->port && m->port != PORT_BARE_IKE && span_eq_str(m->type, "application") &&
+		    span_ieq_str(m->proto, "udp") && m->n_formats == 1 &&
 		    span_ieq_str(m->formats[0], "ike-esp-udpencap") && !is_bundled(d, m))
 			return i;
 	}

@@ -314,6 +314,9 @@ void ua_invite_ended(struct call *c)
 	/* No fork can follow now. Where the user dropped all that came, nothing is left. */
 	if (c->state == CALL_UP && !ua_leg_up(c))
 		ua_call_over(c, SIP_CALL_ENDED, 0, 0, SPAN_LIT("no leg is left"));
+	/* Answered, but by nothing that makes a dialog (12.1.2): no timer would end it any more. */
+	if (c->state == CALL_INVITING)
+		ua_call_over(c, SIP_CALL_FAILED, 0, 0, SPAN_LIT("no answer that can be used"));
 }
 
 enum err sip_ua_invite(struct sip_ua *ua, uint64_t now_us, unsigned account, const char *to, struct span offer, unsigned *ret_call)

@@ -4,6 +4,7 @@
  * or wait for a registration that never comes.
  * covers: src/daemon/command.c src/daemon/control.c src/daemon/json.c */
 #include "../unit/control_engine.h"
+#include "replay.h"
 
 #define FUZZ_MAX 8192 /* bytes: well below what a socket buffer takes at once */
 
@@ -49,7 +50,36 @@ static void finish(void)
 	control_engine_free(&engine);
 }
 
+/* A process that waits for the end of this one, and takes away the folder that a fuzzer which is stopped or crashes would
+ * leave. It holds nothing open but the pipe that tells. */
+static void clean_up_after_us(const struct control_engine *c)
+{
+	static const char *const names[] = { "control", "tielined.conf", "pins" };
+	int told[2];
+	pid_t pid;
+
+	if (pipe2(told, O_CLOEXEC) || (pid = fork()) < 0)
+		abort();
+	if (pid) {
+		close(told[0]);
+		return; /* told[1] closes when we end, however that is */
+	}
+	if (dup2(told[0], 0) < 0 || close_range(1, ~0u, 0) || setsid() < 0)
+		_exit(1);
+	while (read(0, &(char){ 0 }, 1) > 0)
+		;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char path[128];
+
+		(void)snprintf(path, sizeof(path), "%s/%s", c->dir, names[i]);
+		(void)unlink(path);
+	}
+	(void)rmdir(c->dir);
+	_exit(0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const unsigned fuzz_replay_cuts = 64;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -61,6 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 								    .deadline = control_deadline,
 								    .idle = idle,
 								    .arg = &engine.e });
+		clean_up_after_us(&engine);
 		(void)atexit(finish);
 	}
 	size = size < FUZZ_MAX ? size : FUZZ_MAX;

@@ -12,8 +12,10 @@
 
 #include "exchange/exchange.h"
 #include "sip/digest.h"
+#include "replay.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const unsigned fuzz_replay_cuts = 24;
 
 #define PIECE_MAX 16384
 #define PASSWORD "k3Zq9vT1xB7nR5mW2cY8Lx"

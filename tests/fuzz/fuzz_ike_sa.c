@@ -6,8 +6,10 @@
  * covers: src/ike/sa.c src/ike/sa_run.c src/ike/sa_init.c src/ike/sa_auth.c src/ike/child.c src/ike/info.c
    src/ike/grant.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
 #include "../unit/ike_pair.h"
+#include "replay.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const unsigned fuzz_replay_cuts = 32;
 
 /* One step of the input: what, which side gets it, two bytes of length, the bytes. */
 enum step { RAW, INSIDE_REQUEST, INSIDE_RESPONSE, TIME, OWNER, N_STEPS };

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* tests/fuzz/replay.c - runs a fuzz target over corpora without a fuzzer: each file, and each
- * file of up to REPLAY_CUT_MAX bytes cut at every length. One TAP case a folder. */
+/* tests/fuzz/replay.c - runs a fuzz target over corpora without a fuzzer: each file, and each file cut
+ * at every length; a longer one than REPLAY_CUT_MAX, or than the target says (replay.h), at so many lengths. One TAP case a folder. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "replay.h"
 
 #define REPLAY_CUT_MAX 2048
 
@@ -28,14 +30,16 @@ static int file(const char *path)
 {
 	static uint8_t bytes[1 << 20];
 	FILE *f = fopen(path, "rb");
-	size_t len;
+	unsigned most = &fuzz_replay_cuts ? fuzz_replay_cuts : REPLAY_CUT_MAX;
+	size_t len, step;
 
 	if (!f)
 		return 0;
 	len = fread(bytes, 1, sizeof(bytes), f);
 	(void)fclose(f);
 	once(bytes, len);
-	for (size_t cut = 0; len <= REPLAY_CUT_MAX && cut < len; cut++)
+	step = len > most ? (len + most - 1) / most : 1;
+	for (size_t cut = 0; cut < len; cut += step)
 		once(bytes, cut);
 	return 1;
 }

@@ -128,6 +128,8 @@ static void what_a_live_call_may_use(void **state)
 		{ "m=application 500 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
 		{ "m=application 0 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
 		{ "m=application 4500 tcp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
+		/* the answer's line is an application's, and RFC 3264, 6 has the type of the offer's */
+		{ "m=audio 4500 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
 		{ "m=application 4500 udp ike-esp-udpencap ike-esp\r\n", SDP_MEDIA_MAX },
 		/* two lines: the first that can be used */
 		{ "m=application 500 udp ike-esp\r\nm=application 4500 udp ike-esp-udpencap\r\n", 1 },
@@ -156,6 +158,7 @@ static void wrong_values_are_refused(void **state)
 		HEAD "m=application 4500 udp ike-esp-udpencap\r\n",
 		HEAD "m=application 4500 udp ike-esp-udpencap ike-esp\r\nc=IN IP4 192.0.2.1\r\n",
 		HEAD "m=application 4500 tcp ike-esp-udpencap\r\nc=IN IP4 192.0.2.1\r\n",
+		HEAD "m=audio 4500 udp ike-esp-udpencap\r\nc=IN IP4 192.0.2.1\r\n",
 		HEAD "m=application 4500 udp wb\r\nc=IN IP4 192.0.2.1\r\n",
 		HEAD "m=application 4500 udp ike-esp\r\nc=IN IP4 224.0.0.1\r\n",
 		HEAD "m=application 4500 udp ike-esp\r\nc=IN IP4 host.example\r\n",

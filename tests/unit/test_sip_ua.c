@@ -37,7 +37,7 @@ static unsigned n_wire, loss_percent, n_challenges, n_forks, n_out_of_order;
 static uint64_t now_us;
 static struct rng_seeded seed;
 static struct rng rng;
-static bool challenge, wrong_password, refuse_streams, cut, md5_only, lose_acks;
+static bool challenge, wrong_password, refuse_streams, cut, md5_only, lose_acks, spoil_answers;
 static struct addr server_addr;
 static struct sip_msg msg;
 static struct sip_nonces nonces;
@@ -165,6 +165,15 @@ static void server(int k, const struct path *path, struct span bytes)
 		to_side(k, path, &w);
 		return;
 	}
+	if (spoil_answers && span_starts(bytes, "SIP/2.0 200")) {
+		static uint8_t spoiled[SIP_MSG_MAX];
+
+		memcpy(spoiled, bytes.p, bytes.len);
+		bytes = span_of(spoiled, bytes.len);
+		for (size_t i = 0; i + 16 < bytes.len; i++)
+			if (!memcmp(spoiled + i, "\nRecord-Route: <", 16))
+				spoiled[i + 15] = '"';
+	}
 	if (sip_parse(bytes, &msg, &why, &status) != OK)
 		fail_msg("%s in: %.*s", why, (int)bytes.len, (const char *)bytes.p);
 	if (!msg.is_request) {
@@ -258,7 +267,7 @@ static void begin(enum transport t)
 {
 	memset(sides, 0, sizeof(sides));
 	n_wire = loss_percent = n_challenges = n_forks = n_out_of_order = 0;
-	challenge = wrong_password = refuse_streams = cut = md5_only = lose_acks = false;
+	challenge = wrong_password = refuse_streams = cut = md5_only = lose_acks = spoil_answers = false;
 	now_us = SECONDS(1);
 	rng = rng_seeded_init(&seed, 3);
 	sip_nonces_init(&nonces, &rng);
@@ -430,6 +439,28 @@ static void no_acknowledgement(void **state)
 			run(SECONDS(5));
 			assert_true(sides[0].n[SIP_CALL_ENDED] == 1 && sides[1].n[SIP_CALL_CONFIRMED] == 1);
 		}
+		end();
+	}
+}
+
+/* A 2xx whose route set cannot be read makes no dialog (12.1.2). The call ends all the same, whether its user waits or has hung up. */
+static void unusable_answer(void **state)
+{
+	(void)state;
+	for (int hung_up = 0; hung_up < 2; hung_up++) {
+		unsigned call;
+
+		begin(TRANSPORT_TCP);
+		add_accounts(TRANSPORT_TCP, true);
+		spoil_answers = true;
+		call = dial();
+		assert_int_equal(sip_ua_answer(sides[1].ua, now_us, sides[1].last[SIP_CALL_INCOMING].call, SPAN_LIT("answer")), OK);
+		if (hung_up)
+			sip_ua_hangup(sides[0].ua, now_us, call);
+		run(SECONDS(80));
+		assert_int_equal(sides[0].n[SIP_CALL_ANSWERED], 0);
+		assert_int_equal(sides[0].n[SIP_CALL_FAILED], !hung_up);
+		assert_null(sides[0].ua->calls);
 		end();
 	}
 }
@@ -656,7 +687,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(registers_with_a_challenge), cmocka_unit_test(failures_of_registration), cmocka_unit_test(a_refused_registration_is_tried_again), cmocka_unit_test(a_call),
-		cmocka_unit_test(no_acknowledgement), cmocka_unit_test(refusals), cmocka_unit_test(cancelled_before_the_answer), cmocka_unit_test(forked_answers_are_legs),
+		cmocka_unit_test(no_acknowledgement), cmocka_unit_test(unusable_answer), cmocka_unit_test(refusals), cmocka_unit_test(cancelled_before_the_answer), cmocka_unit_test(forked_answers_are_legs),
 		cmocka_unit_test(nobody_answers), cmocka_unit_test(long_requests_leave_udp),
 		cmocka_unit_test(a_lost_stream_is_opened_again), cmocka_unit_test(strangers), cmocka_unit_test(strangers_learn_nothing), cmocka_unit_test(allocation_failures),
 	};
