@@ -118,7 +118,7 @@ void engine_drain(struct engine *e)
 
 	while (more) {
 		more = false;
-		/* sockets of a call are closed before its last words leave (DESIGN 6.6) */
+		/* sockets of a call are closed before its last words leave (docs/protocol.md) */
 		while (vpn_poll_want(e->vpn, &w)) {
 			carry_out(e, &w);
 			more = true;

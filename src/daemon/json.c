@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* daemon/json.c - the control protocol's objects (CONTRACT.md; docs/control-protocol.md). */
+/* daemon/json.c - the control protocol's objects (docs/control-protocol.md). */
 #include <string.h>
 
 #include "base/text.h"

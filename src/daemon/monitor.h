@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* daemon/monitor.h - the small privileged process and its client (DESIGN 3.2). The engine asks over a
+/* daemon/monitor.h - the small privileged process and its client (docs/architecture.md). The engine asks over a
  * SOCK_SEQPACKET pair, one fixed-size request at a time, answered at once with an error and at most one
  * descriptor. Requests are few, typed and bounded; the monitor checks each against the configuration that
  * it read itself. It never parses a foreign byte, never takes an address, port or path as text. */

@@ -202,7 +202,7 @@ static void check_repeat(struct ice_agent *a, uint64_t now_us, struct pair *p)
 	ice_check_send(a, now_us, p, c->transaction, c->use_candidate);
 }
 
-/* Is it still worth a first check? After the choice only what would be better than it (DESIGN 6.1). */
+/* Is it still worth a first check? After the choice only what would be better than it (docs/protocol.md). */
 static bool wanted(const struct ice_agent *a, const struct pair *p)
 {
 	return p->state == PAIR_WAITING &&

@@ -140,7 +140,7 @@ void ice_request_input(struct ice_agent *a, uint64_t now_us, const struct path *
 	unsigned n;
 
 	memcpy(rq.transaction, m->transaction, sizeof(rq.transaction));
-	/* DESIGN 5: FINGERPRINT is required. The password proves that the sender saw our description. */
+	/* docs/protocol.md: FINGERPRINT is required. The password proves that the sender saw our description. */
 	if (!m->has_fingerprint || stun_check_integrity(m, span_str(a->pwd)) != OK ||
 	    (a->has_remote && !span_eq_str(span_from(user->value, ICE_UFRAG_LEN + 1), a->remote_ufrag))) {
 		a->stats.n_bad_auth++;            /* no answer: it would tell a stranger that a call is on */

@@ -46,7 +46,7 @@ void ice_nominate(struct ice_agent *a, uint64_t now_us, unsigned i)
 }
 
 /* Regular nomination without fixed waits: the first pair that works, and again each time a better one works. A pair that
- * comes up after the choice without being better is what a rebound NAT looks like: the chosen one is asked (DESIGN 6.1). */
+ * comes up after the choice without being better is what a rebound NAT looks like: the chosen one is asked (docs/protocol.md). */
 static void consider(struct ice_agent *a, uint64_t now_us, unsigned i)
 {
 	const struct pair *p = &a->pairs[i];

@@ -129,7 +129,7 @@ bool ike_vendor_id_find(const struct ike_chain *c);
 /* Is every selector of a inside one of b? */
 bool ike_ts_within(const struct ike_ts_list *a, const struct ike_ts_list *b);
 
-/* ---- our notifies' data (CONTRACT.md) ---- */
+/* ---- our notifies' data (docs/protocol.md) ---- */
 struct ike_request { uint32_t request; unsigned n_names; char names[IKE_GRANTS_MAX][IKE_NAME_MAX + 1]; };
 MUST_CHECK enum err ike_request_parse(struct span data, struct ike_request *ret);
 /* In CREATE_CHILD_SA only request and grant: `brief`. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* ike/peek.h - what the dispatcher may know of an IKE datagram before any SA is asked: header and,
- * in IKE_SA_INIT, our vendor ID and the call's tag (DESIGN 6.4). Form only, no state. */
+ * in IKE_SA_INIT, our vendor ID and the call's tag (docs/protocol.md). Form only, no state. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -69,7 +69,7 @@ struct ike_config {
 	bool has_peer_key;
 	uint8_t peer_key[SPKI_HASH];      /* tieline calls: always */
 	bool bare;                        /* a stock peer: its ID and vendor IDs are not ours to demand */
-	/* Call binding (DESIGN 6.4); tieline calls: always */
+	/* Call binding (docs/protocol.md); tieline calls: always */
 	bool has_binding;
 	uint8_t tag[8], bind_hash[32];
 	/* Services asked for in IKE_AUTH (initiator; tieline calls). n_names 0: all that is allowed. */
@@ -82,7 +82,7 @@ struct ike_config {
 	bool (*spi_taken)(void *arg, uint32_t spi);
 	void *spi_arg;
 	/* Initiator: how often IKE_SA_INIT leaves before anything was answered; 0: as any request. Where no check has shown
-	 * that the peer is at its address, it may be somebody else's (DESIGN 4.3: 3). */
+	 * that the peer is at its address, it may be somebody else's (docs/protocol.md: 3). */
 	unsigned first_sends;
 	uint32_t dpd_s;                   /* liveness check after that much silence; 0: off */
 };

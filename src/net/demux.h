@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* net/demux.h - what a datagram on the tunnel port is (DESIGN 5): a pure function of its bytes,
+/* net/demux.h - what a datagram on the tunnel port is (docs/protocol.md): a pure function of its bytes,
  * and the classic BPF program that makes the same split in the kernel. */
 #pragma once
 #include "base/buf.h"

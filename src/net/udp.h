@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* net/udp.h - UDP sockets. The port group is the one local port of DESIGN 5: N+1 sockets on one port
+/* net/udp.h - UDP sockets. The port group is the one local port of docs/protocol.md: N+1 sockets on one port
  * with SO_REUSEPORT and a classic BPF program; socket 0 takes everything but ESP. One group an address
  * family; made once, before anything is signalled, never closed singly, never connected. */
 #pragma once

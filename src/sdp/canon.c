@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* canon(description): the security lines of the IKE media section in one form (CONTRACT.md). What a session border
+/* canon(description): the security lines of the IKE media section in one form (docs/protocol.md). What a session border
  * controller may touch (c=, port, candidates, mid, ice-options) is not in it. */
 #include <stdlib.h>
 #include <string.h>

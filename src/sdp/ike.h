@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* sdp/ike.h - the IKE media section (RFC 6193; DESIGN 4.1): from a parsed description to
+/* sdp/ike.h - the IKE media section (RFC 6193; docs/protocol.md): from a parsed description to
  * effective values, and back to text. Values only: whether they are acceptable here
  * (which key, which peer) is the session's decision; whether they follow the RFCs is this
  * file's. */
@@ -41,7 +41,7 @@ struct sdp_ike {
 	uint32_t ice_pacing_ms;       /* session level (RFC 8839, 5.5); read: 50 where absent, written: 0 not at all */
 	struct span candidates[SDP_CANDIDATES_MAX];
 	unsigned n_candidates;
-	/* tieline-* lines (CONTRACT.md); present only as a whole where the rules say so */
+	/* tieline-* lines (docs/protocol.md); present only as a whole where the rules say so */
 	bool is_tieline;              /* any tieline- line is there */
 	bool has_bind, has_key, has_aor, has_to, has_date, has_sig;
 	uint8_t bind[16];
@@ -62,7 +62,7 @@ unsigned sdp_ike_usable(const struct sdp *d);
  * tokens, a tieline line at session level or twice, bad base64, bad hex, ... */
 MUST_CHECK enum err sdp_ike_read(const struct sdp *d, unsigned index, bool is_answer, struct sdp_ike *ret,
 				 const char **ret_why);
-/* canon(description) of CONTRACT.md into dst; *ret_len bytes. */
+/* canon(description) of docs/protocol.md into dst; *ret_len bytes. */
 MUST_CHECK enum err sdp_ike_canon(const struct sdp *d, unsigned index, bool is_answer, uint8_t *dst, size_t cap,
 				  size_t *ret_len);
 #define SDP_CANON_MAX 8192
@@ -81,5 +81,5 @@ void sdp_ike_write_answer(struct wr *w, const struct sdp_origin *o, const struct
 /* The setup of the answer to an offer (RFC 4145, 4.1), given what the answerer prefers for actpass. */
 MUST_CHECK enum err sdp_setup_answer(enum sdp_setup offered, enum sdp_setup preferred, enum sdp_setup *ret);
 /* "sip:user@host": host lower case, no port, no parameters, sips: as sip: (AOR text of
- * CONTRACT.md), from anything a user or peer wrote ("user@host", "<sip:...>" not included). */
+ * docs/protocol.md), from anything a user or peer wrote ("user@host", "<sip:...>" not included). */
 MUST_CHECK enum err sdp_aor_normal(struct span text, char *dst, size_t cap);

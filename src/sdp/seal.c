@@ -6,7 +6,7 @@
 
 #include "sdp/ike.h"
 
-/* The octets under a signature: "tieline sdp v1" and the canonical texts (CONTRACT.md, tieline-sig). Caller frees. */
+/* The octets under a signature: "tieline sdp v1" and the canonical texts (docs/protocol.md, tieline-sig). Caller frees. */
 static enum err signed_octets(struct span own, struct span offer, bool is_answer, struct span *ret)
 {
 	size_t cap = 64 + own.len + offer.len;

@@ -243,7 +243,7 @@ static void incoming(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, cons
 	for (const struct call *o = ua->calls; o; o = o->next)
 		n += !o->dead;
 	/* Nobody has said yet that the caller is to know that we are here: what is wrong with the call gets the answer of a
-	 * device that is not there (DESIGN 4.2). */
+	 * device that is not there (docs/protocol.md). */
 	if (!acc)
 		status = 404;
 	else if (m->body.len > SIP_BODY_MAX || n >= ua->max_calls || sip_value(m, H_REQUIRE).len)

@@ -186,7 +186,7 @@ static void answered(struct vpn *v, struct call *c, uint64_t now_us, const struc
 	struct verdict r;
 
 	if (c->state != CALL_INVITING && c->state != CALL_RINGING) {
-		/* A second box answers. Where no pin tells them apart, neither is taken (DESIGN R7). */
+		/* A second box answers. Where no pin tells them apart, neither is taken (docs/threat-model.md). */
 		if (!c->leg)
 			return;
 		if (c->first_pin && trust_remove(v->trust, c->peer, c->key) == OK) {
@@ -266,7 +266,7 @@ static void late_answer(struct vpn *v, struct call *c, uint64_t now_us)
 }
 
 /* One call of one peer may be in the making: who may call at all, and who writes the name of a stock peer into a From, must not
- * take the places of all others. The newer one stays, as it does once it is authenticated (CONTRACT.md). */
+ * take the places of all others. The newer one stays, as it does once it is authenticated (docs/protocol.md). */
 static void drop_unfinished(struct vpn *v, const struct call *c, uint64_t now_us)
 {
 	for (struct call *o = v->calls; o; o = o->next)

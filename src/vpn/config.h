@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/config.h - tielined.conf as values (CONTRACT.md, Configuration). Parses text, opens
+/* vpn/config.h - tielined.conf as values (docs/configuration.md). Parses text, opens
  * nothing: the daemon reads files, the simulator writes strings. Immutable once loaded. */
 #pragma once
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/describe.c - our descriptions, and what we accept of the other side's (DESIGN 4.1 to 4.3). */
+/* vpn/describe.c - our descriptions, and what we accept of the other side's (docs/protocol.md). */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/grant.c - what is asked for, granted, forwarded and revoked (DESIGN 6.5). The callee's side asks policy with the
+/* vpn/grant.c - what is asked for, granted, forwarded and revoked (docs/protocol.md). The callee's side asks policy with the
  * authenticated key each time; the caller's side opens nothing but the way out. */
 #include <stdio.h>
 #include <string.h>
@@ -53,7 +53,7 @@ static struct policy_answer ask_policy(const struct vpn *v, const struct call *c
 	return a;
 }
 
-/* Of a call that we made, our own section may say no; without one there is echo (DESIGN 6.3). */
+/* Of a call that we made, our own section may say no; without one there is echo (docs/protocol.md). */
 static bool ping_allowed(const struct vpn *v, const struct call *c)
 {
 	const struct cfg_peer *p = config_peer(v->cfg, c->peer);

@@ -16,7 +16,7 @@
 #include "vpn/policy.h"
 #include "vpn/vpn.h"
 
-#define CALL_HALF_OPEN_MAX 4              /* IKE SAs of one call before one authenticates (DESIGN 6.4) */
+#define CALL_HALF_OPEN_MAX 4              /* IKE SAs of one call before one authenticates (docs/protocol.md) */
 #define CALL_FORK_WAIT_US SECONDS(2)      /* after a bad answer, a good one may still come from a fork */
 #define CALL_ANSWERS_US SECONDS(32)       /* how long after the first answer others may come (RFC 3261, 13.2.2.4: 64 T1) */
 #define CALL_REGISTER_WAIT_US SECONDS(8)  /* a call made before the registration stands */
@@ -211,7 +211,7 @@ void inforce_request(struct vpn *v, struct call *c, uint64_t now_us, const struc
 void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e);
 void call_tick(struct vpn *v, struct call *c, uint64_t now_us);
 uint64_t call_deadline_us(const struct call *c);
-/* Local first (DESIGN 6.6). text NULL: the code's sentence. */
+/* Local first (docs/protocol.md). text NULL: the code's sentence. */
 void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, const char *text);
 /* Its forwards and route go; once. */
 void call_take_down(struct vpn *v, struct call *c);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/inforce.c - the pair of descriptions in force, and what an in-dialog offer may ask (DESIGN 4.2). One whose canonical
+/* vpn/inforce.c - the pair of descriptions in force, and what an in-dialog offer may ask (docs/protocol.md). One whose canonical
  * form is the one in force for that side is not new: no signature, date or replay check, no new bind; the reply repeats
  * ours. Any other is refused with 488 and the call goes on: changed descriptions come with ICE restart. */
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/policy.c - the one page that says yes (DESIGN R12). Every path that is not written here ends at "no". */
+/* vpn/policy.c - the one page that says yes (docs/threat-model.md). Every path that is not written here ends at "no". */
 #include "vpn/policy.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/reason.h - the ends of a call: exit codes (CONTRACT.md, Command line). The sentence goes with it. */
+/* vpn/reason.h - the ends of a call: exit codes (man/tieline.1). The sentence goes with it. */
 #pragma once
 
 enum reason {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/replay.c - nonces of accepted offers, kept 600 s (DESIGN 4.2). Entries are made only after a signature of a pinned
+/* vpn/replay.c - nonces of accepted offers, kept 600 s (docs/protocol.md). Entries are made only after a signature of a pinned
  * key verified, so a stranger cannot fill it; and of one key only so many, so that one peer cannot fill it for the others. */
 #include <stdlib.h>
 #include <string.h>

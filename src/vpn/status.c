@@ -27,7 +27,7 @@ struct trust *vpn_trust(struct vpn *v)
 	return v->trust;
 }
 
-/* Offers are fresh for 300 s; the owner hears of it before calls fail (DESIGN 4.2). */
+/* Offers are fresh for 300 s; the owner hears of it before calls fail (docs/protocol.md). */
 #define CLOCK_OFF_S 60
 
 void vpn_drops(const struct vpn *v, struct vpn_drops *ret)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/trust.h - the pin store: which key speaks for which AOR (DESIGN 7). Entries come from the
+/* vpn/trust.h - the pin store: which key speaks for which AOR (docs/threat-model.md). Entries come from the
  * configuration ([peer] key, cert) and from the pins file (learned or added by `tieline trust add`).
  * Lookup both ways. The store holds text and values; the daemon reads and writes the file. */
 #pragma once

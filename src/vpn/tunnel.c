@@ -286,7 +286,7 @@ static bool key_acceptable(struct vpn *v, struct call *c, const uint8_t key[SPKI
 	return true;
 }
 
-/* One call for one pair of keys and direction: the newer one stays (CONTRACT.md). An older one goes even if it never got
+/* One call for one pair of keys and direction: the newer one stays (docs/protocol.md). An older one goes even if it never got
  * as far: its owner has begun anew. False: c is the older one. */
 static bool replace_others(struct vpn *v, struct call *c, uint64_t now_us)
 {

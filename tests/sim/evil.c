@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* tests/sim/evil.c - the hostile signalling path: descriptions are rewritten as they leave the exchange. At level pinned
- * it may deny service and nothing else (DESIGN R4). It edits text, with no code of the daemons. */
+ * it may deny service and nothing else (docs/threat-model.md). It edits text, with no code of the daemons. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -211,7 +211,7 @@ static void fork_attack(struct world *w, const struct scenario_run *r)
 	}
 }
 
-/* The same towards a caller who knows no key yet and says --trust-first: neither of two answers is taken (DESIGN R7). */
+/* The same towards a caller who knows no key yet and says --trust-first: neither of two answers is taken (docs/threat-model.md). */
 static void fork_unpinned(struct world *w, const struct scenario_run *r)
 {
 	char bob[4096];

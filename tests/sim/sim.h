@@ -36,7 +36,7 @@ struct host;
 enum nat_kind { NAT_NONE, NAT_CONE, NAT_ADDRESS, NAT_PORT, NAT_SYMMETRIC, NAT_KINDS };
 const char *nat_kind_name(enum nat_kind k);
 bool nat_kind_parse(const char *name, enum nat_kind *ret);
-/* Without a relay all pairings come up but symmetric with symmetric or port-restricted (DESIGN 11). */
+/* Without a relay all pairings come up but symmetric with symmetric or port-restricted (docs/architecture.md). */
 bool nat_pair_works(enum nat_kind a, enum nat_kind b);
 
 #define NAT_MAPPINGS_MAX 64

@@ -355,7 +355,7 @@ static void consent(void **state)
 	teardown();
 }
 
-/* A NAT forgets its binding and makes another (DESIGN 6.1 and 12: within 7 s, without a new description). */
+/* A NAT forgets its binding and makes another (docs/protocol.md: within 7 s, without a new description). */
 static void rebound_nat_is_followed(void **state)
 {
 	(void)state;

@@ -12,7 +12,7 @@
 #include "net/demux.h"
 #include "harness.h"
 
-/* ---- the table of DESIGN 5 ---- */
+/* ---- the table of docs/protocol.md ---- */
 
 #define COOKIE "\x21\x12\xa4\x42"
 #define TWELVE "abcdefghijkl"

@@ -116,7 +116,7 @@ static void what_canon_covers(void **state)
 	}
 }
 
-/* DESIGN R8, row by row: docs/protocol.md has the same table. */
+/* Row by row; docs/protocol.md has the same table. */
 static void what_a_live_call_may_use(void **state)
 {
 	static const char head[] = HEAD "c=IN IP4 192.0.2.1\r\n";

@@ -630,7 +630,7 @@ static void strangers(void **state)
 	}
 }
 
-/* What is wrong with a call is told to those whom vpn knows, not to everybody who can reach the device (DESIGN 4.2). */
+/* What is wrong with a call is told to those whom vpn knows, not to everybody who can reach the device (docs/protocol.md). */
 static void strangers_learn_nothing(void **state)
 {
 	static const char *const rows[] = { "", "Contact: <sip:x@y>\r\nRequire: magic\r\n", "Contact: nonsense\r\n" };

@@ -441,7 +441,7 @@ static void a_call(void **state)
 	began = now_us;
 	call = dial("desktop");
 	run(MS(400));
-	/* Five round trips to the first packet (DESIGN 12): INVITE and answer; check; IKE_SA_INIT; IKE_AUTH; the packet. bob begins
+	/* Five round trips to the first packet: INVITE and answer; check; IKE_SA_INIT; IKE_AUTH; the packet. bob begins
 	 * his checks with the answer; the first of his finds alice before she has it, and is answered when she has. */
 	FLOW_IS("alice: INVITE", "exchange: 100", "exchange: INVITE", /* signed offer, by TCP */
 		"bob: STUN request", "bob: 100", "bob: 200", "exchange: 200", /* the answer covers the offer */
