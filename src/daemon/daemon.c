@@ -132,6 +132,7 @@ int daemon_main(int argc, char **argv)
 	struct options o;
 	struct engine_start s = { .control_fd = -1, .audit_fd = -1 };
 	char path[512];
+	enum err e;
 	int code = parse(argc, argv, &o);
 
 	if (code >= 0)
@@ -145,10 +146,12 @@ int daemon_main(int argc, char **argv)
 		return 1;
 	}
 	s.paths = &o.paths;
-	if (prepare(&o, &s) == OK) {
+	e = prepare(&o, &s);
+	if (e == OK) {
 		code = engine_run(&s);            /* takes cfg and trust */
 	} else {
-		code = 2;
+		/* no such user, and pins that the configuration contradicts, are the owner's to mend; the rest is trouble */
+		code = e == ERR_NOTFOUND || e == ERR_DENIED || e == ERR_MALFORMED ? 2 : 1;
 		config_free(s.cfg);
 		trust_free(s.trust);
 		if (s.control_fd >= 0)

@@ -121,6 +121,18 @@ static enum err read_password(struct cfg_account *a)
 	return e == OK ? OK : fail(a->password_file, "expected one line with the password");
 }
 
+/* A password in the file itself is as secret as the file. */
+static void warn_of_readers(const char *path, const struct config *c)
+{
+	struct stat st;
+
+	for (unsigned i = 0; i < c->n_accounts; i++)
+		if (!c->accounts[i].password_file[0] && !stat(path, &st) && (st.st_mode & 077)) {
+			(void)fprintf(stderr, "tielined: %s: others can read it, and the password in it; mode 0600 is right\n", path);
+			return;
+		}
+}
+
 enum err state_config(const char *path, struct config **ret)
 {
 	struct conf_error why = { .line = 0 };
@@ -144,6 +156,7 @@ enum err state_config(const char *path, struct config **ret)
 		config_free(c);
 		return e;
 	}
+	warn_of_readers(path, c);
 	*ret = c;
 	return OK;
 }

@@ -382,9 +382,11 @@ void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 		return;
 	switch (e->kind) {
 	case SIP_CALL_TRYING:
+		c->heard = true;
 		vpn_say(v, c, now_us, VPN_EV_TRYING);
 		break;
 	case SIP_CALL_RINGING:
+		c->heard = true;
 		if (c->state == CALL_INVITING)
 			c->state = CALL_RINGING;
 		vpn_say(v, c, now_us, VPN_EV_RINGING);
@@ -430,6 +432,10 @@ void call_tick(struct vpn *v, struct call *c, uint64_t now_us)
 	}
 	if (now_us < c->deadline_us)
 		return;
+	if (c->state == CALL_INVITING && !c->heard && !c->answered_once) {    /* not even a 100: it is not the callee's fault */
+		c->deadline_code = REASON_EXCHANGE;
+		c->deadline_text = NULL;
+	}
 	c->deadline_us = TIME_NEVER;
 	if (!call_live(c)) {
 		ike_sa_free(c->sa);

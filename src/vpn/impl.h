@@ -78,6 +78,7 @@ struct call {
 	uint16_t local_port;
 	/* signalling */
 	unsigned sip_call;                /* 0: none (any more) */
+	bool heard;                       /* caller: the exchange or the callee has said something */
 	bool answered_once;               /* a bad answer has come: fork_* */
 	enum reason fork_code;
 	char fork_text[200];

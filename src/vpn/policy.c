@@ -33,11 +33,11 @@ static void no(struct policy_answer *a, enum policy_why why)
 	(void)snprintf(a->rule, sizeof(a->rule), "%s", policy_why_text(why));
 }
 
-static void yes(struct policy_answer *a, const char *aor, const char *text, const char *name)
+static void yes(struct policy_answer *a, const struct cfg_peer *section, const char *aor, const char *text, const char *name)
 {
 	a->verdict = POLICY_YES;
 	a->why = POLICY_OK;
-	(void)snprintf(a->rule, sizeof(a->rule), "[peer %.120s] %s%s", aor, text, name);
+	(void)snprintf(a->rule, sizeof(a->rule), "%s%.120s%s %s%s", section ? "[peer " : "", aor, section ? "]" : ":", text, name);
 }
 
 /* Which level this key has under this name, or why it has none. A stock peer is known by its section. */
@@ -95,9 +95,9 @@ static void decide_talk(const struct policy_question *q, enum policy_why known, 
 	bool first = q->we_call && q->trust_first && (known == POLICY_STRANGER || known == POLICY_NO_PIN) && !q->bare;
 
 	if (known == POLICY_OK && (q->evidence >= EVIDENCE_SIGNED || q->bare || q->we_call))
-		yes(a, q->peer, "key known at level ", trust_level_name(a->level));
+		yes(a, a->peer, q->peer, "key known at level ", trust_level_name(a->level));
 	else if (first)
-		yes(a, q->peer, "first key, --trust-first", "");
+		yes(a, a->peer, q->peer, "first key, --trust-first", "");
 	else
 		no(a, known == POLICY_OK ? POLICY_EVIDENCE : known);
 }
@@ -124,7 +124,7 @@ static void decide_grant(const struct config *cfg, const struct policy_question 
 	}
 	if (q->act == POLICY_PING) {
 		if (a->peer->ping)
-			yes(a, a->peer->aor, "ping = yes", "");
+			yes(a, a->peer, q->peer, "ping = yes", "");
 		else
 			no(a, POLICY_NOT_ALLOWED);
 		return;
@@ -136,7 +136,7 @@ static void decide_grant(const struct config *cfg, const struct policy_question 
 	}
 	for (unsigned i = 0; i < a->peer->n_allow; i++)
 		if (!strcmp(a->peer->allow[i], q->service)) {
-			yes(a, a->peer->aor, "allow = ", q->service);
+			yes(a, a->peer, q->peer, "allow = ", q->service);
 			return;
 		}
 	no(a, POLICY_NOT_ALLOWED);

@@ -212,10 +212,24 @@ static bool input_init(struct vpn *v, uint64_t now_us, const struct path *path, 
 	return true;
 }
 
+/* Before a byte of it is read: is it from an address pair of some call? One that is over still waits for the answer to its
+ * DELETE. */
+static bool from_a_call(const struct vpn *v, const struct path *path)
+{
+	for (const struct call *c = v->calls; c; c = c->next)
+		if (call_live(c) ? path_allowed(c, path) : addr_eq(&c->path.remote, &path->remote))
+			return true;
+	return false;
+}
+
 bool tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg)
 {
 	struct ike_peek p;
 
+	if (!from_a_call(v, path)) {
+		v->n_ike_unvalidated++;
+		return false;
+	}
 	if (ike_peek(msg, &p) != OK) {
 		v->n_ike_unknown++;
 		return false;
