@@ -81,8 +81,8 @@ static bool same_accounts(const struct config *a, const struct config *b)
 static bool only_peers_differ(const struct config *a, const struct config *b)
 {
 	return same_accounts(a, b) && a->port == b->port && a->max_calls == b->max_calls &&
-	       a->dead_after_s == b->dead_after_s && a->log_level == b->log_level &&
-	       !strcmp(a->user, b->user) && !strcmp(a->interface, b->interface) && same_services(a, b);
+	       a->dead_after_s == b->dead_after_s && a->log_level == b->log_level && !strcmp(a->user, b->user) &&
+	       !strcmp(a->interface, b->interface) && same_services(a, b);
 }
 
 /* Password files are root's: what was read from them at the start still holds. */
@@ -136,7 +136,10 @@ enum err engine_reload(struct engine *e, char *ret_why, size_t cap)
 	if (r != OK) {
 		config_free(cfg);
 		trust_free(trust);
-		(void)snprintf(ret_why, cap, "nothing is changed: %s", why.text[0] ? why.text : r == ERR_DENIED ? restart : err_name(r));
+		(void)snprintf(ret_why, cap, "nothing is changed: %s",
+			       why.text[0]       ? why.text
+			       : r == ERR_DENIED ? restart
+						 : err_name(r));
 		log_warn(&e->log, "reload: %s", ret_why);
 		return r;
 	}

@@ -51,8 +51,7 @@ static unsigned place_for(struct ice_agent *a, uint64_t priority)
 	if (a->n_pairs < ICE_PAIRS_MAX)
 		return a->n_pairs++;
 	for (unsigned i = 0; i < a->n_pairs; i++)
-		if (may_go(a, i, priority) &&
-		    (worst == ICE_NO_PAIR || a->pairs[i].priority < a->pairs[worst].priority))
+		if (may_go(a, i, priority) && (worst == ICE_NO_PAIR || a->pairs[i].priority < a->pairs[worst].priority))
 			worst = i;
 	return worst;
 }
@@ -70,7 +69,8 @@ unsigned ice_pair_add(struct ice_agent *a, const struct addr *base, const struct
 	for (unsigned k = 0; k < a->n_locals && !l; k++)
 		if (a->locals[k].c.type == ICE_HOST && addr_eq(&a->locals[k].base, base))
 			l = &a->locals[k];
-	if (!l || base->family != remote->addr.family || addr_is_link_local(base) != addr_is_link_local(&remote->addr) ||
+	if (!l || base->family != remote->addr.family ||
+	    addr_is_link_local(base) != addr_is_link_local(&remote->addr) ||
 	    addr_is_loopback(base) != addr_is_loopback(&remote->addr))
 		return ICE_NO_PAIR;
 	p.preference = l->preference;
@@ -95,7 +95,7 @@ static void unfreeze_one_each(struct ice_agent *a)
 			if (k == i || strcmp(o->foundation, a->pairs[i].foundation))
 				continue;
 			best = o->state == PAIR_FROZEN ? o->priority < a->pairs[i].priority ||
-								(o->priority == a->pairs[i].priority && i < k)
+								 (o->priority == a->pairs[i].priority && i < k)
 						       : o->state != PAIR_WAITING && o->state != PAIR_IN_PROGRESS;
 		}
 		if (best)
@@ -132,7 +132,7 @@ void ice_check_send(struct ice_agent *a, uint64_t now_us, const struct pair *p, 
 	wr_fmt(&user, "%s:%s", a->remote_ufrag, a->ufrag);
 	stun_begin(&w, STUN_REQUEST, STUN_BINDING, transaction);
 	stun_put(&w, STUN_USERNAME, wr_done(&user));
-	stun_put_u32(&w, STUN_PRIORITY, ice_priority(ICE_PRFLX, p->preference, 1));      /* 7.1.1 */
+	stun_put_u32(&w, STUN_PRIORITY, ice_priority(ICE_PRFLX, p->preference, 1)); /* 7.1.1 */
 	stun_put_u64(&w, a->controlling ? STUN_ICE_CONTROLLING : STUN_ICE_CONTROLLED, a->tie_breaker);
 	if (use_candidate && a->controlling)
 		stun_put(&w, STUN_USE_CANDIDATE, SPAN_NONE);
@@ -187,7 +187,7 @@ static void check_repeat(struct ice_agent *a, uint64_t now_us, struct pair *p)
 {
 	struct check *c = &p->check;
 
-	if (c->n_sent >= ICE_RC) {                /* RFC 8489, 6.2.1: nobody answers */
+	if (c->n_sent >= ICE_RC) { /* RFC 8489, 6.2.1: nobody answers */
 		c->active = c->has_previous = false;
 		if (p->nominate || p->state == PAIR_IN_PROGRESS)
 			p->state = PAIR_FAILED;
@@ -205,8 +205,7 @@ static void check_repeat(struct ice_agent *a, uint64_t now_us, struct pair *p)
 /* Is it still worth a first check? After the choice only what would be better than it (docs/protocol.md). */
 static bool wanted(const struct ice_agent *a, const struct pair *p)
 {
-	return p->state == PAIR_WAITING &&
-	       (a->selected == ICE_NO_PAIR || p->priority > a->pairs[a->selected].priority);
+	return p->state == PAIR_WAITING && (a->selected == ICE_NO_PAIR || p->priority > a->pairs[a->selected].priority);
 }
 
 static struct pair *next_waiting(struct ice_agent *a)
@@ -240,7 +239,7 @@ void ice_pairs_tick(struct ice_agent *a, uint64_t now_us)
 		return;
 	p = next_waiting(a);
 	if (!p && a->selected == ICE_NO_PAIR) {
-		unfreeze_one_each(a);             /* 6.1.4.2 */
+		unfreeze_one_each(a); /* 6.1.4.2 */
 		p = next_waiting(a);
 	}
 	if (p)

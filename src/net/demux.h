@@ -7,4 +7,4 @@
 
 enum demux_kind { DEMUX_IKE, DEMUX_STUN, DEMUX_CHANNEL, DEMUX_ESP, DEMUX_KEEPALIVE, DEMUX_DROP };
 enum demux_kind demux_classify(struct span d);
-const char *demux_kind_name(enum demux_kind k);   /* "ike", "stun", "channel", "esp", "keepalive", "drop" */
+const char *demux_kind_name(enum demux_kind k); /* "ike", "stun", "channel", "esp", "keepalive", "drop" */

@@ -13,7 +13,7 @@
 #define CANON_LINES_MAX (SDP_ATTRS_MAX + 8)
 
 struct canon {
-	struct wr w;                          /* the lines in the order of finding */
+	struct wr w; /* the lines in the order of finding */
 	struct span lines[CANON_LINES_MAX];
 	unsigned n;
 	bool bad;

@@ -62,7 +62,8 @@ enum err sdp_seal_verify(struct span spki, struct span canon_own, struct span ca
 enum err sdp_bind_hash(struct span canon_offer, struct span canon_answer, uint8_t ret[32])
 {
 	uint8_t len_o[4], len_a[4];
-	struct span parts[] = { SPAN_LIT("tieline bind v1"), SPAN_OF(len_o), canon_offer, SPAN_OF(len_a), canon_answer };
+	struct span parts[] = { SPAN_LIT("tieline bind v1"), SPAN_OF(len_o), canon_offer, SPAN_OF(len_a),
+				canon_answer };
 
 	if (canon_offer.len > UINT32_MAX || canon_answer.len > UINT32_MAX)
 		return ERR_LIMIT;

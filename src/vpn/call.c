@@ -16,9 +16,10 @@ bool call_live(const struct call *c)
 const char *call_state_name(const struct call *c)
 {
 	static const char *const names[] = {
-		[CALL_PENDING] = "registering", [CALL_GATHERING] = "gathering", [CALL_INVITING] = "calling", [CALL_RINGING] = "ringing",
-		[CALL_CONNECTING] = "connecting", [CALL_KEYING] = "keying", [CALL_ASKING] = "asking", [CALL_WAITING] = "waiting",
-		[CALL_UP] = "up", [CALL_CLOSING] = "closing",
+		[CALL_PENDING] = "registering", [CALL_GATHERING] = "gathering",   [CALL_INVITING] = "calling",
+		[CALL_RINGING] = "ringing",     [CALL_CONNECTING] = "connecting", [CALL_KEYING] = "keying",
+		[CALL_ASKING] = "asking",       [CALL_WAITING] = "waiting",       [CALL_UP] = "up",
+		[CALL_CLOSING] = "closing",
 	};
 
 	return names[c->state];
@@ -80,7 +81,7 @@ void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, 
 
 	if (!call_live(c))
 		return;
-	if (c->revoked && code == REASON_OK) {    /* the other side's hang-up is its answer to that */
+	if (c->revoked && code == REASON_OK) { /* the other side's hang-up is its answer to that */
 		code = REASON_REVOKED;
 		text = NULL;
 	}
@@ -120,8 +121,8 @@ static void begin_invite(struct vpn *v, struct call *c, uint64_t now_us)
 		c->no_ice = !peer->ice;
 		memcpy(c->peer_address, peer->address.ip, 16);
 	}
-	if (describe_offer(v, c, &len) != OK ||
-	    sip_ua_invite(v->ua, now_us, v->accounts[c->account].sip, c->peer, span_of(v->text, len), &c->sip_call) != OK) {
+	if (describe_offer(v, c, &len) != OK || sip_ua_invite(v->ua, now_us, v->accounts[c->account].sip, c->peer,
+							      span_of(v->text, len), &c->sip_call) != OK) {
 		call_end(v, c, now_us, REASON_INTERNAL, NULL);
 		return;
 	}
@@ -133,8 +134,12 @@ static void begin_outgoing(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	const struct cfg_peer *peer = config_peer(v->cfg, c->peer);
 	struct account *a = &v->accounts[c->account];
-	struct policy_question q = { .act = POLICY_TALK, .evidence = EVIDENCE_CLAIMED, .peer = c->peer, .we_call = true,
-				     .bare = peer && peer->bare, .trust_first = c->trust_first };
+	struct policy_question q = { .act = POLICY_TALK,
+				     .evidence = EVIDENCE_CLAIMED,
+				     .peer = c->peer,
+				     .we_call = true,
+				     .bare = peer && peer->bare,
+				     .trust_first = c->trust_first };
 	struct policy_answer p;
 
 	policy_decide(v->cfg, v->trust, &q, &p);
@@ -158,13 +163,27 @@ static void begin_outgoing(struct vpn *v, struct call *c, uint64_t now_us)
 
 static void sip_failed(struct vpn *v, struct call *c, uint64_t now_us, const struct sip_event *e)
 {
-	static const struct { unsigned status; enum reason code; const char *text; } rows[] = {
-		{ 0, REASON_EXCHANGE, NULL }, { 503, REASON_EXCHANGE, NULL }, { 500, REASON_EXCHANGE, "the exchange or the other side reports an internal error" },
-		{ 401, REASON_PASSWORD, NULL }, { 407, REASON_PASSWORD, NULL }, { 404, REASON_UNKNOWN_CALLEE, NULL },
-		{ 604, REASON_UNKNOWN_CALLEE, NULL }, { 486, REASON_BUSY, NULL }, { 600, REASON_BUSY, NULL }, { 603, REASON_DECLINED, NULL },
+	static const struct {
+		unsigned status;
+		enum reason code;
+		const char *text;
+	} rows[] = {
+		{ 0, REASON_EXCHANGE, NULL },
+		{ 503, REASON_EXCHANGE, NULL },
+		{ 500, REASON_EXCHANGE, "the exchange or the other side reports an internal error" },
+		{ 401, REASON_PASSWORD, NULL },
+		{ 407, REASON_PASSWORD, NULL },
+		{ 404, REASON_UNKNOWN_CALLEE, NULL },
+		{ 604, REASON_UNKNOWN_CALLEE, NULL },
+		{ 486, REASON_BUSY, NULL },
+		{ 600, REASON_BUSY, NULL },
+		{ 603, REASON_DECLINED, NULL },
 		{ 403, REASON_PIN, "the other side knows our key under another address" },
-		{ 488, REASON_SECURITY_LINES, "the other side knows our key but refuses the offer: it is not fresh (clocks may differ) or was changed on the way" },
-		{ 408, REASON_NOT_AVAILABLE, NULL }, { 480, REASON_NOT_AVAILABLE, NULL },
+		{ 488, REASON_SECURITY_LINES,
+		  "the other side knows our key but refuses the offer: it is not fresh (clocks may differ) or was "
+		  "changed on the way" },
+		{ 408, REASON_NOT_AVAILABLE, NULL },
+		{ 480, REASON_NOT_AVAILABLE, NULL },
 	};
 	enum reason code = REASON_NOT_AVAILABLE;
 	const char *text = NULL;
@@ -175,7 +194,7 @@ static void sip_failed(struct vpn *v, struct call *c, uint64_t now_us, const str
 			text = rows[i].text;
 		}
 	c->sip_call = 0;
-	if (c->answered_once)                     /* a bad answer is the better explanation */
+	if (c->answered_once) /* a bad answer is the better explanation */
 		call_end(v, c, now_us, c->fork_code, c->fork_text);
 	else
 		call_end(v, c, now_us, code, text);
@@ -243,7 +262,7 @@ static bool wait_for_address(struct vpn *v, struct call *c, uint64_t now_us, str
 		return false;
 	c->offer = malloc(offer.len);
 	if (!c->offer)
-		return false;                     /* then without it */
+		return false; /* then without it */
 	memcpy(c->offer, offer.p, offer.len);
 	c->offer_len = offer.len;
 	c->state = CALL_GATHERING;
@@ -344,7 +363,9 @@ static void account_event(struct vpn *v, uint64_t now_us, const struct sip_event
 {
 	for (unsigned i = 0; i < v->cfg->n_accounts; i++) {
 		struct account *a = &v->accounts[i];
-		struct vpn_event out = { .account = i, .kind = e->kind == SIP_REGISTERED ? VPN_EV_REGISTERED : VPN_EV_REGISTER_FAILED };
+		struct vpn_event out = { .account = i,
+					 .kind = e->kind == SIP_REGISTERED ? VPN_EV_REGISTERED
+									   : VPN_EV_REGISTER_FAILED };
 		bool was;
 
 		if (!a->sip || a->sip != e->account)
@@ -358,7 +379,7 @@ static void account_event(struct vpn *v, uint64_t now_us, const struct sip_event
 		out.code = a->registered ? REASON_OK : a->password_wrong ? REASON_PASSWORD : REASON_EXCHANGE;
 		(void)snprintf(out.reason, sizeof(out.reason), "%.120s: %.120s", a->cfg->aor,
 			       a->registered ? "registered" : e->reason);
-		if (!was || !a->registered)       /* a refresh is no news */
+		if (!was || !a->registered) /* a refresh is no news */
 			vpn_tell(v, &out);
 		for (struct call *c = v->calls; c; c = c->next)
 			if (c->state == CALL_PENDING && c->account == i)
@@ -391,24 +412,21 @@ void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 			c->state = CALL_RINGING;
 		vpn_say(v, c, now_us, VPN_EV_RINGING);
 		break;
-	case SIP_CALL_ANSWERED:
-		answered(v, c, now_us, e);
-		break;
-	case SIP_CALL_FAILED:
-		sip_failed(v, c, now_us, e);
-		break;
-	case SIP_CALL_REQUEST:
-		inforce_request(v, c, now_us, e);
-		break;
+	case SIP_CALL_ANSWERED: answered(v, c, now_us, e); break;
+	case SIP_CALL_FAILED: sip_failed(v, c, now_us, e); break;
+	case SIP_CALL_REQUEST: inforce_request(v, c, now_us, e); break;
 	case SIP_CALL_ENDED:
 		c->sip_call = 0;
-		if (c->outgoing && !c->authenticated)     /* no success that was never there */
-			call_end(v, c, now_us, REASON_NOT_AVAILABLE, "the other side hung up before the tunnel was there");
+		if (c->outgoing && !c->authenticated) /* no success that was never there */
+			call_end(v, c, now_us, REASON_NOT_AVAILABLE,
+				 "the other side hung up before the tunnel was there");
 		else
 			call_end(v, c, now_us, REASON_OK, "the other side hung up");
 		break;
-	case SIP_CALL_CONFIRMED: case SIP_CALL_INCOMING: case SIP_REGISTERED: case SIP_REGISTER_FAILED:
-		break;
+	case SIP_CALL_CONFIRMED:
+	case SIP_CALL_INCOMING:
+	case SIP_REGISTERED:
+	case SIP_REGISTER_FAILED: break;
 	}
 }
 
@@ -424,7 +442,7 @@ void call_tick(struct vpn *v, struct call *c, uint64_t now_us)
 		late_answer(v, c, now_us);
 		return;
 	}
-	if (now_us >= c->choose_us) {             /* nobody else answered */
+	if (now_us >= c->choose_us) { /* nobody else answered */
 		c->choose_us = TIME_NEVER;
 		if (c->leg && c->sip_call)
 			sip_ua_choose_leg(v->ua, now_us, c->sip_call, c->leg);
@@ -432,7 +450,8 @@ void call_tick(struct vpn *v, struct call *c, uint64_t now_us)
 	}
 	if (now_us < c->deadline_us)
 		return;
-	if (c->state == CALL_INVITING && !c->heard && !c->answered_once) {    /* not even a 100: it is not the callee's fault */
+	if (c->state == CALL_INVITING && !c->heard &&
+	    !c->answered_once) { /* not even a 100: it is not the callee's fault */
 		c->deadline_code = REASON_EXCHANGE;
 		c->deadline_text = NULL;
 	}

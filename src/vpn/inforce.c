@@ -55,7 +55,7 @@ void inforce_request(struct vpn *v, struct call *c, uint64_t now_us, const struc
 	struct span own = span_of(c->own_text.p, c->own_text.len);
 	enum err r;
 
-	if (!e->body.len)                         /* an INVITE asks for an offer; an UPDATE only shows that it is there */
+	if (!e->body.len) /* an INVITE asks for an offer; an UPDATE only shows that it is there */
 		r = sip_ua_respond(v->ua, now_us, e->call, e->request, 200, e->is_invite ? own : SPAN_NONE);
 	else if (is_in_force(v, c, e->body))
 		r = sip_ua_respond(v->ua, now_us, e->call, e->request, 200, own);

@@ -17,7 +17,8 @@ static const char *const why_texts[POLICY_WHY_COUNT] = {
 	[POLICY_NOT_ALLOWED] = "the [peer] section does not allow this service",
 	[POLICY_NO_SERVICE] = "no [service] section has this name",
 	[POLICY_EVIDENCE] = "the key has not been proved yet",
-	[POLICY_BARE_NOT_ALLOWED] = "the description has no security lines and the [peer] section does not say bare = yes",
+	[POLICY_BARE_NOT_ALLOWED] =
+		"the description has no security lines and the [peer] section does not say bare = yes",
 	[POLICY_NEVER_BARE] = "this key has signed descriptions before, so one without a signature is not accepted",
 };
 
@@ -33,11 +34,13 @@ static void no(struct policy_answer *a, enum policy_why why)
 	(void)snprintf(a->rule, sizeof(a->rule), "%s", policy_why_text(why));
 }
 
-static void yes(struct policy_answer *a, const struct cfg_peer *section, const char *aor, const char *text, const char *name)
+static void yes(struct policy_answer *a, const struct cfg_peer *section, const char *aor, const char *text,
+		const char *name)
 {
 	a->verdict = POLICY_YES;
 	a->why = POLICY_OK;
-	(void)snprintf(a->rule, sizeof(a->rule), "%s%.120s%s %s%s", section ? "[peer " : "", aor, section ? "]" : ":", text, name);
+	(void)snprintf(a->rule, sizeof(a->rule), "%s%.120s%s %s%s", section ? "[peer " : "", aor, section ? "]" : ":",
+		       text, name);
 }
 
 /* Which level this key has under this name, or why it has none. A stock peer is known by its section. */
@@ -50,7 +53,7 @@ static enum policy_why level_of(const struct trust *trust, const struct policy_q
 			return POLICY_BARE_NOT_ALLOWED;
 		if (q->key && trust_ever_signed(trust, q->key))
 			return POLICY_NEVER_BARE;
-		if (a->peer->has_cert) {          /* the certificate itself is compared by IKE (4.3); its key must fit as well */
+		if (a->peer->has_cert) { /* the certificate itself is compared by IKE (4.3); its key must fit as well */
 			enum trust_match m = q->key ? trust_check(trust, q->peer, q->key, &level) : TRUST_GOOD;
 
 			if (m == TRUST_MISMATCH)
@@ -61,11 +64,11 @@ static enum policy_why level_of(const struct trust *trust, const struct policy_q
 			return POLICY_OK;
 		}
 	}
-	if (!q->key) {                            /* nothing shown yet: is there anything to compare with? */
+	if (!q->key) { /* nothing shown yet: is there anything to compare with? */
 		if (!trust_has_aor(trust, q->peer))
 			return POLICY_NO_PIN;
 		a->level = LEVEL_PINNED;
-		for (unsigned at = 0; ; ) {
+		for (unsigned at = 0;;) {
 			const struct trust_pin *p = trust_next(trust, &at);
 
 			if (!p)
@@ -76,15 +79,10 @@ static enum policy_why level_of(const struct trust *trust, const struct policy_q
 		return POLICY_OK;
 	}
 	switch (trust_check(trust, q->peer, q->key, &level)) {
-	case TRUST_GOOD:
-		a->level = level;
-		return POLICY_OK;
-	case TRUST_MISMATCH:
-		return POLICY_MISMATCH;
-	case TRUST_OTHER_AOR:
-		return POLICY_WRONG_AOR;
-	case TRUST_UNKNOWN:
-		break;
+	case TRUST_GOOD: a->level = level; return POLICY_OK;
+	case TRUST_MISMATCH: return POLICY_MISMATCH;
+	case TRUST_OTHER_AOR: return POLICY_WRONG_AOR;
+	case TRUST_UNKNOWN: break;
 	}
 	return POLICY_STRANGER;
 }

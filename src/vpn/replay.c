@@ -9,9 +9,12 @@
 #include "vpn/impl.h"
 
 #define REPLAY_MAX 4096
-#define REPLAY_KEY_MAX 256                /* of one key: a call every 2.3 s */
+#define REPLAY_KEY_MAX 256 /* of one key: a call every 2.3 s */
 
-struct entry { uint8_t bind[16], key[16]; int64_t at_s; };  /* key: the start of its hash */
+struct entry {
+	uint8_t bind[16], key[16];
+	int64_t at_s;
+}; /* key: the start of its hash */
 struct replay {
 	struct table *seen;
 	struct entry ring[REPLAY_MAX];

@@ -75,7 +75,8 @@ static bool level_parse(struct span v, enum trust_level *ret)
 	return false;
 }
 
-static enum err parse_line(const char *file, unsigned number, struct span line, struct trust_pin *ret, struct conf_error *e)
+static enum err parse_line(const char *file, unsigned number, struct span line, struct trust_pin *ret,
+			   struct conf_error *e)
 {
 	struct span aor = span_word(&line), key = span_word(&line), level = span_word(&line), since = span_word(&line);
 	struct span mark = span_word(&line);
@@ -128,8 +129,10 @@ static enum err add_peer(struct trust *t, const char *file, const struct cfg_pee
 		for (unsigned k = 0; k < p->n_keys; k++)
 			listed |= !memcmp(p->keys[k], t->pins[i].key, SPKI_HASH);
 		if (!strcmp(t->pins[i].aor, p->aor) && !listed) {
-			(void)conf_fail(e, file, 0, "%s is pinned to %s, which its [peer] section does not list; remove one of them",
-					p->aor, key_text(t->pins[i].key, text));
+			(void)conf_fail(
+				e, file, 0,
+				"%s is pinned to %s, which its [peer] section does not list; remove one of them",
+				p->aor, key_text(t->pins[i].key, text));
 			return ERR_DENIED;
 		}
 	}
@@ -152,7 +155,8 @@ static enum err add_peer(struct trust *t, const char *file, const struct cfg_pee
 	return OK;
 }
 
-enum err trust_load(struct trust *t, const char *file, struct span pins_text, const struct config *cfg, struct conf_error *e)
+enum err trust_load(struct trust *t, const char *file, struct span pins_text, const struct config *cfg,
+		    struct conf_error *e)
 {
 	enum err r = load_text(t, file, pins_text, e);
 
@@ -219,8 +223,8 @@ enum trust_match trust_check(const struct trust *t, const char *aor, const uint8
 	return trust_has_aor(t, aor) ? TRUST_MISMATCH : TRUST_UNKNOWN;
 }
 
-enum err trust_add(struct trust *t, const char *aor, const uint8_t key[SPKI_HASH], enum trust_level level, int64_t now_s,
-		   bool add_device)
+enum err trust_add(struct trust *t, const char *aor, const uint8_t key[SPKI_HASH], enum trust_level level,
+		   int64_t now_s, bool add_device)
 {
 	struct trust_pin pin = { .level = level, .learned = level, .since_s = now_s }, *old = find(t, aor, key);
 
@@ -246,7 +250,8 @@ enum err trust_remove(struct trust *t, const char *aor, const uint8_t *key)
 	unsigned n_match = 0, kept = 0;
 
 	for (unsigned i = 0; i < t->n; i++)
-		if (pins(&t->pins[i]) && !strcmp(t->pins[i].aor, aor) && (!key || !memcmp(key, t->pins[i].key, SPKI_HASH))) {
+		if (pins(&t->pins[i]) && !strcmp(t->pins[i].aor, aor) &&
+		    (!key || !memcmp(key, t->pins[i].key, SPKI_HASH))) {
 			if (t->pins[i].from_config)
 				return ERR_DENIED;
 			n_match++;

@@ -58,7 +58,7 @@ static void use_path(struct vpn *v, struct call *c, uint64_t now_us, const struc
 	c->local_type = e->local_type;
 	c->remote_type = e->remote_type;
 	if (first && !c->authenticated)
-		c->deadline_code = REASON_IKE;    /* whatever is missing at the end of CALL_SETUP_US, it is not the path */
+		c->deadline_code = REASON_IKE; /* whatever is missing at the end of CALL_SETUP_US, it is not the path */
 	if (first)
 		tell_path(v, c, now_us, VPN_EV_PATH);
 	else if (changed)
@@ -107,12 +107,8 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 			else
 				call_end(v, c, now_us, REASON_NO_PATH, NULL);
 			break;
-		case ICE_CONSENT_LOST:
-			fall_silent(v, c, now_us);
-			break;
-		case ICE_CONSENT_BACK:
-			heard_again(v, c);
-			break;
+		case ICE_CONSENT_LOST: fall_silent(v, c, now_us); break;
+		case ICE_CONSENT_BACK: heard_again(v, c); break;
 		}
 }
 
@@ -156,7 +152,7 @@ static struct ike_sa *half_open_new(struct call *c)
 	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
 		if (c->half_open[i] && !c->half_failed[i] && !ike_sa_spi_i(c->half_open[i]))
 			return c->half_open[i];
-	for (unsigned i = CALL_HALF_OPEN_MAX; i-- > 0; )
+	for (unsigned i = CALL_HALF_OPEN_MAX; i-- > 0;)
 		if (!c->half_open[i] || (c->half_failed[i] && (at == CALL_HALF_OPEN_MAX || c->half_open[at])))
 			at = i;
 	if (at == CALL_HALF_OPEN_MAX)
@@ -177,7 +173,7 @@ static bool cookie_needed(struct vpn *v, struct call *c, uint64_t now_us, const 
 	if (!c->no_ice || ike_cookies_valid(v->cookies, now_us, msg, &path->remote))
 		return false;
 	if (ike_cookies_challenge(v->cookies, now_us, msg, &path->remote, &w) == OK)
-		(void)!outq_push(v->words, OUT_SEND, path, wr_done(&w));      /* full: it asks again */
+		(void)!outq_push(v->words, OUT_SEND, path, wr_done(&w)); /* full: it asks again */
 	return true;
 }
 
@@ -192,7 +188,8 @@ static struct call *call_of_init(struct vpn *v, const struct ike_peek *p, const 
 	return NULL;
 }
 
-static bool input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p, struct span msg)
+static bool input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p,
+		       struct span msg)
 {
 	struct call *c = call_of_init(v, p, path);
 	struct ike_sa *sa;
@@ -259,11 +256,18 @@ bool tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, s
 
 static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
-	static const struct { enum ike_failure fail; enum reason code; const char *text; } rows[] = {
+	static const struct {
+		enum ike_failure fail;
+		enum reason code;
+		const char *text;
+	} rows[] = {
 		{ IKE_FAIL_NO_PROPOSAL, REASON_IKE, "the key exchange failed: no common algorithms" },
-		{ IKE_FAIL_AUTH, REASON_IKE, "the key exchange failed: the proof of identity is wrong or ours was refused" },
-		{ IKE_FAIL_FINGERPRINT, REASON_FINGERPRINT, NULL }, { IKE_FAIL_PIN, REASON_PIN, NULL },
-		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL }, { IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
+		{ IKE_FAIL_AUTH, REASON_IKE,
+		  "the key exchange failed: the proof of identity is wrong or ours was refused" },
+		{ IKE_FAIL_FINGERPRINT, REASON_FINGERPRINT, NULL },
+		{ IKE_FAIL_PIN, REASON_PIN, NULL },
+		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL },
+		{ IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
 		{ IKE_FAIL_PROTOCOL, REASON_IKE, "the key exchange failed: the other side breaks its rules" },
 	};
 	enum reason code = REASON_IKE;
@@ -285,8 +289,13 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 /* A stock peer shows its key only now; what is pinned decides. */
 static bool key_acceptable(struct vpn *v, struct call *c, const uint8_t key[SPKI_HASH])
 {
-	struct policy_question q = { .act = POLICY_TALK, .evidence = EVIDENCE_AUTHENTICATED, .peer = c->peer, .key = key,
-				     .bare = c->bare, .we_call = c->outgoing, .trust_first = c->trust_first };
+	struct policy_question q = { .act = POLICY_TALK,
+				     .evidence = EVIDENCE_AUTHENTICATED,
+				     .peer = c->peer,
+				     .key = key,
+				     .bare = c->bare,
+				     .we_call = c->outgoing,
+				     .trust_first = c->trust_first };
 	struct policy_answer a;
 
 	if (c->has_key && memcmp(c->key, key, SPKI_HASH))
@@ -305,8 +314,8 @@ static bool key_acceptable(struct vpn *v, struct call *c, const uint8_t key[SPKI
 static bool replace_others(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	for (struct call *o = v->calls; o; o = o->next) {
-		if (o == c || !call_live(o) || o->outgoing != c->outgoing || !o->has_key || memcmp(o->key, c->key, SPKI_HASH) ||
-		    o->account != c->account || strcmp(o->peer, c->peer))
+		if (o == c || !call_live(o) || o->outgoing != c->outgoing || !o->has_key ||
+		    memcmp(o->key, c->key, SPKI_HASH) || o->account != c->account || strcmp(o->peer, c->peer))
 			continue;
 		if (o->id < c->id) {
 			call_end(v, o, now_us, REASON_OK, "replaced by a new call of the same key");
@@ -375,8 +384,13 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 
 static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
-	static const struct { enum reason code; const char *text; } rows[] = {
-		{ REASON_NOT_ALLOWED, NULL }, { REASON_DECLINED, NULL }, { REASON_NOT_AVAILABLE, "nobody there decided in time" },
+	static const struct {
+		enum reason code;
+		const char *text;
+	} rows[] = {
+		{ REASON_NOT_ALLOWED, NULL },
+		{ REASON_DECLINED, NULL },
+		{ REASON_NOT_AVAILABLE, "nobody there decided in time" },
 	};
 	struct vpn_event out = vpn_event_of(c, now_us, VPN_EV_REFUSED);
 	unsigned i = e->refuse_reason < 3 ? e->refuse_reason : 0;
@@ -433,7 +447,7 @@ static void half_open_drain(struct vpn *v, struct call *c, uint64_t now_us, unsi
 			log_warn(&c->log, "call %u: a key exchange failed: %s", c->id, ike_failure_name(e.fail));
 			if (e.fail != IKE_FAIL_TIMEOUT)
 				vpn_audit(v, c, "key exchange failed: %s", ike_failure_name(e.fail));
-			c->half_failed[i] = true;     /* kept: its last answer is still to be sent */
+			c->half_failed[i] = true; /* kept: its last answer is still to be sent */
 		} else if (e.kind == IKE_EV_ASKED) {
 			c->half_open[i] = NULL;
 			for (unsigned k = 0; k < CALL_HALF_OPEN_MAX; k++) {

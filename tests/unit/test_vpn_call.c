@@ -618,9 +618,8 @@ static void allocation_failures(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_call),     cmocka_unit_test(two_services),        cmocka_unit_test(no_grant),
-		cmocka_unit_test(no_keys),
-		cmocka_unit_test(a_stranger), cmocka_unit_test(allocation_failures),
+		cmocka_unit_test(a_call),  cmocka_unit_test(two_services), cmocka_unit_test(no_grant),
+		cmocka_unit_test(no_keys), cmocka_unit_test(a_stranger),   cmocka_unit_test(allocation_failures),
 	};
 
 	return HARNESS_RUN(tests);
