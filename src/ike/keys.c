@@ -7,6 +7,7 @@
 #include "crypto/secret.h"
 
 #define SK_IV 8 /* RFC 5282, 3.1 */
+#define SKF_NUMBERS 4 /* fragment number and total, before the IV and as authentic as the header (RFC 7383, 2.5) */
 
 enum err ike_prf_plus(enum hash_alg prf, struct span key, struct span seed, uint8_t *ret, size_t len)
 {
@@ -166,6 +167,18 @@ void ike_build_sk(struct ike_build *b)
 	b->sk_at = b->open_at;
 	b->open_at = 0; /* it is closed by ike_build_seal() */
 	wr_zero(&b->w, SK_IV);
+	b->in_at = b->w.len;
+}
+
+void ike_build_skf(struct ike_build *b, uint16_t number, uint16_t total)
+{
+	ike_build_open(b, IKE_P_SKF);
+	b->sk_at = b->open_at;
+	b->open_at = 0;
+	wr_u16(&b->w, number);
+	wr_u16(&b->w, total);
+	wr_zero(&b->w, SK_IV);
+	b->in_at = b->w.len;
 }
 
 static void nonce_of(const struct ike_sk *k, const uint8_t *iv, uint8_t ret[AEAD_NONCE])
@@ -178,7 +191,7 @@ static void nonce_of(const struct ike_sk *k, const uint8_t *iv, uint8_t ret[AEAD
  * header; the IV is not among them. No padding is needed, so its length is 0 (3.14). */
 enum err ike_build_seal(struct ike_build *b, struct ike_sk *k, struct span *ret)
 {
-	size_t body = b->sk_at + IKE_PAYLOAD_HDR, in_at = body + SK_IV, in_len;
+	size_t in_at = b->in_at, body = in_at - SK_IV, in_len;
 	uint8_t nonce[AEAD_NONCE];
 	enum err e;
 
@@ -199,7 +212,8 @@ enum err ike_build_seal(struct ike_build *b, struct ike_sk *k, struct span *ret)
 
 enum err ike_sk_open(struct ike_sk *k, struct span msg, const struct ike_payload *p, uint8_t *plain, struct span *ret)
 {
-	struct rd r = rd_of(p->body);
+	size_t clear = p->type == IKE_P_SKF ? SKF_NUMBERS : 0;
+	struct rd r = rd_of(span_from(p->body, clear));
 	uint8_t iv[SK_IV], nonce[AEAD_NONCE];
 	struct span sealed;
 	size_t len, pad;
@@ -211,7 +225,7 @@ enum err ike_sk_open(struct ike_sk *k, struct span msg, const struct ike_payload
 		return ERR_MALFORMED;
 	nonce_of(k, iv, nonce);
 	/* p is the last payload of msg (ike_chain_parse), so its body ends where msg ends */
-	e = aead_open(k->aead, nonce, span_sub(msg, 0, msg.len - p->body.len), sealed, plain);
+	e = aead_open(k->aead, nonce, span_sub(msg, 0, msg.len - p->body.len + clear), sealed, plain);
 	if (e != OK)
 		return e;
 	len = sealed.len - AEAD_TAG;

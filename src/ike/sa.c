@@ -109,6 +109,7 @@ static void let_go(struct ike_sa *sa)
 	ike_tasks_drop(sa);
 	ike_task_free(sa->task);
 	sa->task = NULL;
+	ike_fragments_drop(sa);
 	ike_keys_done(&sa->keys);
 	sa->n_children = 0;
 	sa->limit_us = sa->retry_us = TIME_NEVER;
@@ -294,8 +295,9 @@ const struct ike_stats *ike_sa_stats(const struct ike_sa *sa)
 /* A full or failing queue is a lost datagram; retransmission is there for that. */
 void ike_send(struct ike_sa *sa, const struct path *path, struct span msg)
 {
-	if (outq_push(sa->out, OUT_SEND, path, msg) == OK)
-		sa->stats.n_out++;
+	while (msg.len)
+		if (outq_push(sa->out, OUT_SEND, path, ike_datagram(&msg)) == OK)
+			sa->stats.n_out++;
 }
 
 bool ike_sa_poll_output(struct ike_sa *sa, struct out *ret)
@@ -329,7 +331,7 @@ enum err ike_in_hash(const struct ike_in *in, uint8_t ret[32])
 enum err ike_respond(struct ike_sa *sa, struct ike_build *b, const uint8_t request_hash[32], const struct path *path)
 {
 	struct span msg;
-	enum err e = ike_build_seal(b, &sa->keys.out, &msg);
+	enum err e = ike_seal(sa, &sa->keys, b, &msg);
 
 	if (e == OK)
 		e = ike_window_respond(&sa->window, request_hash, msg);

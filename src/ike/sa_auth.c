@@ -86,7 +86,7 @@ enum err ike_auth_build(const struct ike_sa *sa, struct ike_keys *keys, struct i
 	}
 	if (!cfg->bare)
 		ike_build_request(b, cfg->request, cfg->names, cfg->n_names);
-	return ike_build_seal(b, &keys->out, ret);
+	return ike_seal(sa, keys, b, ret);
 }
 
 static bool wanted(const struct ike_config *cfg, const struct ike_grant *g)

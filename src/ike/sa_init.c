@@ -74,6 +74,7 @@ static enum err request_build(const struct ike_sa *sa, const struct ike_setup *s
 	if (e != OK)
 		return e;
 	ike_build_notify(b, IKE_N_SIGNATURE_HASH_ALGORITHMS, ike_hash_algorithms());
+	ike_build_notify(b, IKE_N_FRAGMENTATION_SUPPORTED, SPAN_NONE);
 	vendor_and_binding(sa, b);
 	return ike_build_done(b, ret);
 }
@@ -233,6 +234,7 @@ static enum err auth_send(struct ike_sa *sa, const struct ike_in *in, struct out
 	memcpy(s->nr, o->nonce.p, o->nonce.len);
 	s->digital =
 		ike_notify_find(&in->chain, IKE_N_SIGNATURE_HASH_ALGORITHMS, &n) && ike_hash_algorithms_suit(n.data);
+	sa->takes_fragments = ike_notify_find(&in->chain, IKE_N_FRAGMENTATION_SUPPORTED, &n);
 	sa->spi_r = in->h.spi_r;
 	e = ike_auth_build(sa, &o->keys, s, &b, &msg);
 	if (e == OK)
@@ -362,6 +364,8 @@ static enum err response_build(const struct ike_sa *sa, const struct ike_in *in,
 	ike_build_certreq(sa, b);
 	if (s->digital) /* RFC 7427, 4: only to a peer that sent it */
 		ike_build_notify(b, IKE_N_SIGNATURE_HASH_ALGORITHMS, ike_hash_algorithms());
+	if (sa->takes_fragments) /* RFC 7383, 2.3: the same */
+		ike_build_notify(b, IKE_N_FRAGMENTATION_SUPPORTED, SPAN_NONE);
 	vendor_and_binding(sa, b);
 	return ike_build_done(b, ret);
 }
@@ -400,6 +404,7 @@ static enum err request_answer(struct ike_sa *sa, const struct ike_in *in, struc
 	rng_fill(sa->cfg.rng, s->nr, s->nr_len);
 	s->digital =
 		ike_notify_find(&in->chain, IKE_N_SIGNATURE_HASH_ALGORITHMS, &n) && ike_hash_algorithms_suit(n.data);
+	sa->takes_fragments = ike_notify_find(&in->chain, IKE_N_FRAGMENTATION_SUPPORTED, &n);
 	sa->spi_i = in->h.spi_i;
 	if (e == OK)
 		e = kex_shared(kex, ke->value, shared);

@@ -4,7 +4,7 @@
  * whole message, or the content of an Encrypted payload under the right keys, so that what stands behind the
  * keys is reached.
  * covers: src/ike/sa.c src/ike/sa_run.c src/ike/sa_init.c src/ike/sa_auth.c src/ike/child.c src/ike/info.c
-   src/ike/grant.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
+   src/ike/grant.c src/ike/fragment.c src/ike/sa_fragment.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
 #include "../unit/ike_pair.h"
 #include "replay.h"
 
@@ -16,7 +16,8 @@ enum step { RAW, INSIDE_REQUEST, INSIDE_RESPONSE, TIME, OWNER, N_STEPS };
 
 static const uint64_t stops_us[] = { 0, FLIGHT_US, 2 * FLIGHT_US, 3 * FLIGHT_US, SECONDS(1) };
 
-/* The peer of `to` writes it: first byte exchange, second the first inner payload's type, then the payloads. */
+/* The peer of `to` writes it: first byte exchange, second the first inner payload's type, then the payloads. With the first bit
+ * of the exchange set it is a fragment: a byte of total and number follows. */
 static void inside(struct pair *p, int to, bool is_response, struct span s)
 {
 	struct ike_sa *from = p->sa[!to];
@@ -30,9 +31,15 @@ static void inside(struct pair *p, int to, bool is_response, struct span s)
 	h = ike_header_of(from, (uint8_t)(IKE_SA_INIT + s.p[0] % 4), is_response,
 			  is_response ? p->sa[to]->window.next_out - 1 : p->sa[to]->window.next_in);
 	ike_build_start(&b, mem, sizeof(mem), &h);
-	ike_build_sk(&b);
-	mem[IKE_HDR] = s.p[1];
-	wr_span(&b.w, span_from(s, 2));
+	if (s.p[0] & 0x80 && s.len > 2) {
+		ike_build_skf(&b, s.p[2] & 15, s.p[2] >> 4);
+		mem[IKE_HDR] = s.p[1];
+		wr_span(&b.w, span_from(s, 3));
+	} else {
+		ike_build_sk(&b);
+		mem[IKE_HDR] = s.p[1];
+		wr_span(&b.w, span_from(s, 2));
+	}
 	if (ike_build_seal(&b, &from->keys.out, &msg) == OK)
 		ike_sa_input(p->sa[to], p->now_us, &p->path[to], msg);
 }
