@@ -36,15 +36,11 @@ void ike_enter(struct ike_sa *sa, enum ike_state to, const char *why)
 
 const char *ike_failure_name(enum ike_failure f)
 {
-	static const char *const names[] = { "none",
-					     "time-out",
-					     "no common algorithms",
-					     "authentication failed",
-					     "wrong fingerprint",
-					     "pin mismatch",
-					     "call binding",
-					     "protocol",
-					     "internal" };
+	static const char *const names[] = {
+		"none",         "time-out",     "no common algorithms", "authentication failed", "wrong fingerprint",
+		"pin mismatch", "call binding", "certificate chain",    "post-quantum key",      "protocol",
+		"internal"
+	};
 
 	return (unsigned)f <= IKE_FAIL_INTERNAL ? names[f] : "?";
 }
@@ -56,9 +52,12 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 	struct ike_sa *sa;
 	uint64_t spi = 0;
 
-	/* Refuse by default: nobody is a peer without a fingerprint, and a tieline peer has a pinned key and
-	 * a bound call. */
-	if (!cfg->n_fingerprints || (!cfg->bare && (!cfg->has_peer_key || !cfg->has_binding)))
+	/* Refuse by default: nobody is a peer without a fingerprint or a strong secret, and a tieline peer has a pinned
+	 * key and a bound call. */
+	if ((!cfg->n_fingerprints && !cfg->psk.len) ||
+	    (!cfg->bare && (!cfg->has_peer_key || !cfg->has_binding || cfg->psk.len)))
+		return ERR_DENIED;
+	if ((cfg->psk.len && cfg->psk.len < IKE_SECRET_MIN) || (cfg->ppk.len && !cfg->ppk_id[0]))
 		return ERR_DENIED;
 	if (cfg->n_fingerprints > 4 || cfg->n_names > IKE_GRANTS_MAX || cfg->tsi.n > IKE_TS_MAX ||
 	    cfg->tsr.n > IKE_TS_MAX)
@@ -67,6 +66,7 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 	if (!sa)
 		return ERR_NOMEM;
 	sa->cfg = *cfg;
+	(void)cert_anchor_ref(sa->cfg.ca);
 	sa->log = cfg->log;
 	sa->state = cfg->initiator ? IKE_IDLE : IKE_LISTENING;
 	sa->limit_us = sa->retry_us = TIME_NEVER;
@@ -81,6 +81,14 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 	*(cfg->initiator ? &sa->spi_i : &sa->spi_r) = spi;
 	*ret = sa;
 	return OK;
+}
+
+void ike_config_done(struct ike_config *cfg)
+{
+	cert_anchor_free(cfg->ca);
+	cfg->ca = NULL;
+	secret_wipe(&cfg->psk, sizeof(cfg->psk));
+	secret_wipe(&cfg->ppk, sizeof(cfg->ppk));
 }
 
 void ike_setup_free(struct ike_setup *s)
@@ -125,6 +133,7 @@ void ike_sa_free(struct ike_sa *sa)
 	ike_window_done(&sa->window);
 	ike_events_drop(&sa->events);
 	outq_free(sa->out);
+	ike_config_done(&sa->cfg);
 	secret_wipe(sa, sizeof(*sa));
 	free(sa);
 }
@@ -249,7 +258,9 @@ bool ike_sa_poll_event(struct ike_sa *sa, struct ike_event *ret)
 	if (!sa->has_final)
 		return false;
 	sa->has_final = false;
-	*ret = (struct ike_event){ .kind = sa->final_kind, .fail = sa->final_fail, .notify = sa->final_notify };
+	*ret = (struct ike_event){
+		.kind = sa->final_kind, .fail = sa->final_fail, .notify = sa->final_notify, .detail = sa->detail
+	};
 	return true;
 }
 

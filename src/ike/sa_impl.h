@@ -57,6 +57,7 @@ struct ike_setup {
 	unsigned n_restarts;
 	bool ke_changed; /* INVALID_KE_PAYLOAD was obeyed once */
 	bool digital; /* the peer takes method 14 with SHA-256 */
+	bool use_ppk; /* responder: the initiator has said that it does (RFC 8784, 3) */
 	uint32_t spi_in; /* initiator: of the first Child SA */
 };
 
@@ -76,6 +77,7 @@ struct ike_ask {
 	uint8_t ni[IKE_NONCE_MAX];
 	size_t ni_len;
 	uint8_t peer_key[SPKI_HASH];
+	bool initial_contact;
 	bool decided;
 	struct ike_decision decision;
 };
@@ -131,6 +133,7 @@ struct ike_sa {
 	enum ike_event_kind final_kind;
 	enum ike_failure final_fail;
 	uint16_t final_notify;
+	const char *detail; /* of final_fail */
 	struct outq *out;
 	struct ike_stats stats;
 };
