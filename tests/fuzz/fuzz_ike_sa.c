@@ -4,7 +4,7 @@
  * whole message, or the content of an Encrypted payload under the right keys, so that what stands behind the
  * keys is reached.
  * covers: src/ike/sa.c src/ike/sa_run.c src/ike/sa_init.c src/ike/sa_auth.c src/ike/child.c src/ike/info.c
-   src/ike/grant.c src/ike/fragment.c src/ike/sa_fragment.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
+   src/ike/grant.c src/ike/fragment.c src/ike/sa_fragment.c src/ike/psk.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
 #include "../unit/ike_pair.h"
 #include "replay.h"
 
@@ -84,6 +84,19 @@ static void check(const struct pair *p)
 		abort();
 }
 
+/* Stock peers that share a PSK and a PPK. */
+static void secrets(struct pair *p)
+{
+	for (int i = 0; i < 2; i++) {
+		p->cfg[i].bare = p->stock[i] = true;
+		p->cfg[i].has_binding = p->cfg[i].has_peer_key = false;
+		p->cfg[i].n_fingerprints = 0;
+		p->cfg[i].psk.len = p->cfg[i].ppk.len = 32;
+		memcpy(p->cfg[i].ppk_id, "house", 6);
+		p->cfg[i].initial_contact = true;
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct pair p;
@@ -93,6 +106,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	pair_init(&p, 1);
 	p.undecided = start & 0x80;
 	p.cfg[ALICE].dpd_s = 30;
+	if (start & 0x20)
+		secrets(&p);
 	if (pair_new(&p) != OK)
 		abort();
 	if ((start & 0x40) == 0 && ike_sa_start(p.sa[ALICE], p.now_us, &p.path[ALICE]) != OK)
