@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/timers.h"
 #include "crypto/secret.h"
 
 #define LENGTH_AT 24 /* of a message, in its header */

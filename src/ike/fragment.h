@@ -5,6 +5,7 @@
  * A message of ours may be several datagrams back to back, in one span: each says its own length in its header. Window and
  * retransmission keep and repeat such a span as one message. */
 #pragma once
+#include "base/timers.h"
 #include "ike/keys.h"
 
 /* Ours (RFC 7383, 2.5.1): an IPv6 datagram of 1280 bytes, less 40 + 8 of headers, 4 of the non-ESP marker, and room for a TURN

@@ -417,14 +417,16 @@ static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct
 	};
 	struct vpn_event out = vpn_event_of(c, now_us, VPN_EV_REFUSED);
 	unsigned i = e->refuse_reason < 3 ? e->refuse_reason : 0;
+	/* a stock peer says why by an error notify alone */
+	const char *text = e->notify ? ike_notify_text(e->notify) : rows[i].text;
 
 	out.code = rows[i].code;
 	(void)snprintf(out.name, sizeof(out.name), "%s", c->service);
-	(void)snprintf(out.reason, sizeof(out.reason), "%s", rows[i].text ? rows[i].text : reason_text(rows[i].code));
+	(void)snprintf(out.reason, sizeof(out.reason), "%s", text ? text : reason_text(rows[i].code));
 	vpn_tell(v, &out);
 	grant_failed(c, e->grant_id);
 	if (!c->n_grants)
-		call_end(v, c, now_us, rows[i].code, rows[i].text);
+		call_end(v, c, now_us, rows[i].code, text);
 	else
 		grant_check_up(v, c, now_us);
 }

@@ -530,6 +530,55 @@ static void two_services(void **state)
 	end();
 }
 
+static void serve(int k, const char *allow)
+{
+	char text[2048];
+
+	config_text(k, allow, text, sizeof(text));
+	assert_int_equal(make(k, text), OK);
+	vpn_set_locals(sides[k].vpn, now_us, &sides[k].ip, 1);
+	vpn_set_server(sides[k].vpn, now_us, 0, &server, &stun, &sides[k].ip);
+	drain(k);
+}
+
+/* INITIAL_CONTACT (RFC 7296, 2.4): a call from bob leaves alice's to bob alone, until alice was started again and knows nothing
+ * of it any more. */
+static void restarted(void **state)
+{
+	struct vpn_call_request r = { .to = "alice@example.net" };
+	unsigned call = 0;
+
+	(void)state;
+	begin("allow = desktop\n");
+	(void)dial(NULL);
+	run(MS(400));
+	assert_int_equal(vpn_call(sides[BOB].vpn, now_us, &r, &call), OK);
+	drain(BOB);
+	run(MS(400));
+	/* alice grants nothing, so that call ends by itself; the other one goes on */
+	assert_int_equal(sides[BOB].n[VPN_EV_ENDED], 1);
+	assert_int_equal(sides[BOB].last[VPN_EV_ENDED].call, call);
+	assert_int_equal(sides[BOB].last[VPN_EV_ENDED].code, REASON_NOT_ALLOWED);
+	assert_int_equal(sides[ALICE].n[VPN_EV_ENDED], 1);
+	/* killed: no word to anybody */
+	vpn_free(sides[ALICE].vpn);
+	for (unsigned i = 0; i < n_air; i++)
+		free(air[i].p);
+	n_air = 0;
+	serve(ALICE, "allow = desktop\n");
+	run(SECONDS(3));
+	sides[BOB].n[VPN_EV_ENDED] = sides[BOB].n[VPN_EV_UP] = 0;
+	assert_int_equal(vpn_call(sides[BOB].vpn, now_us, &r, &call), OK);
+	drain(BOB);
+	run(MS(400));
+	assert_int_equal(sides[BOB].n[VPN_EV_UP], 1);
+	assert_int_equal(sides[BOB].n[VPN_EV_ENDED], 1);
+	assert_int_not_equal(sides[BOB].last[VPN_EV_ENDED].call, call);
+	assert_int_equal(sides[BOB].last[VPN_EV_ENDED].code, REASON_VANISHED);
+	assert_non_null(strstr(sides[BOB].last[VPN_EV_ENDED].reason, "started again"));
+	end();
+}
+
 /* Authenticated, but nothing is granted: the caller is told so, and hangs up. */
 static void no_grant(void **state)
 {
@@ -618,8 +667,13 @@ static void allocation_failures(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_call),  cmocka_unit_test(two_services), cmocka_unit_test(no_grant),
-		cmocka_unit_test(no_keys), cmocka_unit_test(a_stranger),   cmocka_unit_test(allocation_failures),
+		cmocka_unit_test(a_call),
+		cmocka_unit_test(two_services),
+		cmocka_unit_test(no_grant),
+		cmocka_unit_test(restarted),
+		cmocka_unit_test(no_keys),
+		cmocka_unit_test(a_stranger),
+		cmocka_unit_test(allocation_failures),
 	};
 
 	return HARNESS_RUN(tests);
