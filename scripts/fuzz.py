@@ -70,7 +70,8 @@ def merge_one(name, path):
         best = max(small, key=lambda f: (len(edges[f] - have), -os.path.getsize(f)))
         if edges[best] <= have:
             break
-        shutil.copy(best, os.path.join(corpus, os.path.basename(best)[:12]))
+        base = os.path.basename(best)
+        shutil.copy(best, os.path.join(corpus, base[:12] if re.fullmatch("[0-9a-f]{40}", base) else base))
         kept.append(best)
         have |= edges[best]
     print("%-20s %3d files, %d of %d edges" % (name, len(kept), len(have), len(set().union(*edges.values()))), flush=True)
