@@ -47,10 +47,10 @@ def run_one(name, path, seconds):
 
 
 def edges_of(path, dirs, work):
-    """{file: the edges that it reaches}, from the control file of libFuzzer's merge."""
+    """{file: the edges that it reaches}, from the control file of libFuzzer's merge (which, by set cover, names all that each file reaches)."""
     control, nothing = os.path.join(work, "control"), os.path.join(work, "nothing")
     os.mkdir(nothing)
-    subprocess.run([path, "-merge=1", "-use_counters=0", "-timeout=20", "-merge_control_file=" + control, nothing] + dirs, check=True,
+    subprocess.run([path, "-set_cover_merge=1", "-use_counters=0", "-timeout=20", "-merge_control_file=" + control, nothing] + dirs, check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, LLVM_PROFILE_FILE=os.path.join(work, "raw")))
     with open(control, encoding="utf-8") as f:
         lines = f.read().splitlines()
