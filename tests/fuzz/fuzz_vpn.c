@@ -8,7 +8,7 @@
 #include "vpn_world.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-const unsigned fuzz_replay_cuts = 12;
+const unsigned fuzz_replay_cuts = 8;
 
 enum step { TIME, RULE, OWNER, INJECT, INNER, N_STEPS };
 /* What a rule does to the message that it waits for. */
