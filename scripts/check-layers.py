@@ -22,7 +22,7 @@ MAY_INCLUDE = {
     "cli": ["base", "ctl", "inspect"],
     "main": ["base", "crypto", "vpn", "net", "ctl", "inspect", "daemon", "exchange", "cli"],
 }
-# Protocol code, trust and policy do no I/O, read no clock and start no threads (DESIGN 3.1).
+# Protocol code, trust and policy do no I/O, read no clock and start no threads (docs/architecture.md).
 NO_IO = PROTOCOLS + ["vpn"]
 SYSTEM = re.compile(r"^(sys/(socket|epoll|select|time|timerfd|ioctl|stat)\.h|netinet/.*|event2/.*|time\.h|poll\.h|"
                     r"unistd\.h|fcntl\.h|pthread\.h|signal\.h|netdb\.h)$")

@@ -31,7 +31,7 @@ def say(text=""):
 def change(name, text):
     """What DEMO_BREAK changes in the example configurations."""
     if BREAK == "grant" and name == "home-b":
-        return text.replace("allow = desktop files", "allow = admin")
+        return text.replace("allow = desktop files\n", "")
     return text
 
 

@@ -460,6 +460,7 @@ class Lab:
         for p in reversed(self.processes):
             with contextlib.suppress(Exception):
                 p.stop(3)
+        self.reports()
         for ns in reversed(self.namespaces):
             with contextlib.suppress(Exception):
                 for pid in run(["ip", "netns", "pids", ns]).split():
@@ -472,6 +473,16 @@ class Lab:
     def sanitizers(self):
         """Lines of a sanitizer in any log."""
         return [line for p in self.processes for line in p.text().splitlines() if SANITIZER.search(line)]
+
+    def reports(self):
+        """Prints what sanitizers had to say; the runner takes such a line for a failure."""
+        for p in self.processes:
+            text = p.text()
+            at = max(text.find("Sanitizer:"), text.find("runtime error:"))
+            if at >= 0:
+                print("# ---- %s" % p.name)
+                for line in text[max(0, at - 100):at + 4000].splitlines():
+                    print("# " + line)
 
     def diagnose(self, lines=60):
         """Prints the tail of every log as TAP comments."""
@@ -514,6 +525,28 @@ def echo_server(lab, ns, address, port):
         server.close()
     lab.at_close(close)
     return server.getsockname()[1]
+
+
+def stun_server(lab, ns, address, port=3478):
+    """Answers Binding requests (RFC 8489) over IPv4, until the lab is closed. In a thread."""
+    import struct
+    import threading
+
+    with lab.inside(ns):
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((address, port))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                data, peer = server.recvfrom(2048)
+                if len(data) < 20 or data[:2] != b"\0\1" or data[4:8] != b"\x21\x12\xa4\x42":
+                    continue
+                ip = bytes(a ^ b for a, b in zip(socket.inet_aton(peer[0]), data[4:8]))
+                mapped = struct.pack("!HHBBH", 0x20, 8, 0, 1, peer[1] ^ 0x2112) + ip
+                server.sendto(b"\1\1" + struct.pack("!H", len(mapped)) + data[4:20] + mapped, peer)
+    threading.Thread(target=serve, daemon=True).start()
+    lab.at_close(server.close)
 
 
 def tcp_echo(lab, ns, host, port, size=100000, seconds=20, source=None):

@@ -19,8 +19,8 @@ struct tieline;
 
 /* path NULL: $TIELINE_CONTROL, else /run/tieline/control. 0, or an errno value. */
 int tieline_open(const char *path, struct tieline **ret);
-void tieline_close(struct tieline *t);        /* a call made without `detach` is hung up by this */
-int tieline_fd(const struct tieline *t);      /* to poll */
+void tieline_close(struct tieline *t); /* a call made without `detach` is hung up by this */
+int tieline_fd(const struct tieline *t); /* to poll */
 /* Sends one command: a JSON object without its newline. 0, or an errno value (EMSGSIZE: too long). */
 int tieline_send(struct tieline *t, const char *json);
 /* Next line into *ret, NUL-terminated. 0; EAGAIN after timeout_ms (-1: wait); EINTR: a signal came; EPIPE: the daemon

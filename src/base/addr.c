@@ -89,10 +89,10 @@ bool addr_is_private(const struct addr *a)
 	const uint8_t *ip = a->ip;
 
 	if (a->family == ADDR_IP6)
-		return (ip[0] & 0xfe) == 0xfc;          /* RFC 4193 */
+		return (ip[0] & 0xfe) == 0xfc; /* RFC 4193 */
 	return a->family == ADDR_IP4 &&
 	       (ip[0] == 10 || (ip[0] == 172 && (ip[1] & 0xf0) == 16) || (ip[0] == 192 && ip[1] == 168) ||
-		(ip[0] == 100 && (ip[1] & 0xc0) == 64));  /* RFC 6598 */
+		(ip[0] == 100 && (ip[1] & 0xc0) == 64)); /* RFC 6598 */
 }
 
 enum err addr_parse_ip(struct span text, struct addr *ret)
@@ -155,8 +155,7 @@ enum err addr_parse(struct span text, uint16_t default_port, struct addr *ret)
 
 char *addr_write_ip(const struct addr *a, char *dst)
 {
-	if (a->family == ADDR_NONE ||
-	    !inet_ntop(a->family == ADDR_IP4 ? AF_INET : AF_INET6, a->ip, dst, ADDR_TEXT))
+	if (a->family == ADDR_NONE || !inet_ntop(a->family == ADDR_IP4 ? AF_INET : AF_INET6, a->ip, dst, ADDR_TEXT))
 		memcpy(dst, "none", 5);
 	return dst;
 }

@@ -30,20 +30,20 @@ struct span {
 #define SPAN_LIT(lit) ((struct span){ (const uint8_t *)("" lit), sizeof(lit) - 1 })
 
 struct span span_of(const void *p, size_t len);
-struct span span_str(const char *s);                  /* NULL gives an empty span */
-bool span_eq(struct span a, struct span b);           /* not constant time: never for secrets */
+struct span span_str(const char *s); /* NULL gives an empty span */
+bool span_eq(struct span a, struct span b); /* not constant time: never for secrets */
 bool span_eq_str(struct span a, const char *s);
-bool span_ieq(struct span a, struct span b);          /* ASCII case ignored */
+bool span_ieq(struct span a, struct span b); /* ASCII case ignored */
 bool span_ieq_str(struct span a, const char *s);
-int span_cmp(struct span a, struct span b);           /* bytewise, shorter first on a common prefix */
+int span_cmp(struct span a, struct span b); /* bytewise, shorter first on a common prefix */
 bool span_starts(struct span a, const char *prefix);
 bool span_istarts(struct span a, const char *prefix);
 struct span span_sub(struct span a, size_t at, size_t len); /* clipped to a */
-struct span span_from(struct span a, size_t at);      /* the rest from `at`, clipped */
+struct span span_from(struct span a, size_t at); /* the rest from `at`, clipped */
 /* Index of the first c, or a.len. */
 size_t span_find(struct span a, uint8_t c);
 size_t span_find_span(struct span a, struct span needle);
-struct span span_trim(struct span a);                 /* outer blanks and tabs away */
+struct span span_trim(struct span a); /* outer blanks and tabs away */
 /* Cuts at the first c: the part before is returned, *rest is what follows c (empty
  * with p NULL if there was no c). */
 struct span span_cut(struct span a, uint8_t c, struct span *rest);
@@ -69,13 +69,13 @@ uint16_t rd_u16(struct rd *r);
 uint32_t rd_u24(struct rd *r);
 uint32_t rd_u32(struct rd *r);
 uint64_t rd_u64(struct rd *r);
-struct span rd_span(struct rd *r, size_t len);        /* borrowed from the buffer */
-struct span rd_rest(struct rd *r);                    /* everything left */
-void rd_bytes(struct rd *r, void *dst, size_t len);   /* dst is zeroed on overrun */
+struct span rd_span(struct rd *r, size_t len); /* borrowed from the buffer */
+struct span rd_rest(struct rd *r); /* everything left */
+void rd_bytes(struct rd *r, void *dst, size_t len); /* dst is zeroed on overrun */
 void rd_skip(struct rd *r, size_t len);
 /* A reader confined to the next len bytes; the parent moves past them. On overrun both are bad. */
 struct rd rd_sub(struct rd *r, size_t len);
-bool rd_done(const struct rd *r);                     /* nothing overrun, nothing left */
+bool rd_done(const struct rd *r); /* nothing overrun, nothing left */
 
 struct wr {
 	uint8_t *p;
@@ -84,7 +84,7 @@ struct wr {
 };
 
 struct wr wr_of(void *p, size_t cap);
-struct span wr_done(const struct wr *w);              /* what was written */
+struct span wr_done(const struct wr *w); /* what was written */
 void wr_u8(struct wr *w, uint8_t v);
 void wr_u16(struct wr *w, uint16_t v);
 void wr_u24(struct wr *w, uint32_t v);
@@ -93,7 +93,7 @@ void wr_u64(struct wr *w, uint64_t v);
 void wr_bytes(struct wr *w, const void *p, size_t len);
 void wr_span(struct wr *w, struct span s);
 void wr_zero(struct wr *w, size_t len);
-void wr_str(struct wr *w, const char *s);             /* without its NUL */
+void wr_str(struct wr *w, const char *s); /* without its NUL */
 void wr_fmt(struct wr *w, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Reserves len bytes to be filled by the caller, NULL when they do not fit. */
 uint8_t *wr_room(struct wr *w, size_t len);

@@ -33,7 +33,10 @@ enum err conf_fail(struct conf_error *e, const char *file, unsigned line, const 
 	return ERR_MALFORMED;
 }
 
-struct seen { const struct conf_section *section; struct span name; };
+struct seen {
+	const struct conf_section *section;
+	struct span name;
+};
 
 struct parser {
 	const char *file;
@@ -41,10 +44,10 @@ struct parser {
 	void *arg;
 	struct conf_error *e;
 	unsigned line, section_line;
-	const struct conf_section *section;   /* the one that is open */
+	const struct conf_section *section; /* the one that is open */
 	void *obj;
 	bool key_seen[CONF_KEYS_MAX];
-	struct seen *seen;                    /* CONF_SECTIONS_MAX */
+	struct seen *seen; /* CONF_SECTIONS_MAX */
 	unsigned n_seen;
 };
 
@@ -58,7 +61,8 @@ static enum err refuse(struct parser *p, unsigned line, enum err e, const char *
 		return e;
 	text_escape(value, shown, sizeof(shown));
 	return conf_fail(p->e, p->file, line, "%s \"%s\" is %s; expected %s", what, shown,
-			 e == ERR_UNSUPPORTED ? "not supported" : "not accepted", expected ? expected : "another value");
+			 e == ERR_UNSUPPORTED ? "not supported" : "not accepted",
+			 expected ? expected : "another value");
 }
 
 static enum err close_section(struct parser *p)
@@ -71,8 +75,8 @@ static enum err close_section(struct parser *p)
 	p->section = NULL;
 	for (unsigned i = 0; s->keys[i].name; i++)
 		if (s->keys[i].required && !p->key_seen[i])
-			return conf_fail(p->e, p->file, p->section_line, "[%s] has no \"%s\"; expected %s = VALUE", s->name,
-					 s->keys[i].name, s->keys[i].name);
+			return conf_fail(p->e, p->file, p->section_line, "[%s] has no \"%s\"; expected %s = VALUE",
+					 s->name, s->keys[i].name, s->keys[i].name);
 	if (s->end) {
 		enum err e = s->end(p->arg, p->obj, &expected);
 
@@ -96,13 +100,16 @@ static enum err open_section(struct parser *p, struct span head)
 	for (s = p->sections; s->name && !span_eq_str(kind, s->name); s++)
 		;
 	if (!s->name)
-		return conf_fail(p->e, p->file, p->line, "unknown section [%s]; expected one that the manual lists", shown);
+		return conf_fail(p->e, p->file, p->line, "unknown section [%s]; expected one that the manual lists",
+				 shown);
 	if (s->naming == CONF_UNNAMED && name.len)
 		return conf_fail(p->e, p->file, p->line, "section [%s] has a name; expected [%s]", shown, s->name);
 	if (s->naming == CONF_NAMED && !name.len)
-		return conf_fail(p->e, p->file, p->line, "section [%s] has no name; expected [%s NAME]", shown, s->name);
+		return conf_fail(p->e, p->file, p->line, "section [%s] has no name; expected [%s NAME]", shown,
+				 s->name);
 	for (unsigned i = 0; i < p->n_seen; i++)
-		if (p->seen[i].section == s && (s->naming == CONF_NAMED ? span_eq(p->seen[i].name, name) : !s->repeatable))
+		if (p->seen[i].section == s &&
+		    (s->naming == CONF_NAMED ? span_eq(p->seen[i].name, name) : !s->repeatable))
 			return conf_fail(p->e, p->file, p->line, "section [%s] appears twice; expected it once", shown);
 	if (p->n_seen == CONF_SECTIONS_MAX)
 		return conf_fail(p->e, p->file, p->line, "more sections than %u", CONF_SECTIONS_MAX);
@@ -128,13 +135,15 @@ static enum err set_key(struct parser *p, struct span key, struct span value)
 
 	text_escape(key, shown, sizeof(shown));
 	if (!p->section)
-		return conf_fail(p->e, p->file, p->line, "\"%s\" stands outside of a section; expected [section] first", shown);
+		return conf_fail(p->e, p->file, p->line, "\"%s\" stands outside of a section; expected [section] first",
+				 shown);
 	keys = p->section->keys;
 	for (i = 0; keys[i].name && !span_eq_str(key, keys[i].name); i++)
 		;
 	if (!keys[i].name || i >= CONF_KEYS_MAX)
-		return conf_fail(p->e, p->file, p->line, "unknown key \"%s\" in [%s]; expected one that the manual lists",
-				 shown, p->section->name);
+		return conf_fail(p->e, p->file, p->line,
+				 "unknown key \"%s\" in [%s]; expected one that the manual lists", shown,
+				 p->section->name);
 	if (p->key_seen[i] && !keys[i].repeatable)
 		return conf_fail(p->e, p->file, p->line, "\"%s\" is given twice; expected it once", shown);
 	p->key_seen[i] = true;
@@ -213,7 +222,7 @@ enum err conf_duration_s(struct span v, uint32_t *ret)
 	case 'h': unit = 3600; break;
 	case 'm': unit = 60; break;
 	case 's': break;
-	default: unit = 0; break;     /* bare seconds */
+	default: unit = 0; break; /* bare seconds */
 	}
 	if (unit)
 		v.len--;

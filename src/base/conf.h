@@ -20,8 +20,8 @@
 #define CONF_ERROR_TEXT 512
 
 struct conf_error {
-	unsigned line;                    /* 1-based; 0: the file as a whole */
-	char text[CONF_ERROR_TEXT];       /* "FILE:LINE: what is wrong; expected ..." */
+	unsigned line; /* 1-based; 0: the file as a whole */
+	char text[CONF_ERROR_TEXT]; /* "FILE:LINE: what is wrong; expected ..." */
 };
 /* Fills e (if not NULL) and returns ERR_MALFORMED: for value parsers as well. */
 enum err conf_fail(struct conf_error *e, const char *file, unsigned line, const char *fmt, ...) PRINTF_LIKE(4, 5);
@@ -40,8 +40,8 @@ enum conf_naming { CONF_UNNAMED, CONF_NAMED };
 struct conf_section {
 	const char *name;
 	enum conf_naming naming;
-	bool repeatable;                  /* an unnamed section may appear more than once */
-	const struct conf_key *keys;      /* ends with a NULL name */
+	bool repeatable; /* an unnamed section may appear more than once */
+	const struct conf_key *keys; /* ends with a NULL name */
 	/* Called at the section's head; returns the object that its keys are set on. */
 	enum err (*begin)(void *arg, struct span name, void **ret_obj, const char **expected);
 	/* Called after its last key; checks what belongs together. May be NULL. */
@@ -50,9 +50,9 @@ struct conf_section {
 
 /* sections ends with a NULL name. On error *e says why and what was built so far is the
  * caller's to free. */
-MUST_CHECK enum err conf_parse(const char *file, struct span text, const struct conf_section *sections,
-			       void *arg, struct conf_error *e);
+MUST_CHECK enum err conf_parse(const char *file, struct span text, const struct conf_section *sections, void *arg,
+			       struct conf_error *e);
 
 /* Value parsers to build `set` functions from. */
-MUST_CHECK enum err conf_bool(struct span v, bool *ret);            /* yes | no */
-MUST_CHECK enum err conf_duration_s(struct span v, uint32_t *ret);  /* 90, 90s, 5m, 2h, 1d */
+MUST_CHECK enum err conf_bool(struct span v, bool *ret); /* yes | no */
+MUST_CHECK enum err conf_duration_s(struct span v, uint32_t *ret); /* 90, 90s, 5m, 2h, 1d */

@@ -9,15 +9,15 @@
 
 enum err {
 	OK = 0,
-	ERR_MALFORMED,   /* bytes or text do not follow their format */
-	ERR_AUTH,        /* a MAC, signature, fingerprint or password is wrong */
-	ERR_DENIED,      /* understood, but not allowed here */
-	ERR_LIMIT,       /* a written bound was reached, or a buffer is too small */
+	ERR_MALFORMED, /* bytes or text do not follow their format */
+	ERR_AUTH, /* a MAC, signature, fingerprint or password is wrong */
+	ERR_DENIED, /* understood, but not allowed here */
+	ERR_LIMIT, /* a written bound was reached, or a buffer is too small */
 	ERR_WRONG_STATE, /* right message, wrong moment */
 	ERR_NOTFOUND,
 	ERR_UNSUPPORTED, /* well formed, but nothing we do */
 	ERR_NOMEM,
-	ERR_SYSTEM,      /* a system call or a library failed */
+	ERR_SYSTEM, /* a system call or a library failed */
 	ERR_COUNT
 };
 

@@ -43,14 +43,14 @@ PRINTF_LIKE(3, 0) static void put(const struct log *l, enum log_level level, con
 	l->sink->write(l->sink->arg, level, l->area ? l->area : "", l->tag, text);
 }
 
-#define LEVEL(name, level) \
-	void name(const struct log *l, const char *fmt, ...) \
-	{ \
-		va_list args; \
-\
-		va_start(args, fmt); \
-		put(l, level, fmt, args); \
-		va_end(args); \
+#define LEVEL(name, level)                                                                                             \
+	void name(const struct log *l, const char *fmt, ...)                                                           \
+	{                                                                                                              \
+		va_list args;                                                                                          \
+                                                                                                                       \
+		va_start(args, fmt);                                                                                   \
+		put(l, level, fmt, args);                                                                              \
+		va_end(args);                                                                                          \
 	}
 
 LEVEL(log_error, LOG_ERROR)

@@ -24,8 +24,8 @@ struct log_sink {
 /* Carried by every object that logs; plain data, copied freely. A NULL sink is silent. */
 struct log {
 	const struct log_sink *sink;
-	const char *area;         /* static string: "sip", "ice", "ike", ... */
-	char tag[96];             /* "sip:bob@example.com#7", "192.0.2.66:500" or "" */
+	const char *area; /* static string: "sip", "ice", "ike", ... */
+	char tag[96]; /* "sip:bob@example.com#7", "192.0.2.66:500" or "" */
 };
 
 struct log log_of(const struct log_sink *sink, const char *area, const char *tag);
@@ -34,7 +34,7 @@ void log_warn(const struct log *l, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void log_info(const struct log *l, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void log_debug(const struct log *l, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-const char *log_level_name(enum log_level level);     /* "error", ... */
+const char *log_level_name(enum log_level level); /* "error", ... */
 bool log_level_parse(const char *name, enum log_level *ret);
 
 /* For lines that a stranger's packet can cause: at most `burst` lines a window of 10 s;

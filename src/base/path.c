@@ -25,7 +25,7 @@ struct item {
 };
 
 struct outq {
-	struct item *head, **tail, *lent;     /* lent: the item whose bytes the last poll gave out */
+	struct item *head, **tail, *lent; /* lent: the item whose bytes the last poll gave out */
 	size_t n, n_bytes, max_items, max_bytes;
 	uint64_t n_dropped;
 };

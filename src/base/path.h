@@ -16,33 +16,33 @@ enum transport { TRANSPORT_UDP, TRANSPORT_TCP, TRANSPORT_TLS };
 struct path {
 	enum transport transport;
 	struct addr local, remote;
-	uint64_t stream;          /* 0 for datagrams, and for "open one if need be" */
-	uint16_t channel;         /* TURN channel, 0: none */
-	uint8_t tos;              /* DSCP << 2 | ECN of a datagram */
-	char tls_name[64];        /* verified name of the TLS peer, "" otherwise */
+	uint64_t stream; /* 0 for datagrams, and for "open one if need be" */
+	uint16_t channel; /* TURN channel, 0: none */
+	uint8_t tos; /* DSCP << 2 | ECN of a datagram */
+	char tls_name[64]; /* verified name of the TLS peer, "" otherwise */
 };
 
 enum stream_event { STREAM_OPEN, STREAM_CLOSED, STREAM_FAILED };
 
-const char *transport_name(enum transport t);         /* "UDP", "TCP", "TLS" */
+const char *transport_name(enum transport t); /* "UDP", "TCP", "TLS" */
 bool path_eq(const struct path *a, const struct path *b); /* transport, addresses, stream, channel */
 
 /* What a module wants done by the loop. */
 enum out_kind {
-	OUT_SEND,                 /* bytes to path */
-	OUT_OPEN,                 /* open the stream path->stream to path->remote */
-	OUT_CLOSE                 /* close the stream path->stream once it is flushed */
+	OUT_SEND, /* bytes to path */
+	OUT_OPEN, /* open the stream path->stream to path->remote */
+	OUT_CLOSE /* close the stream path->stream once it is flushed */
 };
 
 struct out {
 	enum out_kind kind;
 	struct path path;
-	struct span bytes;        /* OUT_SEND; borrowed until the next outq_poll on the same queue */
+	struct span bytes; /* OUT_SEND; borrowed until the next outq_poll on the same queue */
 };
 
 /* A FIFO, bounded in items and bytes. Owner: the module that it belongs to. */
 struct outq;
-struct outq *outq_new(size_t max_items, size_t max_bytes);   /* NULL: out of memory */
+struct outq *outq_new(size_t max_items, size_t max_bytes); /* NULL: out of memory */
 void outq_free(struct outq *q);
 /* Bytes are copied. ERR_LIMIT: full, nothing queued, n_dropped counted. */
 MUST_CHECK enum err outq_push(struct outq *q, enum out_kind kind, const struct path *path, struct span bytes);

@@ -21,5 +21,7 @@ uint32_t rng_below(const struct rng *r, uint32_t n);
 void rng_text(const struct rng *r, char *dst, size_t n);
 
 /* A seeded generator for tests and the simulator; not for anything secret. */
-struct rng_seeded { uint64_t s[4]; };
+struct rng_seeded {
+	uint64_t s[4];
+};
 struct rng rng_seeded_init(struct rng_seeded *state, uint64_t seed); /* arg borrows state */

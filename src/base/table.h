@@ -13,8 +13,8 @@ struct table *table_new(size_t max_items, const struct rng *rng);
 void table_free(struct table *t);
 /* ERR_LIMIT: max_items reached. ERR_WRONG_STATE: the key is present. */
 MUST_CHECK enum err table_put(struct table *t, struct span key, void *value);
-void *table_find(const struct table *t, struct span key);    /* NULL: absent */
-void *table_take(struct table *t, struct span key);          /* removes; NULL: absent */
+void *table_find(const struct table *t, struct span key); /* NULL: absent */
+void *table_take(struct table *t, struct span key); /* removes; NULL: absent */
 size_t table_len(const struct table *t);
 /* Walks in order of insertion: *at starts at 0; NULL at the end. Removing the item just
  * returned is allowed, inserting during a walk is not. */

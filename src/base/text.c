@@ -94,7 +94,8 @@ void wr_base64(struct wr *w, struct span s)
 {
 	for (size_t i = 0; i < s.len; i += 3) {
 		size_t n = s.len - i < 3 ? s.len - i : 3;
-		uint32_t v = (uint32_t)s.p[i] << 16 | (n > 1 ? (uint32_t)s.p[i + 1] << 8 : 0) | (n > 2 ? s.p[i + 2] : 0);
+		uint32_t v =
+			(uint32_t)s.p[i] << 16 | (n > 1 ? (uint32_t)s.p[i + 1] << 8 : 0) | (n > 2 ? s.p[i + 2] : 0);
 
 		for (size_t k = 0; k < 4; k++)
 			wr_u8(w, k <= n ? (uint8_t)base64_alphabet[v >> (18 - 6 * k) & 63] : '=');
@@ -136,7 +137,7 @@ enum err base64_parse(struct span text, uint8_t *dst, size_t cap, size_t *ret_le
 			if (at < len)
 				dst[at++] = byte;
 			else if (byte)
-				return ERR_MALFORMED;   /* stray bits (RFC 4648, 3.5) */
+				return ERR_MALFORMED; /* stray bits (RFC 4648, 3.5) */
 		}
 	}
 	*ret_len = len;
@@ -160,7 +161,7 @@ char *text_escape(struct span s, char *dst, size_t cap)
 			dst[0] = 0;
 		return dst;
 	}
-	room = whole < cap ? whole : cap - 4;     /* what does not fit ends in "..." */
+	room = whole < cap ? whole : cap - 4; /* what does not fit ends in "..." */
 	for (size_t i = 0; i < s.len; i++) {
 		uint8_t c = s.p[i];
 

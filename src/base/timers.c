@@ -6,7 +6,7 @@
 
 struct entry {
 	struct timer *timer;
-	uint64_t order;               /* of arming: equal deadlines fire first armed, first fired */
+	uint64_t order; /* of arming: equal deadlines fire first armed, first fired */
 };
 
 struct timers {

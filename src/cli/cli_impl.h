@@ -13,7 +13,7 @@
 #include "base/err.h"
 #include "tieline/tieline.h"
 
-/* CONTRACT of exit codes: those that the client gives by itself; all others come from the daemon as numbers. */
+/* Exit codes: those that the client gives by itself; all others come from the daemon as numbers. */
 enum cli_code { CLI_OK = 0, CLI_INTERNAL = 1, CLI_USAGE = 2, CLI_INPUT = 3, CLI_NO_DAEMON = 4 };
 
 struct cli {

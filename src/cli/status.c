@@ -31,6 +31,15 @@ static const char *bytes(json_int_t n, char dst[32])
 	return dst;
 }
 
+static void clock_of(const struct cli *c, const json_t *a)
+{
+	json_int_t off = cli_int(a, "clock_off_s");
+
+	if (off)
+		(void)fprintf(c->out, "  clock   ours is %lld s %s the exchange's; at 300 s calls fail\n",
+			      (long long)(off < 0 ? -off : off), off < 0 ? "ahead of" : "behind");
+}
+
 static void account(const struct cli *c, const json_t *a)
 {
 	char aor[CLI_TEXT], address[CLI_TEXT], key[CLI_TEXT], reason[CLI_TEXT];
@@ -39,6 +48,7 @@ static void account(const struct cli *c, const json_t *a)
 		      json_is_true(json_object_get(a, "registered")) ? "registered" : "not registered",
 		      json_object_get(a, "reason") ? ": " : "", cli_text(a, "reason", reason),
 		      cli_text(a, "address", address), cli_text(a, "key", key));
+	clock_of(c, a);
 }
 
 static void service(const struct cli *c, const json_t *s)

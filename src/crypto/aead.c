@@ -10,7 +10,10 @@
 
 #include "crypto/secret.h"
 
-static const struct { const char *name, *openssl; size_t key; } algs[AEAD_COUNT] = {
+static const struct {
+	const char *name, *openssl;
+	size_t key;
+} algs[AEAD_COUNT] = {
 	[AEAD_AES128_GCM] = { "AES-128-GCM-16", "AES-128-GCM", 16 },
 	[AEAD_AES256_GCM] = { "AES-256-GCM-16", "AES-256-GCM", 32 },
 	[AEAD_CHACHA20_POLY1305] = { "ChaCha20-Poly1305", "ChaCha20-Poly1305", 32 },
@@ -54,7 +57,7 @@ void aead_free(struct aead *a)
 {
 	if (!a)
 		return;
-	EVP_CIPHER_CTX_free(a->seal);     /* cleanses the key schedule */
+	EVP_CIPHER_CTX_free(a->seal); /* cleanses the key schedule */
 	EVP_CIPHER_CTX_free(a->open);
 	EVP_CIPHER_free(a->cipher);
 	free(a);

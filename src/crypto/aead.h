@@ -13,11 +13,11 @@ enum aead_alg { AEAD_AES128_GCM, AEAD_AES256_GCM, AEAD_CHACHA20_POLY1305, AEAD_C
 #define AEAD_TAG 16
 
 struct aead;
-size_t aead_key_size(enum aead_alg alg);              /* without the salt */
+size_t aead_key_size(enum aead_alg alg); /* without the salt */
 const char *aead_name(enum aead_alg alg);
 /* key has aead_key_size bytes and is copied. */
 MUST_CHECK enum err aead_new(enum aead_alg alg, const uint8_t *key, struct aead **ret);
-void aead_free(struct aead *a);                       /* wipes */
+void aead_free(struct aead *a); /* wipes */
 /* out gets in.len + AEAD_TAG bytes; it may be the memory of `in` (same start). */
 MUST_CHECK enum err aead_seal(struct aead *a, const uint8_t *nonce, struct span aad, struct span in, uint8_t *out);
 /* in is ciphertext || tag; out gets in.len - AEAD_TAG bytes and may be the memory of `in`.

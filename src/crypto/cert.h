@@ -7,8 +7,8 @@
 #include "base/buf.h"
 #include "crypto/hash.h"
 
-#define SPKI_HASH 32                  /* SHA-256 over the DER SubjectPublicKeyInfo: a key's name */
-#define KEY_TEXT (8 + 64 + 1)         /* "sha-256:" and hex digits, NUL */
+#define SPKI_HASH 32 /* SHA-256 over the DER SubjectPublicKeyInfo: a key's name */
+#define KEY_TEXT (8 + 64 + 1) /* "sha-256:" and hex digits, NUL */
 #define CERT_DER_MAX 8192
 #define SIG_MAX 512
 
@@ -17,7 +17,8 @@ struct identity;
 /* New ECDSA P-256 key and a self-signed certificate with one rfc822Name per AOR (each
  * without "sip:"); not_before_s is unix time, validity 20 years (the key is pinned, the
  * date means nothing to our peers but a stock IKE peer reads it). */
-MUST_CHECK enum err identity_generate(const char *const *aors, size_t n_aors, int64_t not_before_s, struct identity **ret);
+MUST_CHECK enum err identity_generate(const char *const *aors, size_t n_aors, int64_t not_before_s,
+				      struct identity **ret);
 /* From PEM (unencrypted PKCS#8 or SEC1 key, X.509 certificate). ERR_AUTH: they do not belong together. */
 MUST_CHECK enum err identity_load(struct span key_pem, struct span cert_pem, struct identity **ret);
 /* Same key, a new certificate for these AORs (an account was added). */
@@ -26,8 +27,8 @@ MUST_CHECK enum err identity_renew(const struct identity *id, const char *const 
 void identity_free(struct identity *id);
 /* PEM texts, NUL-terminated, caller frees (the key with secret_wipe first). */
 MUST_CHECK enum err identity_pem(const struct identity *id, char **ret_key, char **ret_cert);
-struct span identity_cert(const struct identity *id);  /* DER, borrowed */
-struct span identity_spki(const struct identity *id);  /* DER, borrowed */
+struct span identity_cert(const struct identity *id); /* DER, borrowed */
+struct span identity_spki(const struct identity *id); /* DER, borrowed */
 bool identity_has_aor(const struct identity *id, const char *aor); /* in subjectAltName, without "sip:" */
 /* ECDSA over SHA-256: 64 bytes r || s. */
 MUST_CHECK enum err identity_sign_raw(const struct identity *id, struct span data, uint8_t ret[64]);
@@ -42,14 +43,15 @@ MUST_CHECK enum err pubkey_from_spki(struct span spki_der, struct pubkey **ret);
 MUST_CHECK enum err pubkey_from_cert(struct span cert_der, struct pubkey **ret);
 void pubkey_free(struct pubkey *k);
 enum pubkey_type pubkey_type(const struct pubkey *k);
-struct span pubkey_spki(const struct pubkey *k);       /* DER, borrowed */
+struct span pubkey_spki(const struct pubkey *k); /* DER, borrowed */
 /* ERR_AUTH: does not verify. */
-MUST_CHECK enum err pubkey_verify_raw(const struct pubkey *k, struct span data, const uint8_t sig[64]);  /* P-256 only */
-MUST_CHECK enum err pubkey_verify_der(const struct pubkey *k, enum hash_alg hash, struct span data, struct span sig); /* ECDSA, DER */
+MUST_CHECK enum err pubkey_verify_raw(const struct pubkey *k, struct span data, const uint8_t sig[64]); /* P-256 only */
+MUST_CHECK enum err pubkey_verify_der(const struct pubkey *k, enum hash_alg hash, struct span data,
+				      struct span sig); /* ECDSA, DER */
 
 /* ---- names and fingerprints ---- */
 MUST_CHECK enum err spki_hash(struct span spki_der, uint8_t ret[SPKI_HASH]);
-char *key_text(const uint8_t hash[SPKI_HASH], char dst[KEY_TEXT]);          /* returns dst */
+char *key_text(const uint8_t hash[SPKI_HASH], char dst[KEY_TEXT]); /* returns dst */
 /* "sha-256:" + 64 hex digits; case and colons between bytes free. */
 MUST_CHECK enum err key_parse(struct span text, uint8_t ret[SPKI_HASH]);
 /* 0xFD || first 15 bytes of SHA-256("tieline address v1" || SPKI): the inner IPv6 address. */

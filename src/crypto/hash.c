@@ -11,11 +11,12 @@
 
 #include "crypto/secret.h"
 
-static const struct { const char *name, *openssl; size_t size; } algs[HASH_COUNT] = {
-	[HASH_MD5] = { "md5", "MD5", 16 },
-	[HASH_SHA1] = { "sha-1", "SHA1", 20 },
-	[HASH_SHA256] = { "sha-256", "SHA256", 32 },
-	[HASH_SHA384] = { "sha-384", "SHA384", 48 },
+static const struct {
+	const char *name, *openssl;
+	size_t size;
+} algs[HASH_COUNT] = {
+	[HASH_MD5] = { "md5", "MD5", 16 },           [HASH_SHA1] = { "sha-1", "SHA1", 20 },
+	[HASH_SHA256] = { "sha-256", "SHA256", 32 }, [HASH_SHA384] = { "sha-384", "SHA384", 48 },
 	[HASH_SHA512] = { "sha-512", "SHA512", 64 },
 };
 
@@ -94,7 +95,7 @@ enum err hkdf_of(enum hash_alg alg, struct span ikm, struct span info, uint8_t *
 	EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
 	bool good;
 
-	if (len > 255 * algs[alg].size) {         /* RFC 5869, 2.3 */
+	if (len > 255 * algs[alg].size) { /* RFC 5869, 2.3 */
 		EVP_KDF_CTX_free(ctx);
 		EVP_KDF_free(kdf);
 		return ERR_LIMIT;

@@ -11,7 +11,7 @@ enum hash_alg { HASH_MD5, HASH_SHA1, HASH_SHA256, HASH_SHA384, HASH_SHA512, HASH
 #define HASH_MAX 64
 
 size_t hash_size(enum hash_alg alg);
-const char *hash_name(enum hash_alg alg);             /* "sha-256": RFC 8122 names */
+const char *hash_name(enum hash_alg alg); /* "sha-256": RFC 8122 names */
 /* Over the concatenation of n parts. */
 MUST_CHECK enum err hash_parts(enum hash_alg alg, const struct span *parts, size_t n, uint8_t *ret);
 MUST_CHECK enum err hash_of(enum hash_alg alg, struct span s, uint8_t *ret);

@@ -118,7 +118,7 @@ static bool set_serial(X509 *x)
 
 	if (RAND_bytes(bytes, sizeof(bytes)) != 1)
 		return false;
-	bytes[0] = (uint8_t)((bytes[0] & 0x7f) | 0x40);       /* positive, and always 16 bytes */
+	bytes[0] = (uint8_t)((bytes[0] & 0x7f) | 0x40); /* positive, and always 16 bytes */
 	n = BN_bin2bn(bytes, sizeof(bytes), NULL);
 	good = n && BN_to_ASN1_INTEGER(n, X509_get_serialNumber(x));
 	BN_free(n);

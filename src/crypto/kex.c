@@ -145,7 +145,7 @@ static EVP_PKEY *peer_key(enum kex_group g, struct span public)
 	if (g == KEX_X25519)
 		return EVP_PKEY_new_raw_public_key_ex(NULL, "X25519", NULL, public.p, public.len);
 	memcpy(point + 1, public.p, 64);
-	return p256_key(NULL, point);     /* NULL when the point is not on the curve */
+	return p256_key(NULL, point); /* NULL when the point is not on the curve */
 }
 
 enum err kex_shared(const struct kex *k, struct span peer_public, uint8_t *ret)

@@ -19,7 +19,7 @@ size_t kex_shared_size(enum kex_group g);
 MUST_CHECK enum err kex_new(enum kex_group g, const struct rng *rng, struct kex **ret);
 /* For known-answer tests: a given private key (32 bytes big-endian, X25519 as RFC 7748). */
 MUST_CHECK enum err kex_from_private(enum kex_group g, struct span priv, struct kex **ret);
-void kex_free(struct kex *k);                         /* wipes */
-struct span kex_public(const struct kex *k);          /* borrowed from k */
+void kex_free(struct kex *k); /* wipes */
+struct span kex_public(const struct kex *k); /* borrowed from k */
 /* ERR_MALFORMED: wrong length, not on the curve, or an all-zero X25519 result (RFC 8031, 5). */
 MUST_CHECK enum err kex_shared(const struct kex *k, struct span peer_public, uint8_t *ret);

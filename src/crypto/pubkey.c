@@ -32,8 +32,9 @@ static enum err pubkey_of(EVP_PKEY *key, struct pubkey **ret)
 	if (EVP_PKEY_is_a(key, "EC")) {
 		char encoding[32] = "";
 		EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
-		bool good = ctx && EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_EC_ENCODING, encoding,
-								  sizeof(encoding), NULL) == 1 &&
+		bool good = ctx &&
+			    EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_EC_ENCODING, encoding, sizeof(encoding),
+							   NULL) == 1 &&
 			    !strcmp(encoding, "named_curve") && EVP_PKEY_public_check(ctx) == 1;
 
 		EVP_PKEY_CTX_free(ctx);
@@ -145,7 +146,7 @@ enum err pubkey_verify_der(const struct pubkey *k, enum hash_alg hash, struct sp
 	bool good;
 
 	if (!names[hash])
-		return ERR_DENIED;        /* no signature over MD5 or SHA-1 (RFC 8247) */
+		return ERR_DENIED; /* no signature over MD5 or SHA-1 (RFC 8247) */
 	if (!EVP_PKEY_is_a(k->key, "EC"))
 		return ERR_UNSUPPORTED;
 	ctx = EVP_MD_CTX_new();

@@ -16,7 +16,7 @@
 
 struct tieline {
 	int fd;
-	size_t len, taken;                /* bytes in buf, and of the line handed out last */
+	size_t len, taken; /* bytes in buf, and of the line handed out last */
 	char buf[TIELINE_LINE_MAX + 1];
 };
 

@@ -19,7 +19,7 @@ static void connection_free(void *arg)
 	free(c);
 }
 
-/* Calls that were made by it without `detach` end with it (CONTRACT.md). */
+/* Calls that were made by it without `detach` end with it (docs/control-protocol.md). */
 static void connection_close(struct connection *c)
 {
 	struct control *s = c->control;
@@ -275,7 +275,7 @@ static void to_request(struct control *s, struct request *r, const struct vpn_ev
 		control_send(r->conn, json_incref(line));
 	}
 	if (r->conn && r->detach && !r->answered && e->kind == VPN_EV_UP) {
-		r->answered = true; /* CONTRACT.md: --detach returns when the call is up */
+		r->answered = true; /* docs/control-protocol.md: --detach returns when the call is up */
 		control_done(r->conn, r->id, REASON_OK, "", NULL);
 	}
 	if (e->kind != VPN_EV_ENDED)

@@ -51,7 +51,8 @@ struct control {
 /* control.c */
 void control_send(struct connection *c, json_t *line); /* takes the reference */
 void control_done(struct connection *c, const json_t *id, enum reason code, const char *reason, json_t *extra);
-struct request *control_request(struct connection *c, enum request_kind kind, json_t *id); /* NULL: too many, or it is gone */
+struct request *control_request(struct connection *c, enum request_kind kind,
+				json_t *id); /* NULL: too many, or it is gone */
 /* The open one of this connection that was asked with this id; NULL: none. */
 struct request *control_find(const struct connection *c, enum request_kind kind, const json_t *id);
 void control_request_free(struct control *c, struct request *r);

@@ -19,21 +19,26 @@
 
 #define VERSION "0.1.0"
 
-static const char usage[] =
-	"usage: tielined [-c FILE] [-s STATEDIR] [-r RUNDIR] [--log-level error|warn|info|debug]\n"
-	"  -c FILE       configuration (/etc/tieline/tielined.conf)\n"
-	"  -s STATEDIR   identity, pins, audit log (/var/lib/tieline)\n"
-	"  -r RUNDIR     control socket (/run/tieline)\n"
-	"  --help, --version\n";
+static const char usage[] = "usage: tielined [-c FILE] [-s STATEDIR] [-r RUNDIR] [--log-level error|warn|info|debug]\n"
+			    "  -c FILE       configuration (/etc/tieline/tielined.conf)\n"
+			    "  -s STATEDIR   identity, pins, audit log (/var/lib/tieline)\n"
+			    "  -r RUNDIR     control socket (/run/tieline)\n"
+			    "  --help, --version\n";
 
-struct options { struct daemon_paths paths; bool has_level; enum log_level level; };
+struct options {
+	struct daemon_paths paths;
+	bool has_level;
+	enum log_level level;
+};
 
 /* -1: go on; else the exit code */
 static int parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{ "log-level", required_argument, NULL, 'l' }, { "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'v' }, { NULL, 0, NULL, 0 },
+		{ "log-level", required_argument, NULL, 'l' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
@@ -132,6 +137,7 @@ int daemon_main(int argc, char **argv)
 	struct options o;
 	struct engine_start s = { .control_fd = -1, .audit_fd = -1 };
 	char path[512];
+	enum err e;
 	int code = parse(argc, argv, &o);
 
 	if (code >= 0)
@@ -140,15 +146,18 @@ int daemon_main(int argc, char **argv)
 	if (state_config(o.paths.conf, &s.cfg) != OK)
 		return 2;
 	if (geteuid()) {
-		(void)fprintf(stderr, "tielined: must be started as root: it makes a network namespace and a TUN, then gives its rights away\n");
+		(void)fprintf(stderr, "tielined: must be started as root: it makes a network namespace and a TUN, then "
+				      "gives its rights away\n");
 		config_free(s.cfg);
 		return 1;
 	}
 	s.paths = &o.paths;
-	if (prepare(&o, &s) == OK) {
-		code = engine_run(&s);            /* takes cfg and trust */
+	e = prepare(&o, &s);
+	if (e == OK) {
+		code = engine_run(&s); /* takes cfg and trust */
 	} else {
-		code = 2;
+		/* no such user, and pins that the configuration contradicts, are the owner's to mend; the rest is trouble */
+		code = e == ERR_NOTFOUND || e == ERR_DENIED || e == ERR_MALFORMED ? 2 : 1;
 		config_free(s.cfg);
 		trust_free(s.trust);
 		if (s.control_fd >= 0)

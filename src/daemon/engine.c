@@ -14,14 +14,16 @@
 #include "daemon/monitor.h"
 #include "daemon/sandbox.h"
 
-#define STOP_US SECONDS(3)                /* for DELETE, BYE and un-REGISTER to be answered */
+#define STOP_US SECONDS(3) /* for DELETE, BYE and un-REGISTER to be answered */
 #define FIRST_ACCEPTED_STREAM (1ull << 32)
 
 /* ---- wants ---- */
 
 static enum err route(struct engine *e, const struct vpn_want *w, bool add)
 {
-	struct monitor_request rq = { .op = MONITOR_PEER_ROUTE, .add = add, .peer = addr_of(span_of(w->peer, 16), 0),
+	struct monitor_request rq = { .op = MONITOR_PEER_ROUTE,
+				      .add = add,
+				      .peer = addr_of(span_of(w->peer, 16), 0),
 				      .spki_len = (uint16_t)w->spki_len };
 	struct monitor_reply reply;
 	int fd;
@@ -37,7 +39,8 @@ static void forward(struct engine *e, const struct vpn_want *w)
 	bool any_user = false;
 
 	if (!control_owner(e->control, w->owner, &uid, &any_user) ||
-	    relays_forward(e->relays, w->call, w->grant_id, w->protocol, &peer, w->local_port, uid, any_user, &local) != OK)
+	    relays_forward(e->relays, w->call, w->grant_id, w->protocol, &peer, w->local_port, uid, any_user, &local) !=
+		    OK)
 		local.family = ADDR_NONE;
 	vpn_forward_ready(e->vpn, loop_now_us(e->loop), w->call, w->grant_id, &local);
 }
@@ -64,8 +67,8 @@ static void audit(struct engine *e, const char *text)
 	int n;
 
 	(void)gmtime_r(&now, &tm);
-	n = snprintf(line, sizeof(line), "%04d-%02d-%02dT%02d:%02d:%02dZ %s\n", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-		     tm.tm_hour, tm.tm_min, tm.tm_sec, text);
+	n = snprintf(line, sizeof(line), "%04d-%02d-%02dT%02d:%02d:%02dZ %s\n", tm.tm_year + 1900, tm.tm_mon + 1,
+		     tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, text);
 	if (n >= (int)sizeof(line))
 		line[n = sizeof(line) - 1] = '\n';
 	if (write(e->audit_fd, line, (size_t)n) != n)
@@ -77,30 +80,25 @@ static void carry_out(struct engine *e, const struct vpn_want *w)
 	enum err r = OK;
 
 	switch (w->kind) {
-	case VPN_WANT_PEER_UP:
-		r = route(e, w, true);
-		break;
+	case VPN_WANT_PEER_UP: r = route(e, w, true); break;
 	case VPN_WANT_PEER_DOWN:
 		relays_call_close(e->relays, w->call);
 		if (w->last)
 			r = route(e, w, false);
 		break;
-	case VPN_WANT_FORWARD:
-		forward(e, w);
-		break;
+	case VPN_WANT_FORWARD: forward(e, w); break;
 	case VPN_WANT_FORWARD_CLOSE:
-		relays_forward_close(e->relays, w->call, w->grant_id);
+		if (w->name[0])
+			relays_service_close(e->relays, w->call, w->name);
+		else
+			relays_forward_close(e->relays, w->call, w->grant_id);
 		break;
-	case VPN_WANT_SAVE_PINS:
-		save_pins(e);
-		break;
-	case VPN_WANT_AUDIT:
-		audit(e, w->text);
-		break;
+	case VPN_WANT_SAVE_PINS: save_pins(e); break;
+	case VPN_WANT_AUDIT: audit(e, w->text); break;
 	}
 	if (r != OK)
-		log_error(&e->log, "the route of call %u could not be %s: %s", w->call, w->kind == VPN_WANT_PEER_UP ? "made" : "removed",
-			  err_name(r));
+		log_error(&e->log, "the route of call %u could not be %s: %s", w->call,
+			  w->kind == VPN_WANT_PEER_UP ? "made" : "removed", err_name(r));
 }
 
 /* ---- the loop's hooks ---- */
@@ -115,7 +113,7 @@ void engine_drain(struct engine *e)
 
 	while (more) {
 		more = false;
-		/* sockets of a call are closed before its last words leave (DESIGN 6.6) */
+		/* sockets of a call are closed before its last words leave (docs/protocol.md) */
 		while (vpn_poll_want(e->vpn, &w)) {
 			carry_out(e, &w);
 			more = true;
@@ -163,7 +161,7 @@ static void stop(void *arg, int signo)
 
 	(void)signo;
 	if (e->stopping) {
-		loop_stop(e->loop);               /* asked twice */
+		loop_stop(e->loop); /* asked twice */
 		return;
 	}
 	log_info(&e->log, "going");
@@ -177,7 +175,7 @@ static void reload(void *arg, int signo)
 	char why[400];
 
 	(void)signo;
-	(void)!engine_reload(arg, why, sizeof(why));      /* it is in the log */
+	(void)!engine_reload(arg, why, sizeof(why)); /* it is in the log */
 }
 
 static void monitor_gone(void *arg, int fd, int events)
@@ -259,15 +257,24 @@ static enum err serve(struct engine *e)
 /* In the order that each needs the one before; the filter comes last, before the first foreign byte. */
 static enum err open_all(struct engine *e, struct engine_start *s, const char *user)
 {
-	struct relays_config relays = { .loop = e->loop, .log = log_of(journal_sink(e->journal), "relay", ""),
-					.monitor_fd = e->monitor_fd, .max_sockets = 512, .call_of_peer = call_of_peer, .arg = e };
-	struct streams_config streams = { .loop = e->loop, .max_streams = 32, .first_number = FIRST_ACCEPTED_STREAM,
-					  .input = stream_input, .event = stream_event_cb, .arg = e };
+	struct relays_config relays = { .loop = e->loop,
+					.log = log_of(journal_sink(e->journal), "relay", ""),
+					.monitor_fd = e->monitor_fd,
+					.max_sockets = 512,
+					.call_of_peer = call_of_peer,
+					.arg = e };
+	struct streams_config streams = { .loop = e->loop,
+					  .max_streams = 32,
+					  .first_number = FIRST_ACCEPTED_STREAM,
+					  .input = stream_input,
+					  .event = stream_event_cb,
+					  .arg = e };
 	struct loop_hooks hooks = { .tick = tick, .deadline = deadline, .idle = idle, .arg = e };
 	enum err r = pump_open(e, vpn_config(e->vpn)->port);
 
-	if (r == OK)
-		r = self_address(e);
+	if (r != OK)
+		return r; /* it has said which socket */
+	r = self_address(e);
 	if (r == OK)
 		r = loop_fd_add(e->loop, e->monitor_fd, LOOP_READ, monitor_gone, e, &e->monitor_watch);
 	if (r == OK)
@@ -340,8 +347,13 @@ int engine_run(struct engine_start *s)
 	pid_t pid;
 	enum err r;
 
-	*e = (struct engine){ .paths = s->paths, .identity = s->identity, .journal = s->journal, .monitor_fd = -1, .tun_fd = -1,
-			      .audit_fd = s->audit_fd, .log = log_of(journal_sink(s->journal), "daemon", "") };
+	*e = (struct engine){ .paths = s->paths,
+			      .identity = s->identity,
+			      .journal = s->journal,
+			      .monitor_fd = -1,
+			      .tun_fd = -1,
+			      .audit_fd = s->audit_fd,
+			      .log = log_of(journal_sink(s->journal), "daemon", "") };
 	for (int i = 0; i < 2; i++)
 		e->groups[i].fds[0] = e->groups[i].fds[1] = e->groups[i].sip_fd = -1;
 	memcpy(user, s->cfg->user, sizeof(user));
@@ -357,6 +369,6 @@ int engine_run(struct engine_start *s)
 	if (r != OK)
 		log_error(&e->log, "stopped: %s", err_name(r));
 	close_all(e);
-	close(e->monitor_fd);                     /* the monitor, and with it the namespace, ends */
+	close(e->monitor_fd); /* the monitor, and with it the namespace, ends */
 	return r == OK && !e->failed ? 0 : 1;
 }

@@ -20,19 +20,25 @@ struct pings;
 struct journal;
 struct names;
 
-struct ping_report { uint64_t token; unsigned seq; bool lost, last; uint32_t rtt_us; unsigned n_replies; };
+struct ping_report {
+	uint64_t token;
+	unsigned seq;
+	bool lost, last;
+	uint32_t rtt_us;
+	unsigned n_replies;
+};
 
 struct udp_group {
 	enum addr_family family;
-	int fds[2];                       /* control, data */
+	int fds[2]; /* control, data */
 	struct loop_fd *watch[2];
 	uint16_t port;
-	int sip_fd;                       /* SIP over UDP, port of its own */
+	int sip_fd; /* SIP over UDP, port of its own */
 	uint16_t sip_port;
 	struct loop_fd *sip_watch;
 };
 
-struct server_names {                     /* of one account */
+struct server_names { /* of one account */
 	struct addr server, stun, local;
 	struct timer retry;
 };
@@ -41,7 +47,7 @@ struct engine {
 	struct loop *loop;
 	struct vpn *vpn;
 	const struct daemon_paths *paths;
-	const struct identity *identity;  /* owned */
+	const struct identity *identity; /* owned */
 	struct log log;
 	struct journal *journal;
 	struct relays *relays;
@@ -50,29 +56,29 @@ struct engine {
 	struct pings *pings;
 	int monitor_fd, tun_fd, audit_fd;
 	struct loop_fd *tun_watch, *monitor_watch;
-	struct udp_group groups[2];       /* IPv4, IPv6; family NONE: not there */
+	struct udp_group groups[2]; /* IPv4, IPv6; family NONE: not there */
 	struct udp_buffers *buffers;
 	struct addr locals[8];
 	unsigned n_locals;
-	struct names *lookup;             /* names.c */
+	struct names *lookup; /* names.c */
 	struct server_names names[CFG_ACCOUNTS_MAX];
 	uint8_t self[16];
 	bool stopping, failed;
 	uint64_t stop_us;
-	uint64_t drops[6];                /* datagrams by demux kind that had no taker */
+	uint64_t drops[6]; /* datagrams by demux kind that had no taker */
 };
 
 /* engine.c: runs until SIGTERM or SIGINT. Exit code. */
 struct engine_start {
 	const struct daemon_paths *paths;
-	struct config *cfg;               /* moved in */
+	struct config *cfg; /* moved in */
 	struct trust *trust;
 	struct identity *identity;
 	struct journal *journal;
-	int control_fd, audit_fd;         /* listening socket; append-only file */
+	int control_fd, audit_fd; /* listening socket; append-only file */
 };
 int engine_run(struct engine_start *s);
-void engine_drain(struct engine *e);      /* vpn's outputs, wants and events, until there are none */
+void engine_drain(struct engine *e); /* vpn's outputs, wants and events, until there are none */
 
 /* reload.c. On error nothing is changed and ret_why says why. */
 MUST_CHECK enum err engine_reload(struct engine *e, char *ret_why, size_t cap);
@@ -107,11 +113,12 @@ void control_pinged(struct control *c, const struct ping_report *r);
 
 /* json.c: new references */
 json_t *json_of_event(const struct vpn_event *e);
-json_t *json_of_status(const struct vpn *v, unsigned call);   /* call 0: all */
-json_t *json_of_line(const char *text);                       /* a log line: what is not printable ASCII becomes '?' */
+json_t *json_of_status(const struct vpn *v, unsigned call); /* call 0: all */
+json_t *json_of_line(const char *text); /* a log line: what is not printable ASCII becomes '?' */
 
 /* ping.c */
-MUST_CHECK enum err pings_new(struct engine *e, void (*report)(void *arg, const struct ping_report *r), void *arg, struct pings **ret);
+MUST_CHECK enum err pings_new(struct engine *e, void (*report)(void *arg, const struct ping_report *r), void *arg,
+			      struct pings **ret);
 void pings_free(struct pings *p);
 MUST_CHECK enum err pings_start(struct pings *p, uint64_t token, const uint8_t peer[16], unsigned count);
 void pings_cancel(struct pings *p, uint64_t token);

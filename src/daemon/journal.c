@@ -32,9 +32,9 @@ static void write_line(void *arg, enum log_level level, const char *area, const 
 		j->head = (j->head + 1) % LINES;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	(void)gmtime_r(&ts.tv_sec, &tm);
-	(void)snprintf(line, LINE_TEXT, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %s %s%s%s", tm.tm_year + 1900, tm.tm_mon + 1,
-		       tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, ts.tv_nsec / 1000000, log_level_name(level), area, tag,
-		       *tag ? " " : "", text);
+	(void)snprintf(line, LINE_TEXT, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %s %s%s%s", tm.tm_year + 1900,
+		       tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, ts.tv_nsec / 1000000,
+		       log_level_name(level), area, tag, *tag ? " " : "", text);
 	(void)fprintf(stderr, "%s\n", line);
 	if (j->follow)
 		j->follow(j->arg, line);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* daemon/json.c - the control protocol's objects (CONTRACT.md; docs/control-protocol.md). */
+/* daemon/json.c - the control protocol's objects (docs/control-protocol.md). */
 #include <string.h>
 
 #include "base/text.h"
@@ -100,12 +100,29 @@ static json_t *account_json(const struct vpn_account_status *s)
 	json_object_set_new(o, "key", key_json(s->key));
 	if (s->reason[0])
 		json_object_set_new(o, "reason", text_json(s->reason));
+	if (s->clock_off_s)
+		json_object_set_new(o, "clock_off_s", json_integer(s->clock_off_s));
+	return o;
+}
+
+static void count_json(json_t *o, const char *name, uint64_t n)
+{
+	if (n)
+		json_object_set_new(o, name, json_integer((json_int_t)n));
+}
+
+static json_t *esp_drops_json(const struct esp_counters *c)
+{
+	json_t *o = json_object();
+
+	for (int d = 0; d < ESP_N_DROPS; d++)
+		count_json(o, esp_drop_name((enum esp_drop)d), c->drops[d]);
 	return o;
 }
 
 static json_t *call_json(const struct vpn_call_status *s)
 {
-	json_t *o = json_object(), *services = json_array(), *drops = json_object();
+	json_t *o = json_object(), *services = json_array();
 
 	json_object_set_new(o, "id", json_integer(s->id));
 	json_object_set_new(o, "account", json_string(s->account));
@@ -134,11 +151,21 @@ static json_t *call_json(const struct vpn_call_status *s)
 	json_object_set_new(o, "services", services);
 	json_object_set_new(o, "bytes_in", json_integer((json_int_t)s->counters.bytes_in));
 	json_object_set_new(o, "bytes_out", json_integer((json_int_t)s->counters.bytes_out));
-	for (int d = 0; d < ESP_N_DROPS; d++)
-		if (s->counters.drops[d])
-			json_object_set_new(drops, esp_drop_name((enum esp_drop)d),
-					    json_integer((json_int_t)s->counters.drops[d]));
-	json_object_set_new(o, "drops", drops);
+	json_object_set_new(o, "drops", esp_drops_json(&s->counters));
+	return o;
+}
+
+/* All that was dropped, whether it was of a call or of nobody. */
+static json_t *drops_json(const struct vpn *v)
+{
+	struct vpn_drops d;
+	json_t *o;
+
+	vpn_drops(v, &d);
+	o = esp_drops_json(&d.esp);
+	count_json(o, "ike-unknown", d.ike_unknown);
+	count_json(o, "ike-unvalidated-pair", d.ike_unvalidated);
+	count_json(o, "stun-unknown", d.stun_unknown);
 	return o;
 }
 
@@ -156,5 +183,6 @@ json_t *json_of_status(const struct vpn *v, unsigned call)
 			json_array_append_new(calls, call_json(&c));
 	json_object_set_new(o, "accounts", accounts);
 	json_object_set_new(o, "calls", calls);
+	json_object_set_new(o, "drops", drops_json(v));
 	return o;
 }

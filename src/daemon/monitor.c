@@ -70,9 +70,14 @@ enum err monitor_start(const struct config *cfg, int *ret_fd, pid_t *ret_pid)
 /* At most one descriptor arrives; *ret_fd is -1 or it. */
 static ssize_t recv_reply(int fd, struct monitor_reply *reply, int *ret_fd)
 {
-	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control;
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
 	struct iovec iov = { .iov_base = reply, .iov_len = sizeof(*reply) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	ssize_t n;
 
 	memset(&control, 0, sizeof(control));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* daemon/monitor.h - the small privileged process and its client (DESIGN 3.2). The engine asks over a
+/* daemon/monitor.h - the small privileged process and its client (docs/architecture.md). The engine asks over a
  * SOCK_SEQPACKET pair, one fixed-size request at a time, answered at once with an error and at most one
  * descriptor. Requests are few, typed and bounded; the monitor checks each against the configuration that
  * it read itself. It never parses a foreign byte, never takes an address, port or path as text. */
@@ -12,25 +12,26 @@
 #include "vpn/config.h"
 
 enum monitor_op {
-	MONITOR_BIND_GROUP = 1,   /* family: the tunnel port's sockets, n_data + 1 of them, one descriptor a reply: index 0
+	MONITOR_BIND_GROUP =
+		1, /* family: the tunnel port's sockets, n_data + 1 of them, one descriptor a reply: index 0
 				   * opens the group (once a family) on the configured port or, if that is 0, the other
 				   * family's; the reply has the port */
-	MONITOR_TUN,              /* the TUN's descriptor */
-	MONITOR_SELF_ADDRESS,     /* our inner address: the hash of the key in spki; one for each of our keys */
-	MONITOR_PEER_ROUTE,       /* add or remove a peer's route: hash of spki, or (spki_len 0) an [peer] address = of the
+	MONITOR_TUN, /* the TUN's descriptor */
+	MONITOR_SELF_ADDRESS, /* our inner address: the hash of the key in spki; one for each of our keys */
+	MONITOR_PEER_ROUTE, /* add or remove a peer's route: hash of spki, or (spki_len 0) an [peer] address = of the
 				   * configuration */
-	MONITOR_LISTEN,           /* a socket in the namespace on our own inner address `peer`, for a configured service */
-	MONITOR_CONNECT,          /* a TCP or UDP socket in the namespace, connecting to a routed peer's port (non-blocking) */
-	MONITOR_SERVICE,          /* a TCP or UDP socket outside, connecting to a configured service's target */
-	MONITOR_RELOAD            /* the configuration file, opened anew, for the engine to read; `add`: taken over here as well */
+	MONITOR_LISTEN, /* a socket in the namespace on our own inner address `peer`, for a configured service */
+	MONITOR_CONNECT, /* a TCP or UDP socket in the namespace, connecting to a routed peer's port (non-blocking) */
+	MONITOR_SERVICE, /* a TCP or UDP socket outside, connecting to a configured service's target */
+	MONITOR_RELOAD /* the configuration file, opened anew, for the engine to read; `add`: taken over here as well */
 };
 struct monitor_request {
 	uint32_t op;
-	uint8_t family;           /* 4, 6 */
-	uint8_t protocol;         /* 6, 17 */
+	uint8_t family; /* 4, 6 */
+	uint8_t protocol; /* 6, 17 */
 	uint8_t add;
 	uint8_t index;
-	uint8_t n_data;           /* MONITOR_BIND_GROUP: at most MONITOR_DATA_MAX */
+	uint8_t n_data; /* MONITOR_BIND_GROUP: at most MONITOR_DATA_MAX */
 	uint16_t port;
 	uint16_t spki_len;
 	struct addr peer;
@@ -42,7 +43,10 @@ struct monitor_request {
 #define MONITOR_ROUTES_MAX (2 * CFG_PEERS_MAX)
 /* err: ERR_DENIED: not by the configuration. ERR_WRONG_STATE: asked for already, or the port is in use.
  * ERR_NOTFOUND: nobody listens at the target, no route. */
-struct monitor_reply { uint32_t err; uint16_t port; };
+struct monitor_reply {
+	uint32_t err;
+	uint16_t port;
+};
 
 /* Starts the monitor in a child process (before the engine drops its privileges): forks; the child never
  * returns. *ret_fd is the engine's end; when it is closed the monitor ends, and with it the namespace.
@@ -52,5 +56,5 @@ MUST_CHECK enum err monitor_start(const struct config *cfg, int *ret_fd, pid_t *
 void monitor_serve(const struct config *cfg, int fd);
 /* Engine: one request. Returns the reply's error, or ERR_SYSTEM when the monitor is gone or answers out of form;
  * *ret_fd is -1 when the answer carries none. Blocks (the monitor answers in microseconds; a service on this
- * machine that does not answer takes it 20 ms). */
+ * machine that does not answer takes it 2 ms). */
 MUST_CHECK enum err monitor_ask(int fd, const struct monitor_request *rq, struct monitor_reply *ret, int *ret_fd);

@@ -19,16 +19,21 @@
 
 #define LISTEN_BACKLOG 16
 /* How long a service on this machine, for which two addresses are tried, is given to refuse. */
-#define TARGET_WAIT_MS 20
+#define TARGET_WAIT_MS 2
 
-struct group { int fds[MONITOR_DATA_MAX + 1]; uint8_t n_data; uint16_t port; bool made; };
+struct group {
+	int fds[MONITOR_DATA_MAX + 1];
+	uint8_t n_data;
+	uint16_t port;
+	bool made;
+};
 
 struct monitor {
 	const struct config *cfg;
-	struct config *reloaded;      /* owned; cfg is it then */
-	int ns_fd;                    /* -1: not made yet */
+	struct config *reloaded; /* owned; cfg is it then */
+	int ns_fd; /* -1: not made yet */
 	bool tun_made;
-	struct group groups[2];       /* IPv4, IPv6 */
+	struct group groups[2]; /* IPv4, IPv6 */
 	struct addr self[MONITOR_SELF_MAX], routes[MONITOR_ROUTES_MAX];
 	unsigned n_self, n_routes;
 };
@@ -66,7 +71,7 @@ static enum err bind_group(struct monitor *m, const struct monitor_request *rq, 
 		return ERR_WRONG_STATE;
 	*ret_port = g->port;
 	*ret_fd = g->fds[rq->index];
-	g->fds[rq->index] = -1;           /* the caller closes it once it is sent */
+	g->fds[rq->index] = -1; /* the caller closes it once it is sent */
 	return OK;
 }
 
@@ -93,7 +98,7 @@ static enum err address_of_key(const struct monitor_request *rq, struct addr *re
 
 	if (!rq->spki_len || rq->spki_len > sizeof(rq->spki))
 		return ERR_MALFORMED;
-	e = spki_address(span_of(rq->spki, rq->spki_len), ip);     /* hashes it, does not read it */
+	e = spki_address(span_of(rq->spki, rq->spki_len), ip); /* hashes it, does not read it */
 	if (e == OK)
 		*ret = addr_of(SPAN_OF(ip), 0);
 	return e;
@@ -264,7 +269,7 @@ static enum err settle(int fd)
 	int fault = 0;
 
 	if (poll(&p, 1, TARGET_WAIT_MS) <= 0)
-		return OK;                /* later, then: the engine sees how it ends */
+		return OK; /* later, then: the engine sees how it ends */
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &fault, &len) < 0)
 		return ERR_SYSTEM;
 	return of_connect(fault);
@@ -353,7 +358,10 @@ static enum err carry_out(struct monitor *m, const struct monitor_request *rq, u
 
 static bool answer(int to, const struct monitor_reply *reply, int fd)
 {
-	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control;
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
 	struct iovec iov = { .iov_base = (void *)reply, .iov_len = sizeof(*reply) };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t n;

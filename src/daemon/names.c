@@ -12,7 +12,11 @@
 #define RETRY_US SECONDS(10)
 
 /* The pieces of one question that the answer must find again. */
-struct question { struct engine *e; unsigned account; bool stun; };
+struct question {
+	struct engine *e;
+	unsigned account;
+	bool stun;
+};
 struct names {
 	struct question questions[CFG_ACCOUNTS_MAX][2];
 	struct dns *dns;
@@ -80,7 +84,7 @@ static void answered(void *arg, const struct addr *addrs, unsigned n, const char
 		return;
 	}
 	if (!addr_eq(to, &found))
-		names->local.family = ADDR_NONE;  /* tell again */
+		names->local.family = ADDR_NONE; /* tell again */
 	*to = found;
 	tell(q->e, q->account);
 }
@@ -89,8 +93,10 @@ static void resolve(struct engine *e, unsigned account)
 {
 	const struct cfg_account *a = &vpn_config(e->vpn)->accounts[account];
 
-	if (dns_resolve(e->lookup->dns, a->server.host, a->server.port, answered, &e->lookup->questions[account][0]) != OK ||
-	    dns_resolve(e->lookup->dns, a->stun.host, a->stun.port, answered, &e->lookup->questions[account][1]) != OK) {
+	if (dns_resolve(e->lookup->dns, a->server.host, a->server.port, answered, &e->lookup->questions[account][0]) !=
+		    OK ||
+	    dns_resolve(e->lookup->dns, a->stun.host, a->stun.port, answered, &e->lookup->questions[account][1]) !=
+		    OK) {
 		log_warn(&e->log, "%s cannot be looked up: no name server", a->server.host);
 		retry_later(e, account);
 	}

@@ -39,7 +39,7 @@ static uint16_t checksum(const uint8_t *packet)
 	uint32_t sum = 58 + 8 + PAYLOAD;
 
 	for (size_t i = 8; i < PACKET; i += 2)
-		sum += be16(packet + i);          /* addresses, then the message */
+		sum += be16(packet + i); /* addresses, then the message */
 	while (sum >> 16)
 		sum = (sum & 0xffff) + (sum >> 16);
 	return (uint16_t)~sum;
@@ -73,7 +73,11 @@ static void arm(struct ping *p, uint64_t due_us)
 
 static void tell(struct ping *p, bool lost, uint32_t rtt_us)
 {
-	struct ping_report r = { .token = p->token, .seq = p->seq, .lost = lost, .last = p->seq >= p->count, .rtt_us = rtt_us,
+	struct ping_report r = { .token = p->token,
+				 .seq = p->seq,
+				 .lost = lost,
+				 .last = p->seq >= p->count,
+				 .rtt_us = rtt_us,
 				 .n_replies = p->n_replies };
 
 	if (r.last) {
@@ -97,7 +101,8 @@ static void fired(void *arg, uint64_t now_us)
 	arm(p, now_us + PATIENCE_US);
 }
 
-enum err pings_new(struct engine *e, void (*report)(void *arg, const struct ping_report *r), void *arg, struct pings **ret)
+enum err pings_new(struct engine *e, void (*report)(void *arg, const struct ping_report *r), void *arg,
+		   struct pings **ret)
 {
 	struct pings *s = calloc(1, sizeof(*s));
 
@@ -126,7 +131,9 @@ enum err pings_start(struct pings *s, uint64_t token, const uint8_t peer[16], un
 
 		if (p->used)
 			continue;
-		*p = (struct ping){ .used = true, .token = token, .count = count, .id = (uint16_t)rng_u32(&rng), .all = s };
+		*p = (struct ping){
+			.used = true, .token = token, .count = count, .id = (uint16_t)rng_u32(&rng), .all = s
+		};
 		memcpy(p->peer, peer, 16);
 		p->timer.fire = fired;
 		p->timer.arg = p;
@@ -160,7 +167,7 @@ bool pings_input(struct pings *s, uint64_t now_us, const uint8_t *packet, size_t
 			arm(p, p->sent_us + INTERVAL_US);
 			tell(p, false, (uint32_t)(now_us - p->sent_us));
 		}
-		return true;                      /* late or repeated: taken all the same */
+		return true; /* late or repeated: taken all the same */
 	}
 	return false;
 }

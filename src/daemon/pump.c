@@ -9,7 +9,7 @@
 #include "daemon/monitor.h"
 #include "net/demux.h"
 
-#define ROUNDS 4                          /* batches taken from one descriptor before the others have their turn */
+#define ROUNDS 4 /* batches taken from one descriptor before the others have their turn */
 
 static struct udp_group *group_of(struct engine *e, enum addr_family family)
 {
@@ -69,7 +69,7 @@ static void to_tun(struct engine *e, uint64_t now_us, const struct esp_packet *p
 {
 	for (unsigned i = 0; i < n; i++)
 		if (!pings_input(e->pings, now_us, p[i].p, p[i].len) && write(e->tun_fd, p[i].p, p[i].len) < 0)
-			e->drops[DEMUX_ESP]++;    /* the TUN's queue is full, or the kernel does not like the packet */
+			e->drops[DEMUX_ESP]++; /* the TUN's queue is full, or the kernel does not like the packet */
 }
 
 static void esp_in(struct engine *e, uint64_t now_us, struct udp_msg *m, unsigned n)
@@ -87,18 +87,14 @@ static void one_in(struct engine *e, uint64_t now_us, struct udp_msg *m)
 	enum demux_kind k = demux_classify(d);
 
 	switch (k) {
-	case DEMUX_IKE:
-		vpn_input_ike(e->vpn, now_us, &m->path, span_from(d, 4));
-		break;
-	case DEMUX_STUN:
-		vpn_input_stun(e->vpn, now_us, &m->path, d);
-		break;
+	case DEMUX_IKE: vpn_input_ike(e->vpn, now_us, &m->path, span_from(d, 4)); break;
+	case DEMUX_STUN: vpn_input_stun(e->vpn, now_us, &m->path, d); break;
 	case DEMUX_ESP:
-		esp_in(e, now_us, m, 1);          /* the kernel let it through to the control socket */
+		esp_in(e, now_us, m, 1); /* the kernel let it through to the control socket */
 		break;
-	case DEMUX_CHANNEL: case DEMUX_KEEPALIVE: case DEMUX_DROP:
-		e->drops[k]++;
-		break;
+	case DEMUX_CHANNEL:
+	case DEMUX_KEEPALIVE:
+	case DEMUX_DROP: e->drops[k]++; break;
 	}
 	/* A burst must not fill vpn's queues: what they hold is bounded for one datagram, not for a round of them. */
 	if (k == DEMUX_IKE || k == DEMUX_STUN)
@@ -186,8 +182,9 @@ static enum err open_group(struct engine *e, struct udp_group *g, enum addr_fami
 	enum err r;
 
 	for (uint8_t i = 0; i < 2; i++) {
-		struct monitor_request rq = { .op = MONITOR_BIND_GROUP, .family = (uint8_t)family, .n_data = 1, .index = i,
-					      .port = *port };
+		struct monitor_request rq = {
+			.op = MONITOR_BIND_GROUP, .family = (uint8_t)family, .n_data = 1, .index = i, .port = *port
+		};
 		struct monitor_reply reply;
 
 		r = monitor_ask(e->monitor_fd, &rq, &reply, &g->fds[i]);

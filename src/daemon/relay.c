@@ -202,8 +202,13 @@ static struct relay_listener *forward_find(struct relays *r, unsigned call, uint
 enum err relays_forward(struct relays *r, unsigned call, uint32_t grant_id, uint8_t protocol, const struct addr *peer,
 			uint16_t local_port, uint32_t uid, bool any_user, struct addr *ret_local)
 {
-	struct relay_listener l = { .role = RELAY_FORWARD, .protocol = protocol, .call = call, .grant_id = grant_id,
-		.uid = uid, .any_user = any_user, .peer = *peer };
+	struct relay_listener l = { .role = RELAY_FORWARD,
+				    .protocol = protocol,
+				    .call = call,
+				    .grant_id = grant_id,
+				    .uid = uid,
+				    .any_user = any_user,
+				    .peer = *peer };
 	struct addr wish = addr_ip4(0x7f000001, local_port);
 	enum err e;
 	int fd;
@@ -231,6 +236,15 @@ void relays_forward_close(struct relays *r, unsigned call, uint32_t grant_id)
 		return;
 	relay_tcp_close(r, call, &grant_id);
 	listener_free(l);
+}
+
+void relays_service_close(struct relays *r, unsigned call, const char *service)
+{
+	for (struct relay_listener *l = r->listeners; l && call; l = l->next)
+		if (l->role == RELAY_SERVE && !strcmp(l->service, service)) {
+			relay_tcp_close_at(l, call);
+			relay_udp_close(l, call);
+		}
 }
 
 void relays_call_close(struct relays *r, unsigned call)

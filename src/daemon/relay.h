@@ -9,7 +9,7 @@
 #include "net/loop.h"
 #include "vpn/config.h"
 
-#define RELAY_BUFFER 65536        /* a direction */
+#define RELAY_BUFFER 65536 /* a direction */
 #define RELAY_UDP_IDLE_S 60
 
 struct monitor_request;
@@ -18,7 +18,7 @@ struct relays_config {
 	struct loop *loop;
 	struct log log;
 	int monitor_fd;
-	unsigned max_sockets;         /* all of them; one call may have half of these */
+	unsigned max_sockets; /* all of them; one call may have half of these */
 	/* Which call is this inner peer address in (0: none: the connection is closed)? */
 	unsigned (*call_of_peer)(void *arg, const struct addr *peer);
 	/* How sockets inside, and those of services, are made. NULL: asks the monitor at monitor_fd. */
@@ -36,7 +36,11 @@ MUST_CHECK enum err relays_forward(struct relays *r, unsigned call, uint32_t gra
 				   const struct addr *peer, uint16_t local_port, uint32_t uid, bool any_user,
 				   struct addr *ret_local);
 void relays_forward_close(struct relays *r, unsigned call, uint32_t grant_id);
+/* Callee: what the call has open at one service, which was taken back. */
+void relays_service_close(struct relays *r, unsigned call, const char *service);
 /* Every forward and every spliced socket of the call, both roles, at once (RST for TCP). */
 void relays_call_close(struct relays *r, unsigned call);
-struct relay_stats { uint64_t n_open, n_total, n_refused_user, n_refused_target; };
+struct relay_stats {
+	uint64_t n_open, n_total, n_refused_user, n_refused_target;
+};
 const struct relay_stats *relays_stats(const struct relays *r);

@@ -7,11 +7,11 @@
 #include "daemon/relay.h"
 
 #define RELAY_ACCEPT_BATCH 16
-#define RELAY_REST_MS 100         /* of a listener that cannot accept */
+#define RELAY_REST_MS 100 /* of a listener that cannot accept */
 #define RELAY_CONNECT_S 15
-#define RELAY_HALF_CLOSED_S 3600  /* a connection of which one half has ended and the other is silent */
-#define RELAY_UDP_CHECK_S 1       /* how long the owner of a local UDP socket is taken for granted */
-#define RELAY_UDP_PER_ADDRESS 64  /* sessions of one address at one listener */
+#define RELAY_HALF_CLOSED_S 3600 /* a connection of which one half has ended and the other is silent */
+#define RELAY_UDP_CHECK_S 1 /* how long the owner of a local UDP socket is taken for granted */
+#define RELAY_UDP_PER_ADDRESS 64 /* sessions of one address at one listener */
 
 enum relay_role { RELAY_SERVE, RELAY_FORWARD };
 
@@ -26,12 +26,12 @@ struct relay_listener {
 	int fd;
 	enum relay_role role;
 	uint8_t protocol;
-	char service[CFG_NAME_MAX + 1];       /* RELAY_SERVE */
-	unsigned call;                        /* RELAY_FORWARD and what follows */
+	char service[CFG_NAME_MAX + 1]; /* RELAY_SERVE */
+	unsigned call; /* RELAY_FORWARD and what follows */
 	uint32_t grant_id, uid;
 	bool any_user;
 	struct addr local, peer;
-	struct relay_session *sessions;       /* UDP */
+	struct relay_session *sessions; /* UDP */
 };
 
 struct relays {
@@ -55,9 +55,10 @@ MUST_CHECK enum err relay_far_end(struct relay_listener *l, int *ret_fd);
 
 /* relay_tcp.c */
 void relay_tcp_ready(void *arg, int fd, int events);
-void relay_tcp_close(struct relays *r, unsigned call, const uint32_t *grant_id);   /* NULL: all grants */
-unsigned relay_tcp_count(const struct relays *r, unsigned call);                   /* sockets of the call */
+void relay_tcp_close(struct relays *r, unsigned call, const uint32_t *grant_id); /* NULL: all grants */
+void relay_tcp_close_at(const struct relay_listener *l, unsigned call); /* of connections accepted at l */
+unsigned relay_tcp_count(const struct relays *r, unsigned call); /* sockets of the call */
 /* relay_udp.c */
 void relay_udp_ready(void *arg, int fd, int events);
-void relay_udp_close(struct relay_listener *l, unsigned call);                     /* 0: all calls */
+void relay_udp_close(struct relay_listener *l, unsigned call); /* 0: all calls */
 unsigned relay_udp_count(const struct relays *r, unsigned call);

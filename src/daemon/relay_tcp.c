@@ -17,22 +17,26 @@
 #define PUMP_ROUNDS 4
 
 struct direction {
-	size_t at, len;               /* what is left to write */
-	bool eof, shut;               /* the reader saw the end; the writer was told */
+	size_t at, len; /* what is left to write */
+	bool eof, shut; /* the reader saw the end; the writer was told */
 	uint8_t buffer[RELAY_BUFFER];
 };
 
 struct relay_splice {
 	struct relay_splice *next;
 	struct relays *r;
+	const struct relay_listener *l; /* where it was accepted; it does not outlive it */
 	unsigned call;
 	bool by_forward;
-	uint32_t grant_id;            /* if by_forward */
-	bool connecting;              /* the far end, side 1 */
-	struct timer limit;           /* of connecting, then of being half closed and silent */
+	uint32_t grant_id; /* if by_forward */
+	bool connecting; /* the far end, side 1 */
+	struct timer limit; /* of connecting, then of being half closed and silent */
 	uint64_t last_us;
-	struct end { int fd; struct loop_fd *watch; } ends[2];
-	struct direction dir[2];      /* dir[i]: from ends[i] to ends[1 - i] */
+	struct end {
+		int fd;
+		struct loop_fd *watch;
+	} ends[2];
+	struct direction dir[2]; /* dir[i]: from ends[i] to ends[1 - i] */
 };
 
 static void quit(int fd, bool reset)
@@ -100,7 +104,8 @@ static bool pump(struct relay_splice *s, int from)
 		/* the other side may have gone already: then reading it will tell */
 		(void)shutdown(out, SHUT_WR);
 		/* Who closed for good and who only ended his half look the same: the other half has its time. */
-		return timer_arm(loop_timers(s->r->cfg.loop), &s->limit, s->last_us + SECONDS(RELAY_HALF_CLOSED_S)) == OK;
+		return timer_arm(loop_timers(s->r->cfg.loop), &s->limit, s->last_us + SECONDS(RELAY_HALF_CLOSED_S)) ==
+		       OK;
 	}
 	return true;
 }
@@ -171,6 +176,7 @@ static void splice_add(struct relay_listener *l, unsigned call, int near, int fa
 		return;
 	}
 	s->r = r;
+	s->l = l;
 	s->call = call;
 	s->by_forward = l->role == RELAY_FORWARD;
 	s->grant_id = l->grant_id;
@@ -227,7 +233,8 @@ void relay_tcp_ready(void *arg, int fd, int events)
 			return;
 		} else if (errno != ECONNABORTED) {
 			/* no descriptors left, for example: it would be ready again at once */
-			if (timer_arm(loop_timers(l->r->cfg.loop), &l->rest, due) == OK && loop_fd_set(l->watch, 0) != OK)
+			if (timer_arm(loop_timers(l->r->cfg.loop), &l->rest, due) == OK &&
+			    loop_fd_set(l->watch, 0) != OK)
 				timer_disarm(loop_timers(l->r->cfg.loop), &l->rest);
 			return;
 		}
@@ -242,6 +249,19 @@ void relay_tcp_close(struct relays *r, unsigned call, const uint32_t *grant_id)
 		struct relay_splice *next = s->next;
 
 		if ((!call || s->call == call) && (!grant_id || (s->by_forward && s->grant_id == *grant_id)))
+			splice_free(s, true);
+		s = next;
+	}
+}
+
+void relay_tcp_close_at(const struct relay_listener *l, unsigned call)
+{
+	struct relay_splice *s = l->r->splices;
+
+	while (s) {
+		struct relay_splice *next = s->next;
+
+		if (s->l == l && s->call == call)
 			splice_free(s, true);
 		s = next;
 	}

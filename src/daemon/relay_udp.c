@@ -17,7 +17,7 @@ struct relay_session {
 	struct timer idle;
 	int fd;
 	unsigned call;
-	struct addr near;             /* who speaks to the listener */
+	struct addr near; /* who speaks to the listener */
 	uint64_t last_us, checked_us;
 };
 
@@ -68,7 +68,8 @@ static void session_ready(void *arg, int fd, int events)
 		}
 		s->last_us = loop_now_us(r->cfg.loop);
 		/* what does not fit the socket's buffer is lost, as in any network */
-		(void)sendto(s->l->fd, r->datagram, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&to, to_len);
+		(void)sendto(s->l->fd, r->datagram, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL,
+			     (const struct sockaddr *)&to, to_len);
 	}
 }
 

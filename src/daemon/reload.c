@@ -55,11 +55,34 @@ static bool same_services(const struct config *a, const struct config *b)
 	return same;
 }
 
-/* What is bound to sockets, the namespace and registrations stays as it is until a restart. */
+static bool same_host(const struct cfg_host *x, const struct cfg_host *y)
+{
+	return !strcmp(x->host, y->host) && x->port == y->port && x->transport == y->transport;
+}
+
+/* A registration is made with what an account says at the start. */
+static bool same_accounts(const struct config *a, const struct config *b)
+{
+	bool same = a->n_accounts == b->n_accounts;
+
+	for (unsigned i = 0; same && i < a->n_accounts; i++) {
+		const struct cfg_account *x = &a->accounts[i], *y = &b->accounts[i];
+
+		same = !strcmp(x->aor, y->aor) && same_host(&x->server, &y->server) && same_host(&x->stun, &y->stun) &&
+		       !strcmp(x->user, y->user) && !strcmp(x->password_file, y->password_file) &&
+		       (x->password_file[0] || !strcmp(x->password, y->password)) &&
+		       x->insecure_digest == y->insecure_digest && x->ring_s == y->ring_s && x->dpd_s == y->dpd_s;
+	}
+	return same;
+}
+
+/* What is bound to sockets, the namespace and registrations stays as it is until a restart, and so does all the rest: what
+ * is accepted here has its effect at once. */
 static bool only_peers_differ(const struct config *a, const struct config *b)
 {
-	return a->n_accounts == b->n_accounts && a->port == b->port && a->max_calls == b->max_calls &&
-	       !strcmp(a->user, b->user) && !strcmp(a->interface, b->interface) && same_services(a, b);
+	return same_accounts(a, b) && a->port == b->port && a->max_calls == b->max_calls &&
+	       a->dead_after_s == b->dead_after_s && a->log_level == b->log_level && !strcmp(a->user, b->user) &&
+	       !strcmp(a->interface, b->interface) && same_services(a, b);
 }
 
 /* Password files are root's: what was read from them at the start still holds. */
@@ -113,7 +136,10 @@ enum err engine_reload(struct engine *e, char *ret_why, size_t cap)
 	if (r != OK) {
 		config_free(cfg);
 		trust_free(trust);
-		(void)snprintf(ret_why, cap, "nothing is changed: %s", why.text[0] ? why.text : r == ERR_DENIED ? restart : err_name(r));
+		(void)snprintf(ret_why, cap, "nothing is changed: %s",
+			       why.text[0]       ? why.text
+			       : r == ERR_DENIED ? restart
+						 : err_name(r));
 		log_warn(&e->log, "reload: %s", ret_why);
 		return r;
 	}

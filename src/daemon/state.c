@@ -121,6 +121,20 @@ static enum err read_password(struct cfg_account *a)
 	return e == OK ? OK : fail(a->password_file, "expected one line with the password");
 }
 
+/* A password in the file itself is as secret as the file. */
+static void warn_of_readers(const char *path, const struct config *c)
+{
+	struct stat st;
+
+	for (unsigned i = 0; i < c->n_accounts; i++)
+		if (!c->accounts[i].password_file[0] && !stat(path, &st) && (st.st_mode & 077)) {
+			(void)fprintf(stderr,
+				      "tielined: %s: others can read it, and the password in it; mode 0600 is right\n",
+				      path);
+			return;
+		}
+}
+
 enum err state_config(const char *path, struct config **ret)
 {
 	struct conf_error why = { .line = 0 };
@@ -144,6 +158,7 @@ enum err state_config(const char *path, struct config **ret)
 		config_free(c);
 		return e;
 	}
+	warn_of_readers(path, c);
 	*ret = c;
 	return OK;
 }
@@ -155,8 +170,10 @@ static enum err user_of(const char *name, uid_t *ret_uid, gid_t *ret_gid)
 	struct passwd *p = getpwnam(name);
 
 	if (!p) {
-		(void)fprintf(stderr, "tielined: no user \"%s\" ([daemon] user); make one, e.g. with\n"
-			      "  useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin %s\n", name, name);
+		(void)fprintf(stderr,
+			      "tielined: no user \"%s\" ([daemon] user); make one, e.g. with\n"
+			      "  useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin %s\n",
+			      name, name);
 		return ERR_NOTFOUND;
 	}
 	*ret_uid = p->pw_uid;
@@ -238,7 +255,7 @@ static enum err load_identity(const char *dir, struct identity **ret)
 	if (e == OK)
 		e = identity_load(span_of(key, key_len), span_of(cert, cert_len), ret);
 	else
-		e = ERR_SYSTEM;                   /* a key without its certificate is not to be replaced silently */
+		e = ERR_SYSTEM; /* a key without its certificate is not to be replaced silently */
 	secret_wipe(key, key_len);
 	free(key);
 	free(cert);

@@ -8,7 +8,7 @@
 #include "vpn/trust.h"
 
 struct daemon_paths {
-	const char *conf, *state, *run;   /* file, directories */
+	const char *conf, *state, *run; /* file, directories */
 };
 
 /* malloc'd text, caller frees with secret_wipe; at most CONF_FILE_MAX. ERR_NOTFOUND: no such file. */

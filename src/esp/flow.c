@@ -16,15 +16,15 @@ struct list {
 
 struct owner {
 	struct list half;
-	uint32_t n;                       /* all flows */
+	uint32_t n; /* all flows */
 };
 
 struct esp_flows {
-	struct esp_flow *flow;            /* [0] is not used */
+	struct esp_flow *flow; /* [0] is not used */
 	uint32_t *bucket, mask;
 	uint32_t max, n, free, owner_max;
-	uint32_t top;                     /* places above it were never used: their memory is untouched */
-	struct list lists[ESP_FLOW_STATES];       /* HALF: see the owners */
+	uint32_t top; /* places above it were never used: their memory is untouched */
+	struct list lists[ESP_FLOW_STATES]; /* HALF: see the owners */
 	struct owner *owner;
 	unsigned n_owners;
 	uint64_t key[HASH_WORDS + 1];
@@ -47,7 +47,8 @@ struct esp_tuple esp_tuple_of(const struct esp_ends *ends, bool inbound)
 static bool tuple_eq(const struct esp_tuple *a, const struct esp_tuple *b)
 {
 	return a->family == b->family && a->protocol == b->protocol && a->local_port == b->local_port &&
-	       a->peer_port == b->peer_port && !memcmp(a->local_ip, b->local_ip, 16) && !memcmp(a->peer_ip, b->peer_ip, 16);
+	       a->peer_port == b->peer_port && !memcmp(a->local_ip, b->local_ip, 16) &&
+	       !memcmp(a->peer_ip, b->peer_ip, 16);
 }
 
 /* Multilinear hashing with a random key (Dietzfelbinger 1996; strongly universal): the peer, who chooses
@@ -162,7 +163,7 @@ struct esp_flow *esp_flow_find(struct esp_flows *f, uint64_t now_us, const struc
 			continue;
 		if (fl->expires_us > now_us)
 			return fl;
-		esp_flow_remove(f, fl);           /* the tick is late */
+		esp_flow_remove(f, fl); /* the tick is late */
 		return NULL;
 	}
 	return NULL;
@@ -205,8 +206,8 @@ bool esp_flow_make_room(struct esp_flows *f, uint32_t owner)
 static void enter(struct esp_flows *f, uint64_t now_us, struct esp_flow *fl, enum esp_flow_state to)
 {
 	static const uint64_t life[2][ESP_FLOW_STATES] = {
-		{ ESP_UDP_US, 0, ESP_UDP_US, 0 },                                         /* datagrams */
-		{ ESP_TCP_SHORT_US, ESP_TCP_OPEN_US, 0, ESP_TCP_SHORT_US },               /* TCP */
+		{ ESP_UDP_US, 0, ESP_UDP_US, 0 }, /* datagrams */
+		{ ESP_TCP_SHORT_US, ESP_TCP_OPEN_US, 0, ESP_TCP_SHORT_US }, /* TCP */
 	};
 
 	fl->state = to;
@@ -223,8 +224,9 @@ struct esp_flow *esp_flow_open(struct esp_flows *f, uint64_t now_us, const struc
 	assert(at <= f->max && owner < f->n_owners);
 	if (at == f->free)
 		f->free = fl->next;
-	*fl = (struct esp_flow){ .tuple = *t, .opened_inbound = inbound, .owner = owner, .grant = grant, .sa = sa,
-				 .chain = *bucket };
+	*fl = (struct esp_flow){
+		.tuple = *t, .opened_inbound = inbound, .owner = owner, .grant = grant, .sa = sa, .chain = *bucket
+	};
 	*bucket = at;
 	f->n++;
 	f->owner[owner].n++;
@@ -272,7 +274,7 @@ void esp_flow_note(struct esp_flows *f, uint64_t now_us, struct esp_flow *fl, co
 	if (fl->tuple.protocol == ESP_PROTO_TCP) {
 		to = tcp_after(fl, p, inbound);
 		if (to == ESP_FLOW_CLOSING && fl->state == ESP_FLOW_CLOSING)
-			return;                   /* not renewed: what is closed ends, whatever comes */
+			return; /* not renewed: what is closed ends, whatever comes */
 	} else {
 		fl->replied |= inbound != fl->opened_inbound;
 		to = fl->replied ? ESP_FLOW_SHORT : ESP_FLOW_HALF;

@@ -28,23 +28,23 @@ struct esp_tuple {
 struct esp_tuple esp_tuple_of(const struct esp_ends *ends, bool inbound);
 
 enum esp_flow_state {
-	ESP_FLOW_HALF,            /* opened, no answer yet */
-	ESP_FLOW_OPEN,            /* TCP: handshake done */
-	ESP_FLOW_SHORT,           /* datagrams that were answered */
-	ESP_FLOW_CLOSING,         /* TCP: reset, or both sides have finished */
+	ESP_FLOW_HALF, /* opened, no answer yet */
+	ESP_FLOW_OPEN, /* TCP: handshake done */
+	ESP_FLOW_SHORT, /* datagrams that were answered */
+	ESP_FLOW_CLOSING, /* TCP: reset, or both sides have finished */
 	ESP_FLOW_STATES
 };
 
 struct esp_flow {
 	struct esp_tuple tuple;
 	enum esp_flow_state state;
-	bool opened_inbound;              /* the peer opened it */
+	bool opened_inbound; /* the peer opened it */
 	bool replied, fin_local, fin_peer;
 	uint64_t expires_us;
-	uint32_t owner;                   /* index of the call */
+	uint32_t owner; /* index of the call */
 	uint32_t grant;
-	void *sa;                         /* what sends it; the SADB's */
-	uint32_t chain, prev, next;       /* 1-based places in the table; 0: none */
+	void *sa; /* what sends it; the SADB's */
+	uint32_t chain, prev, next; /* 1-based places in the table; 0: none */
 };
 
 struct esp_flows;
@@ -74,4 +74,4 @@ void esp_flow_remove(struct esp_flows *f, struct esp_flow *fl);
 /* Walks all flows in use: *at starts at 0; NULL at the end. Removing the one returned is allowed. */
 struct esp_flow *esp_flow_next(struct esp_flows *f, uint32_t *at);
 void esp_flows_tick(struct esp_flows *f, uint64_t now_us);
-uint64_t esp_flows_deadline_us(const struct esp_flows *f);    /* TIME_NEVER: none */
+uint64_t esp_flows_deadline_us(const struct esp_flows *f); /* TIME_NEVER: none */

@@ -5,11 +5,22 @@
 #include <string.h>
 
 enum {
-	IP4_HEADER = 20, IP6_HEADER = 40,
-	IP4_RESERVED = 0x8000, IP4_MORE = 0x2000, IP4_OFFSET = 0x1fff,
-	IP6_MORE = 1, IP6_OFFSET = 0xfff8,
-	OPTION_END = 0, OPTION_NOP = 1, OPTION_LSRR = 131, OPTION_SSRR = 137,    /* RFC 791, 3.1 */
-	EXT_HOP_BY_HOP = 0, EXT_ROUTING = 43, EXT_FRAGMENT = 44, EXT_DESTINATION = 60, EXT_NONE = 59
+	IP4_HEADER = 20,
+	IP6_HEADER = 40,
+	IP4_RESERVED = 0x8000,
+	IP4_MORE = 0x2000,
+	IP4_OFFSET = 0x1fff,
+	IP6_MORE = 1,
+	IP6_OFFSET = 0xfff8,
+	OPTION_END = 0,
+	OPTION_NOP = 1,
+	OPTION_LSRR = 131,
+	OPTION_SSRR = 137, /* RFC 791, 3.1 */
+	EXT_HOP_BY_HOP = 0,
+	EXT_ROUTING = 43,
+	EXT_FRAGMENT = 44,
+	EXT_DESTINATION = 60,
+	EXT_NONE = 59
 };
 
 /* What an IP header says, and what follows it. */
@@ -17,7 +28,7 @@ struct ip {
 	struct esp_ends ends;
 	size_t len;
 	uint8_t ecn;
-	bool first_fragment;              /* more fragments follow: the upper layer's lengths reach past the packet */
+	bool first_fragment; /* more fragments follow: the upper layer's lengths reach past the packet */
 	struct rd body;
 };
 
@@ -28,10 +39,8 @@ bool esp_proto_has_ports(uint8_t protocol)
 	case ESP_PROTO_UDP:
 	case ESP_PROTO_DCCP:
 	case ESP_PROTO_SCTP:
-	case ESP_PROTO_UDPLITE:
-		return true;
-	default:
-		return false;
+	case ESP_PROTO_UDPLITE: return true;
+	default: return false;
 	}
 }
 
@@ -105,7 +114,7 @@ static enum err ip6_extensions(struct rd *r, uint8_t next, struct ip *ret)
 			return type == EXT_NONE ? ERR_UNSUPPORTED : OK;
 		}
 		if (type == EXT_HOP_BY_HOP && n)
-			return ERR_MALFORMED;             /* RFC 8200, 4.1: only right behind the header */
+			return ERR_MALFORMED; /* RFC 8200, 4.1: only right behind the header */
 		next = rd_u8(r);
 		len = rd_u8(r);
 		word = rd_u16(r);
@@ -119,7 +128,7 @@ static enum err ip6_extensions(struct rd *r, uint8_t next, struct ip *ret)
 			continue;
 		}
 		if (type == EXT_ROUTING && (word & 0xff))
-			return ERR_UNSUPPORTED;           /* segments left */
+			return ERR_UNSUPPORTED; /* segments left */
 		rd_skip(r, (size_t)len * 8);
 		if (r->bad)
 			return ERR_MALFORMED;

@@ -10,38 +10,43 @@
 #include <stdbool.h>
 #include "base/addr.h"
 
-#define ESP_EXT_MAX 8             /* IPv6 extension headers (our choice) */
+#define ESP_EXT_MAX 8 /* IPv6 extension headers (our choice) */
 
 enum esp_proto {
-	ESP_PROTO_ICMP = 1, ESP_PROTO_TCP = 6, ESP_PROTO_UDP = 17, ESP_PROTO_DCCP = 33, ESP_PROTO_ICMP6 = 58,
-	ESP_PROTO_SCTP = 132, ESP_PROTO_UDPLITE = 136
+	ESP_PROTO_ICMP = 1,
+	ESP_PROTO_TCP = 6,
+	ESP_PROTO_UDP = 17,
+	ESP_PROTO_DCCP = 33,
+	ESP_PROTO_ICMP6 = 58,
+	ESP_PROTO_SCTP = 132,
+	ESP_PROTO_UDPLITE = 136
 };
 enum esp_tcp { ESP_TCP_FIN = 1, ESP_TCP_SYN = 2, ESP_TCP_RST = 4, ESP_TCP_ACK = 16 };
 
 /* Both ends as they are in a packet. */
 struct esp_ends {
 	enum addr_family family;
-	uint8_t protocol;                 /* the upper layer's */
-	uint8_t src[16], dst[16];         /* IPv4 in the first four, the rest zero */
-	uint16_t src_port, dst_port;      /* 0 for protocols without ports */
+	uint8_t protocol; /* the upper layer's */
+	uint8_t src[16], dst[16]; /* IPv4 in the first four, the rest zero */
+	uint16_t src_port, dst_port; /* 0 for protocols without ports */
 };
 
 enum esp_icmp {
-	ESP_ICMP_NONE,                    /* no ICMP at all */
-	ESP_ICMP_ECHO,                    /* request or reply */
-	ESP_ICMP_ERROR,                   /* unreachable, too big, time exceeded, parameter problem */
+	ESP_ICMP_NONE, /* no ICMP at all */
+	ESP_ICMP_ECHO, /* request or reply */
+	ESP_ICMP_ERROR, /* unreachable, too big, time exceeded, parameter problem */
 	ESP_ICMP_OTHER
 };
 
 struct esp_inner {
 	struct esp_ends ends;
-	size_t len;                       /* of the packet, by its own header */
-	uint8_t tcp_flags;                /* enum esp_tcp; 0 for other protocols */
-	uint8_t ecn;                      /* the two bits */
+	size_t len; /* of the packet, by its own header */
+	uint8_t tcp_flags; /* enum esp_tcp; 0 for other protocols */
+	uint8_t ecn; /* the two bits */
 	enum esp_icmp icmp;
 	uint8_t icmp_type, icmp_code;
-	uint16_t icmp_id;                 /* of an echo */
-	struct esp_ends about;            /* ESP_ICMP_ERROR: the packet inside, as it was sent */
+	uint16_t icmp_id; /* of an echo */
+	struct esp_ends about; /* ESP_ICMP_ERROR: the packet inside, as it was sent */
 };
 
 /* The packet may be followed by other bytes (TFC padding, RFC 4303, 2.7). ERR_MALFORMED: lengths or version are

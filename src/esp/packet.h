@@ -13,11 +13,11 @@
 #include "base/buf.h"
 #include "crypto/aead.h"
 
-#define ESP_HEAD 16               /* SPI, sequence number, IV */
-#define ESP_TRAILER 2             /* pad length, next header */
+#define ESP_HEAD 16 /* SPI, sequence number, IV */
+#define ESP_TRAILER 2 /* pad length, next header */
 #define ESP_MIN (ESP_HEAD + ESP_TRAILER + AEAD_TAG)
 #define ESP_SALT 4
-#define ESP_SPI_MIN 256           /* RFC 4303, 2.1: 0 is local, 1 to 255 are reserved */
+#define ESP_SPI_MIN 256 /* RFC 4303, 2.1: 0 is local, 1 to 255 are reserved */
 
 enum esp_next { ESP_NEXT_IP4 = 4, ESP_NEXT_IP6 = 41, ESP_NEXT_DUMMY = 59 };
 
@@ -25,11 +25,11 @@ enum esp_next { ESP_NEXT_IP4 = 4, ESP_NEXT_IP6 = 41, ESP_NEXT_DUMMY = 59 };
 struct esp_cipher {
 	struct aead *aead;
 	uint8_t salt[ESP_SALT];
-	bool esn;                 /* the high half of the number is authenticated, not sent (RFC 4106, 5) */
+	bool esn; /* the high half of the number is authenticated, not sent (RFC 4106, 5) */
 };
 /* keymat is aead_key_size(alg) + ESP_SALT bytes and is copied. On failure c->aead is NULL. */
 MUST_CHECK enum err esp_cipher_init(struct esp_cipher *c, enum aead_alg alg, const uint8_t *keymat, bool esn);
-void esp_cipher_done(struct esp_cipher *c);           /* wipes; fine on all zero bytes */
+void esp_cipher_done(struct esp_cipher *c); /* wipes; fine on all zero bytes */
 
 /* iv must never repeat under one key: the plane passes the sequence number (RFC 4106, 3.1). out must not
  * overlap inner. ERR_LIMIT: it does not fit into cap. */

@@ -22,11 +22,20 @@ struct esp_plane {
 const char *esp_drop_name(enum esp_drop d)
 {
 	static const char *const name[ESP_N_DROPS] = {
-		[ESP_DROP_SHORT] = "short", [ESP_DROP_UNKNOWN_SPI] = "unknown-spi", [ESP_DROP_REPLAY] = "replay",
-		[ESP_DROP_AUTH] = "auth", [ESP_DROP_FORMAT] = "format", [ESP_DROP_SELECTOR] = "selector",
-		[ESP_DROP_DIRECTION] = "direction", [ESP_DROP_NO_SA] = "no-sa", [ESP_DROP_HELD] = "held",
-		[ESP_DROP_EXHAUSTED] = "exhausted", [ESP_DROP_FLOWS_FULL] = "flows-full",
-		[ESP_DROP_PING_RATE] = "ping-rate", [ESP_DROP_TOO_BIG] = "too-big", [ESP_DROP_DUMMY] = "dummy",
+		[ESP_DROP_SHORT] = "short",
+		[ESP_DROP_UNKNOWN_SPI] = "unknown-spi",
+		[ESP_DROP_REPLAY] = "replay",
+		[ESP_DROP_AUTH] = "auth",
+		[ESP_DROP_FORMAT] = "format",
+		[ESP_DROP_SELECTOR] = "selector",
+		[ESP_DROP_DIRECTION] = "direction",
+		[ESP_DROP_NO_SA] = "no-sa",
+		[ESP_DROP_HELD] = "held",
+		[ESP_DROP_EXHAUSTED] = "exhausted",
+		[ESP_DROP_FLOWS_FULL] = "flows-full",
+		[ESP_DROP_PING_RATE] = "ping-rate",
+		[ESP_DROP_TOO_BIG] = "too-big",
+		[ESP_DROP_DUMMY] = "dummy",
 	};
 
 	return (unsigned)d < ESP_N_DROPS ? name[d] : "unknown";
@@ -94,8 +103,8 @@ enum err esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_co
 	while ((fl = esp_flow_next(p->flows, &at)) != NULL)
 		if (carries(p, sa, fl))
 			fl->sa = sa;
-	log_info(&p->log, "SA up in=%08x out=%08x call=%u grant=%u %s", sa->spi_in, sa->spi_out, sa->call->call, sa->grant,
-		 aead_name(cfg->alg));
+	log_info(&p->log, "SA up in=%08x out=%08x call=%u grant=%u %s", sa->spi_in, sa->spi_out, sa->call->call,
+		 sa->grant, aead_name(cfg->alg));
 	return OK;
 }
 
@@ -160,6 +169,13 @@ void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold)
 
 	if (c)
 		c->held = hold;
+}
+
+void esp_call_ping_off(struct esp_plane *p, uint32_t call)
+{
+	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
+		if (sa->call->call == call)
+			sa->allow_ping = false;
 }
 
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in)
@@ -259,10 +275,8 @@ static enum esp_drop inbound_check(struct esp_plane *p, uint64_t now_us, struct 
 		if (!fl || fl->owner != owner_of(p, sa->call) || !esp_sa_covers_hosts(sa, &t))
 			return ESP_DROP_SELECTOR;
 		return PASSED;
-	case ESP_ICMP_OTHER:
-		return ESP_DROP_SELECTOR;
-	case ESP_ICMP_NONE:
-		break;
+	case ESP_ICMP_OTHER: return ESP_DROP_SELECTOR;
+	case ESP_ICMP_NONE: break;
 	}
 	/* RFC 4301, 5.2: also what is authentic must lie inside the selectors; the peer's IKE may be hostile. */
 	if (!esp_sa_covers(sa, &t))
@@ -370,17 +384,13 @@ static enum esp_drop outbound_sa(struct esp_plane *p, uint64_t now_us, const str
 	*ret_sa = NULL;
 	*ret_flow = NULL;
 	switch (pkt->icmp) {
-	case ESP_ICMP_ECHO:
-		t = echo_tuple(&pkt->ends, false);
-		return choose(p, &t, false, ret_sa);
+	case ESP_ICMP_ECHO: t = echo_tuple(&pkt->ends, false); return choose(p, &t, false, ret_sa);
 	case ESP_ICMP_ERROR:
 		*ret_flow = error_flow(p, now_us, pkt, false);
 		*ret_sa = *ret_flow ? (*ret_flow)->sa : NULL;
 		return *ret_sa && esp_sa_covers_hosts(*ret_sa, &t) ? PASSED : ESP_DROP_NO_SA;
-	case ESP_ICMP_OTHER:
-		return ESP_DROP_NO_SA;
-	case ESP_ICMP_NONE:
-		break;
+	case ESP_ICMP_OTHER: return ESP_DROP_NO_SA;
+	case ESP_ICMP_NONE: break;
 	}
 	*ret_flow = esp_flow_find(p->flows, now_us, &t);
 	if (*ret_flow) {
@@ -420,7 +430,7 @@ static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const stru
 		return d;
 	sa = *ret_sa;
 	if (sa->call->held || sa->path.remote.family == ADDR_NONE)
-		return ESP_DROP_HELD;     /* nowhere to send it, for now or yet */
+		return ESP_DROP_HELD; /* nowhere to send it, for now or yet */
 	if (pkt.len > ESP_PACKET_MAX - ESP_OVERHEAD)
 		return ESP_DROP_TOO_BIG;
 	/* RFC 4303, 3.3.3: a number is never used twice under one key. */
@@ -435,7 +445,7 @@ static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const stru
 			    &len) != OK)
 		return ESP_DROP_AUTH;
 	*ret = (struct esp_packet){ .path = sa->path, .p = buf, .len = len, .call = sa->call->call };
-	ret->path.tos = (uint8_t)((sa->path.tos & ~3) | pkt.ecn);     /* RFC 6040, 4.1, normal mode */
+	ret->path.tos = (uint8_t)((sa->path.tos & ~3) | pkt.ecn); /* RFC 6040, 4.1, normal mode */
 	*ret_inner = pkt.len;
 	return PASSED;
 }

@@ -16,20 +16,20 @@
 
 #define ESP_TS_MAX 8
 #define ESP_BATCH 64
-#define ESP_PACKET_MAX 2048       /* inner or outer, one packet */
-#define ESP_OVERHEAD 64           /* SPI 4, sequence 4, IV 8, pad and trailer, ICV 16: never more */
+#define ESP_PACKET_MAX 2048 /* inner or outer, one packet */
+#define ESP_OVERHEAD 64 /* SPI 4, sequence 4, IV 8, pad and trailer, ICV 16: never more */
 
-struct esp_ts {                   /* see ike/sa.h; same meaning */
+struct esp_ts { /* see ike/sa.h; same meaning */
 	enum addr_family family;
 	uint8_t protocol;
 	uint16_t port_lo, port_hi;
 	uint8_t ip_lo[16], ip_hi[16];
 };
 
-enum esp_open {                   /* who may open a flow through this SA (R1) */
-	ESP_OPEN_IN = 1,              /* the peer: we are the granting side */
-	ESP_OPEN_OUT = 2,             /* we: the peer granted us a service */
-	ESP_OPEN_BOTH = 3
+enum esp_open { /* who may open a flow through this SA (R1) */
+		ESP_OPEN_IN = 1, /* the peer: we are the granting side */
+		ESP_OPEN_OUT = 2, /* we: the peer granted us a service */
+		ESP_OPEN_BOTH = 3
 };
 
 struct esp_sa_config {
@@ -43,9 +43,9 @@ struct esp_sa_config {
 	 * lists need an entry of protocol 58 (1) or 0 whose ports hold the request's type << 8. */
 	bool allow_ping;
 	bool esn;
-	uint32_t call, grant_id;      /* labels for counters and removal */
-	uint64_t hard_packets;        /* 0: 2^32 - 2^20 without ESN: then nothing more is sent (RFC 4303, 3.3.3) */
-	struct path path;             /* outer addresses to send to */
+	uint32_t call, grant_id; /* labels for counters and removal */
+	uint64_t hard_packets; /* 0: 2^32 - 2^20 without ESN: then nothing more is sent (RFC 4303, 3.3.3) */
+	struct path path; /* outer addresses to send to */
 };
 
 struct esp_plane;
@@ -62,10 +62,12 @@ void esp_plane_free(struct esp_plane *p);
 MUST_CHECK enum err esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_config *cfg);
 /* Flows through it go as well, unless another SA of the same call and grant carries them on. */
 void esp_sa_remove(struct esp_plane *p, uint32_t spi_in);
-void esp_call_remove(struct esp_plane *p, uint32_t call);         /* its SAs, flows, counters and hold */
+void esp_call_remove(struct esp_plane *p, uint32_t call); /* its SAs, flows, counters and hold */
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path);
 /* Outbound stops (consent lost); inbound goes on. For a call that has had an SA; later SAs of it are held as well. */
 void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
+/* Echo in the SAs that the call has is over (`ping` was taken back); flows go on. */
+void esp_call_ping_off(struct esp_plane *p, uint32_t call);
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
 
 /* One packet in a batch. For outer datagrams `path` says from or to where. Memory: the input's is the
@@ -84,26 +86,34 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 /* Inner packets in; outer datagrams out. */
 unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
 			  struct esp_packet out[ESP_BATCH]);
-void esp_plane_tick(struct esp_plane *p, uint64_t now_us);        /* flow time-outs */
+void esp_plane_tick(struct esp_plane *p, uint64_t now_us); /* flow time-outs */
 uint64_t esp_plane_deadline_us(const struct esp_plane *p);
 
 /* Counters by reason. */
 enum esp_drop {
-	ESP_DROP_SHORT, ESP_DROP_UNKNOWN_SPI, ESP_DROP_REPLAY, ESP_DROP_AUTH, ESP_DROP_FORMAT,
-	ESP_DROP_SELECTOR,        /* inner packet outside the SA's selectors */
-	ESP_DROP_DIRECTION,       /* a flow that this side may not open */
-	ESP_DROP_NO_SA,           /* outbound: nothing grants it */
-	ESP_DROP_HELD, ESP_DROP_EXHAUSTED, ESP_DROP_FLOWS_FULL, ESP_DROP_PING_RATE, ESP_DROP_TOO_BIG,
-	ESP_DROP_DUMMY,           /* next header 59 (RFC 4303, 2.6) */
+	ESP_DROP_SHORT,
+	ESP_DROP_UNKNOWN_SPI,
+	ESP_DROP_REPLAY,
+	ESP_DROP_AUTH,
+	ESP_DROP_FORMAT,
+	ESP_DROP_SELECTOR, /* inner packet outside the SA's selectors */
+	ESP_DROP_DIRECTION, /* a flow that this side may not open */
+	ESP_DROP_NO_SA, /* outbound: nothing grants it */
+	ESP_DROP_HELD,
+	ESP_DROP_EXHAUSTED,
+	ESP_DROP_FLOWS_FULL,
+	ESP_DROP_PING_RATE,
+	ESP_DROP_TOO_BIG,
+	ESP_DROP_DUMMY, /* next header 59 (RFC 4303, 2.6) */
 	ESP_N_DROPS
 };
 const char *esp_drop_name(enum esp_drop d);
 struct esp_counters {
-	uint64_t packets_in, packets_out, bytes_in, bytes_out;    /* inner bytes that passed */
+	uint64_t packets_in, packets_out, bytes_in, bytes_out; /* inner bytes that passed */
 	uint64_t drops[ESP_N_DROPS];
-	uint64_t last_in_us;              /* last datagram that was authentic, a dummy included */
+	uint64_t last_in_us; /* last datagram that was authentic, a dummy included */
 	uint64_t last_out_us;
 };
-const struct esp_counters *esp_plane_counters(const struct esp_plane *p);     /* all of it, strangers included */
+const struct esp_counters *esp_plane_counters(const struct esp_plane *p); /* all of it, strangers included */
 /* Of one call; false: none. They outlive its last SA until esp_call_remove, or until its place is needed. */
 bool esp_call_counters(const struct esp_plane *p, uint32_t call, struct esp_counters *ret);

@@ -52,7 +52,7 @@ void esp_replay_mark(struct esp_replay *w, uint64_t seq)
 uint64_t esp_replay_extend(const struct esp_replay *w, uint32_t low)
 {
 	uint32_t top_low = (uint32_t)w->top, high = (uint32_t)(w->top >> 32);
-	uint32_t bottom = top_low - (ESP_REPLAY_WINDOW - 1);      /* modulo 2^32 */
+	uint32_t bottom = top_low - (ESP_REPLAY_WINDOW - 1); /* modulo 2^32 */
 
 	if (top_low >= ESP_REPLAY_WINDOW - 1) {
 		/* The window lies within one half-space. Left of it means the next one. */

@@ -14,7 +14,7 @@
 #define ESP_REPLAY_WORDS 32
 
 struct esp_replay {
-	uint64_t top;                     /* highest number seen; 0: none */
+	uint64_t top; /* highest number seen; 0: none */
 	uint64_t bits[ESP_REPLAY_WORDS];
 };
 

@@ -26,7 +26,7 @@ struct esp_call {
 	bool used, held;
 	uint32_t call;
 	unsigned n_sas;
-	uint64_t idle_since;              /* a serial: which call lost its last SA first */
+	uint64_t idle_since; /* a serial: which call lost its last SA first */
 	struct esp_counters counters;
 };
 
@@ -36,7 +36,7 @@ struct esp_sa {
 	uint32_t spi_in, spi_out, grant;
 	struct esp_cipher in, out;
 	struct esp_replay replay;
-	uint64_t seq, seq_max;            /* last number sent, and the last that may be */
+	uint64_t seq, seq_max; /* last number sent, and the last that may be */
 	struct esp_ts ts_local[ESP_TS_MAX], ts_peer[ESP_TS_MAX];
 	unsigned n_local, n_peer;
 	enum esp_open open;
@@ -53,7 +53,7 @@ bool esp_sa_covers_hosts(const struct esp_sa *sa, const struct esp_tuple *t);
 struct esp_sadb {
 	struct table *by_spi;
 	struct esp_sa *newest;
-	struct esp_call *call;            /* max_sas places */
+	struct esp_call *call; /* max_sas places */
 	unsigned n, max;
 	uint64_t serial;
 };
@@ -65,4 +65,4 @@ MUST_CHECK enum err esp_sadb_add(struct esp_sadb *db, const struct esp_sa_config
 /* Frees sa and wipes its keys. */
 void esp_sadb_remove(struct esp_sadb *db, struct esp_sa *sa);
 struct esp_sa *esp_sadb_find(const struct esp_sadb *db, uint32_t spi_in);
-struct esp_call *esp_sadb_call(const struct esp_sadb *db, uint32_t call);     /* NULL: none */
+struct esp_call *esp_sadb_call(const struct esp_sadb *db, uint32_t call); /* NULL: none */

@@ -123,7 +123,7 @@ static bool through(const struct context *c)
 	return !c->server;
 }
 
-/* DESIGN 4.2: nobody there, a device that does not know the caller, a device that is not reached any more, and either of
+/* docs/exchange.md: nobody there, a device that does not know the caller, a device that is not reached any more, and either of
  * them with a caller who gave up, are two answers of ours, and none before its time. */
 static bool is_absent(const struct context *c, unsigned *status)
 {

@@ -2,11 +2,11 @@
 /* Copyright The tieline authors */
 /* exchange/exchange.h - registrar and stateful proxy (RFC 3261, 10 and 16) of one domain. No I/O and no clock: bytes and stream
  * events go in, bytes come out. It forwards on the flow that a registration came by, so that devices behind NATs are
- * reached without a port of their own (DESIGN 4.1, 9).
+ * reached without a port of their own (docs/exchange.md).
  *
  * What it does not do: it reads no SDP, it holds no key but the digest secrets of its users, and it forwards to nobody
  * but its users' devices. An address that is known but not registered, and a device that answers 480, look the same
- * after the same second (DESIGN 4.2).
+ * after the same second (docs/exchange.md).
  *
  * Who may do what:
  * - REGISTER needs digest credentials of the user whose address it is for, every time.
@@ -28,6 +28,7 @@
 #define EXCHANGE_BINDINGS_MAX 8 /* of one user: one more, and the one that would expire first is dropped */
 #define EXCHANGE_BRANCHES_MAX EXCHANGE_BINDINGS_MAX
 #define EXCHANGE_STREAMS_MAX 1024 /* one more, and the oldest that nobody has authenticated on is closed */
+#define EXCHANGE_USER_STREAMS 16 /* of one user: what is beyond them gives way when there is no room */
 #define EXCHANGE_BUFFERED_MAX ((size_t)16 * 1024 * 1024) /* parts of messages on all streams */
 #define EXCHANGE_PENDING_MAX 32 /* unfinished calls of one caller */
 #define EXCHANGE_EXPIRES_MIN_S 60

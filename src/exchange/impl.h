@@ -84,7 +84,7 @@ struct context { /* one forwarded request (16.2: response context) */
 	struct context *prev, *next;
 	struct sip_txn *server; /* NULL: over */
 	int caller; /* user whose n_pending it counts in, -1: none */
-	bool is_call; /* INVITE outside of a dialog: the second of DESIGN 4.2 holds */
+	bool is_call; /* INVITE outside of a dialog: the second of docs/exchange.md holds */
 	unsigned n_pop; /* Route elements that were for us */
 	struct branch b[EXCHANGE_BRANCHES_MAX];
 	unsigned n;

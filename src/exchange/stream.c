@@ -63,7 +63,24 @@ static void stranger_fired(void *arg, uint64_t now_us)
 		stream_close(s, now_us);
 }
 
-/* Room for one more: strangers go before it is refused. */
+/* The oldest stream of the user who has most of them, if that is more than devices need. */
+static struct stream *crowded(const struct exchange *x)
+{
+	unsigned n[EXCHANGE_USERS_MAX + 1] = { 0 }, most = 0; /* [0]: known by a token only */
+	struct stream *oldest = NULL;
+
+	for (struct stream *s = x->newest; s; s = s->next)
+		if (++n[s->user + 1] > n[most])
+			most = (unsigned)(s->user + 1);
+	if (n[most] <= EXCHANGE_USER_STREAMS)
+		return NULL;
+	for (struct stream *s = x->newest; s; s = s->next)
+		if ((unsigned)(s->user + 1) == most)
+			oldest = s;
+	return oldest;
+}
+
+/* Room for one more: strangers go before it is refused, and then those of a user who takes it from all others. */
 static bool make_room(struct exchange *x, uint64_t now_us)
 {
 	struct stream *oldest = NULL;
@@ -73,6 +90,8 @@ static bool make_room(struct exchange *x, uint64_t now_us)
 	for (struct stream *s = x->newest; s; s = s->next)
 		if (!s->known)
 			oldest = s;
+	if (!oldest)
+		oldest = crowded(x);
 	if (oldest)
 		stream_close(oldest, now_us);
 	return oldest != NULL;

@@ -17,7 +17,7 @@ enum err ice_agent_new(const struct ice_config *cfg, struct ice_agent **ret)
 	a->cfg = *cfg;
 	a->cfg.log.area = "ice";
 	if (!a->cfg.patience_ms)
-		a->cfg.patience_ms = 39500;       /* RFC 8863, 4: as long as one check with RFC 8489's timers */
+		a->cfg.patience_ms = 39500; /* RFC 8863, 4: as long as one check with RFC 8489's timers */
 	ice_agent_set_pacing(a, 0);
 	a->controlling = cfg->controlling;
 	a->selected = a->challenger = a->nominating = ICE_NO_PAIR;
@@ -91,7 +91,7 @@ enum err ice_agent_add_local(struct ice_agent *a, enum ice_type type, const stru
 
 	for (unsigned i = 0; i < a->n_locals; i++)
 		if (addr_eq(&a->locals[i].c.addr, addr) && addr_eq(&a->locals[i].base, base))
-			return OK;                /* redundant (5.1.3) */
+			return OK; /* redundant (5.1.3) */
 	if (a->n_locals == ICE_LOCAL_MAX)
 		return ERR_LIMIT;
 	/* 5.1.2.1: the host's order of addresses is the order of preference */
@@ -147,7 +147,7 @@ enum err ice_agent_set_remote(struct ice_agent *a, const char *ufrag, const char
 			a->remotes[a->n_remotes++] = cands[i];
 	}
 	if (lite)
-		a->controlling = true;            /* RFC 8445, 6.1.1: a lite agent is controlled */
+		a->controlling = true; /* RFC 8445, 6.1.1: a lite agent is controlled */
 	a->has_remote = true;
 	return OK;
 }
@@ -159,7 +159,8 @@ void ice_agent_start(struct ice_agent *a, uint64_t now_us)
 	a->started = true;
 	a->start_us = a->pace_us = now_us;
 	ice_pairs_form(a);
-	log_debug(&a->cfg.log, "%u local and %u remote candidates make %u pairs", a->n_locals, a->n_remotes, a->n_pairs);
+	log_debug(&a->cfg.log, "%u local and %u remote candidates make %u pairs", a->n_locals, a->n_remotes,
+		  a->n_pairs);
 	ice_early_replay(a, now_us);
 	ice_agent_tick(a, now_us);
 }
@@ -190,12 +191,14 @@ void ice_agent_input(struct ice_agent *a, uint64_t now_us, const struct path *pa
 		ice_agent_tick(a, now_us);
 }
 
-static bool all_failed(const struct ice_agent *a)
+/* When there is nothing to wait for any more: no pair was chosen, no check is under way. RFC 8863: the peer may still show an
+ * address that nobody knew, so patience runs in full. A pair that works but is never nominated ends so as well; once one
+ * is chosen, consent watches over it. */
+static uint64_t failed_us(const struct ice_agent *a)
 {
-	for (unsigned i = 0; i < a->n_pairs; i++)
-		if (a->pairs[i].state != PAIR_FAILED)
-			return false;
-	return true;
+	if (a->selected != ICE_NO_PAIR || a->failed_told || ice_pairs_deadline_us(a) != TIME_NEVER)
+		return TIME_NEVER;
+	return a->start_us + MS(a->cfg.patience_ms);
 }
 
 void ice_agent_tick(struct ice_agent *a, uint64_t now_us)
@@ -204,8 +207,7 @@ void ice_agent_tick(struct ice_agent *a, uint64_t now_us)
 		return;
 	ice_pairs_tick(a, now_us);
 	ice_consent_tick(a, now_us);
-	/* RFC 8863: the peer may still show an address that nobody knew, so patience runs in full */
-	if (!a->failed_told && now_us >= a->start_us + MS(a->cfg.patience_ms) && all_failed(a)) {
+	if (now_us >= failed_us(a)) {
 		a->failed_told = true;
 		ice_tell(a, ICE_FAILED, ICE_NO_PAIR);
 	}
@@ -213,16 +215,16 @@ void ice_agent_tick(struct ice_agent *a, uint64_t now_us)
 
 uint64_t ice_agent_deadline_us(const struct ice_agent *a)
 {
-	uint64_t pairs, consent, patience = a->start_us + MS(a->cfg.patience_ms);
+	uint64_t pairs, consent, failed;
 
 	if (!a->started)
 		return TIME_NEVER;
 	pairs = ice_pairs_deadline_us(a);
 	consent = ice_consent_deadline_us(a);
-	/* a pair that came up and that nobody nominates has no deadline: its owner waits, or gives up */
-	if (!a->failed_told && pairs == TIME_NEVER && patience < consent && all_failed(a))
-		return patience;
-	return pairs < consent ? pairs : consent;
+	failed = failed_us(a);
+	if (consent < pairs)
+		pairs = consent;
+	return failed < pairs ? failed : pairs;
 }
 
 bool ice_agent_poll_output(struct ice_agent *a, struct out *ret)
@@ -244,7 +246,7 @@ void ice_tell(struct ice_agent *a, enum ice_event_kind kind, unsigned pair)
 	struct ice_event e = { .kind = kind };
 
 	if (a->ev_n == ICE_EVENTS_MAX)
-		return;                           /* the owner drains after every call: cannot be reached */
+		return; /* the owner drains after every call: cannot be reached */
 	if (pair != ICE_NO_PAIR) {
 		e.path = ice_pair_path(&a->pairs[pair]);
 		e.local_type = a->pairs[pair].local_type;

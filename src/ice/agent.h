@@ -19,7 +19,7 @@
 
 #define ICE_LOCAL_MAX 16
 #define ICE_REMOTE_MAX 32
-#define ICE_PAIRS_MAX 100         /* RFC 8445, 6.1.2.5 */
+#define ICE_PAIRS_MAX 100 /* RFC 8445, 6.1.2.5 */
 #define ICE_UFRAG_LEN 8
 #define ICE_PWD_LEN 24
 
@@ -33,16 +33,16 @@ struct ice_pacer {
 
 struct ice_config {
 	const struct rng *rng;
-	struct log log;               /* copied; area set to "ice" by the agent */
+	struct log log; /* copied; area set to "ice" by the agent */
 	bool controlling;
-	uint32_t pacing_ms;           /* Ta that we propose; 0: 50 */
-	struct ice_pacer *pacer;      /* borrowed, may be NULL */
-	uint32_t patience_ms;         /* RFC 8863: do not fail earlier; 0: 39,500 */
+	uint32_t pacing_ms; /* Ta that we propose; 0: 50 */
+	struct ice_pacer *pacer; /* borrowed, may be NULL */
+	uint32_t patience_ms; /* RFC 8863: do not fail earlier; 0: 39,500 */
 };
 
 MUST_CHECK enum err ice_agent_new(const struct ice_config *cfg, struct ice_agent **ret);
 void ice_agent_free(struct ice_agent *a);
-const char *ice_agent_ufrag(const struct ice_agent *a);      /* ours; random, ICE_UFRAG_LEN */
+const char *ice_agent_ufrag(const struct ice_agent *a); /* ours; random, ICE_UFRAG_LEN */
 const char *ice_agent_pwd(const struct ice_agent *a);
 
 /* A host candidate at `base` (our socket's address as bound on that interface), or a
@@ -72,17 +72,17 @@ bool ice_agent_poll_output(struct ice_agent *a, struct out *ret);
 bool ice_agent_validated(const struct ice_agent *a, const struct path *path);
 
 enum ice_event_kind {
-	ICE_VALID,                /* first pair that passed a check of ours: IKE may start on it */
-	ICE_SELECTED,             /* nominated (again, when a better path was nominated later) */
-	ICE_FAILED,               /* every pair failed and patience is over */
-	ICE_CONSENT_LOST,         /* 30 s without an answer on the selected pair: stop sending (RFC 7675) */
-	ICE_CONSENT_BACK          /* a check on it was answered again */
+	ICE_VALID, /* first pair that passed a check of ours: IKE may start on it */
+	ICE_SELECTED, /* nominated (again, when a better path was nominated later) */
+	ICE_FAILED, /* no pair was chosen, no check is under way, and patience is over */
+	ICE_CONSENT_LOST, /* 30 s without an answer on the selected pair: stop sending (RFC 7675) */
+	ICE_CONSENT_BACK /* a check on it was answered again */
 };
 struct ice_event {
 	enum ice_event_kind kind;
-	struct path path;         /* local = base address, remote = peer */
+	struct path path; /* local = base address, remote = peer */
 	enum ice_type local_type, remote_type;
-	uint32_t rtt_us;          /* of the last answered check on it */
+	uint32_t rtt_us; /* of the last answered check on it */
 };
 bool ice_agent_poll_event(struct ice_agent *a, struct ice_event *ret);
 /* Last measured round trip of the selected pair, 0: none. */

@@ -6,17 +6,17 @@
 #include "base/timers.h"
 #include "ice/agent.h"
 
-#define ICE_TA_MS 50                      /* pacing of new checks where nothing else is agreed (RFC 8445, 14.2) */
-#define ICE_TA_LEAST_MS 5                 /* and the least, of one agent and of all together */
-#define ICE_RTO_US MS(500)                /* RFC 8445, 14.3: at least */
-#define ICE_RC 7                          /* RFC 8489, 6.2.1: transmissions, and the wait after the last in RTOs */
+#define ICE_TA_MS 50 /* pacing of new checks where nothing else is agreed (RFC 8445, 14.2) */
+#define ICE_TA_LEAST_MS 5 /* and the least, of one agent and of all together */
+#define ICE_RTO_US MS(500) /* RFC 8445, 14.3: at least */
+#define ICE_RC 7 /* RFC 8489, 6.2.1: transmissions, and the wait after the last in RTOs */
 #define ICE_RM 16
-#define ICE_CONSENT_US SECONDS(5)         /* RFC 7675, 5.1: times 0.8 to 1.2 */
+#define ICE_CONSENT_US SECONDS(5) /* RFC 7675, 5.1: times 0.8 to 1.2 */
 #define ICE_CONSENT_LOST_US SECONDS(30)
-#define ICE_CONSENT_OPEN 8                /* consent checks whose answer is still accepted */
-#define ICE_EARLY_MAX 8                   /* checks that arrived before the description */
+#define ICE_CONSENT_OPEN 8 /* consent checks whose answer is still accepted */
+#define ICE_EARLY_MAX 8 /* checks that arrived before the description */
 #define ICE_EVENTS_MAX 16
-#define ICE_ASK_US MS(270)                /* a challenged pair is asked three times, this far apart */
+#define ICE_ASK_US MS(270) /* a challenged pair is asked three times, this far apart */
 #define ICE_ASKS 3
 #define ICE_NO_PAIR ICE_PAIRS_MAX
 
@@ -28,23 +28,24 @@ struct ice_local {
 	uint16_t preference;
 };
 
-struct check {                            /* one STUN transaction of ours */
-	uint8_t transaction[12], previous[12];    /* a triggered check replaces one whose answer may still come */
+struct check { /* one STUN transaction of ours */
+	uint8_t transaction[12], previous[12]; /* a triggered check replaces one whose answer may still come */
 	bool active, has_previous, use_candidate, as_controlling;
+	bool is_answer; /* begun because the peer checked this pair */
 	unsigned n_sent;
 	uint64_t sent_us, next_us, rto_us;
 };
 
 struct pair {
-	struct addr base;                 /* a host candidate's address: what we send from */
-	uint16_t preference;              /* of that candidate */
+	struct addr base; /* a host candidate's address: what we send from */
+	uint16_t preference; /* of that candidate */
 	struct ice_candidate remote;
 	char foundation[68];
 	uint32_t local_priority;
 	uint64_t priority;
 	enum pair_state state;
-	enum ice_type local_type;         /* what the mapped address showed us to be */
-	bool heard;                       /* a check of the peer arrived on it, authenticated */
+	enum ice_type local_type; /* what the mapped address showed us to be */
+	bool heard; /* a check of the peer arrived on it, authenticated */
 	bool triggered, nominated_by_peer, nominate;
 	struct check check;
 	uint32_t rtt_us;
@@ -56,7 +57,7 @@ struct early {
 	uint32_t priority;
 	bool use_candidate, has_role, as_controlling;
 	uint64_t tie_breaker;
-	char ufrag[257];                  /* the sender's own, from USERNAME: who it is shows when the description is there */
+	char ufrag[257]; /* the sender's own, from USERNAME: who it is shows when the description is there */
 };
 
 struct ice_agent {
@@ -69,6 +70,7 @@ struct ice_agent {
 	struct ice_local locals[ICE_LOCAL_MAX];
 	struct ice_candidate remotes[ICE_REMOTE_MAX];
 	unsigned n_locals, n_remotes;
+	unsigned n_learned; /* of the other side's addresses, over the call's life */
 	struct pair pairs[ICE_PAIRS_MAX];
 	unsigned n_pairs, selected, nominating;
 	uint64_t ta_us, start_us, pace_us;
@@ -80,9 +82,9 @@ struct ice_agent {
 	unsigned consent_at;
 	uint64_t consent_next_us, consent_answered_us;
 	bool consent_lost;
-	unsigned challenger;              /* a pair that takes over if the selected one does not answer by then */
+	unsigned challenger; /* a pair that takes over if the selected one does not answer by then */
 	unsigned n_asked;
-	uint64_t challenge_us;            /* when to ask again, or to change over */
+	uint64_t challenge_us; /* when to ask again, or to change over */
 	struct ice_event events[ICE_EVENTS_MAX];
 	unsigned ev_head, ev_n;
 	struct outq *out;
@@ -98,7 +100,7 @@ void ice_pairs_tick(struct ice_agent *a, uint64_t now_us);
 uint64_t ice_pairs_deadline_us(const struct ice_agent *a);
 void ice_pair_trigger(struct ice_agent *a, uint64_t now_us, unsigned i);
 void ice_unfreeze(struct ice_agent *a, const char *foundation);
-void ice_pairs_reprioritise(struct ice_agent *a);         /* after a change of role */
+void ice_pairs_reprioritise(struct ice_agent *a); /* after a change of role */
 void ice_check_send(struct ice_agent *a, uint64_t now_us, const struct pair *p, const uint8_t transaction[12],
 		    bool use_candidate);
 struct path ice_pair_path(const struct pair *p);

@@ -6,9 +6,15 @@
 
 #include "base/text.h"
 
-static const struct { const char *name; uint32_t preference; } types[] = {
+static const struct {
+	const char *name;
+	uint32_t preference;
+} types[] = {
 	/* RFC 8445, 5.1.2.2: recommended type preferences */
-	[ICE_HOST] = { "host", 126 }, [ICE_SRFLX] = { "srflx", 100 }, [ICE_PRFLX] = { "prflx", 110 }, [ICE_RELAY] = { "relay", 0 },
+	[ICE_HOST] = { "host", 126 },
+	[ICE_SRFLX] = { "srflx", 100 },
+	[ICE_PRFLX] = { "prflx", 110 },
+	[ICE_RELAY] = { "relay", 0 },
 };
 
 const char *ice_type_name(enum ice_type t)
@@ -50,7 +56,7 @@ enum err ice_candidate_parse(struct span line, struct ice_candidate *ret)
 	bool known = false;
 
 	for (size_t i = 0; i < line.len; i++)
-		if (line.p[i] < 0x20 || line.p[i] > 0x7e)     /* the grammar knows blanks and VCHAR only */
+		if (line.p[i] < 0x20 || line.p[i] > 0x7e) /* the grammar knows blanks and VCHAR only */
 			return ERR_MALFORMED;
 	if (!foundation_ok(foundation) || span_u32(component, 256, &c.component) != OK || !c.component ||
 	    span_u32(priority, 0x7fffffff, &c.priority) != OK || !c.priority || span_u32(port, 65535, &n) != OK ||
@@ -60,7 +66,7 @@ enum err ice_candidate_parse(struct span line, struct ice_candidate *ret)
 		struct span value = span_word(&text);
 
 		if (!value.len)
-			return ERR_MALFORMED;     /* extensions come in pairs */
+			return ERR_MALFORMED; /* extensions come in pairs */
 		if (span_eq_str(name, "raddr"))
 			raddr = value;
 		else if (span_eq_str(name, "rport"))
@@ -76,7 +82,7 @@ enum err ice_candidate_parse(struct span line, struct ice_candidate *ret)
 	if (!known || !span_ieq_str(transport, "udp") || c.component != 1 || !n)
 		return ERR_UNSUPPORTED;
 	if (addr_parse_ip(address, &c.addr) != OK || addr_is_any(&c.addr) || addr_is_multicast(&c.addr))
-		return ERR_UNSUPPORTED;           /* a host name (mDNS among them) or no destination */
+		return ERR_UNSUPPORTED; /* a host name (mDNS among them) or no destination */
 	c.addr.port = (uint16_t)n;
 	if (raddr.len && addr_parse_ip(raddr, &c.related) == OK)
 		c.related.port = (uint16_t)related_port;

@@ -11,13 +11,13 @@ enum ice_type { ICE_HOST, ICE_SRFLX, ICE_PRFLX, ICE_RELAY };
 struct ice_candidate {
 	enum ice_type type;
 	char foundation[33];
-	uint32_t component;           /* 1 */
+	uint32_t component; /* 1 */
 	uint32_t priority;
 	struct addr addr;
-	struct addr related;          /* raddr/rport; family NONE: absent */
+	struct addr related; /* raddr/rport; family NONE: absent */
 };
 
-const char *ice_type_name(enum ice_type t);           /* "host", "srflx", ... */
+const char *ice_type_name(enum ice_type t); /* "host", "srflx", ... */
 /* The value of a=candidate. ERR_UNSUPPORTED: well formed, but not ours to use (TCP, host
  * name, other component): ignore it. */
 MUST_CHECK enum err ice_candidate_parse(struct span text, struct ice_candidate *ret);

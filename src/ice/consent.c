@@ -58,7 +58,7 @@ void ice_consent_answered(struct ice_agent *a, uint64_t now_us, uint64_t sent_us
 void ice_consent_challenge(struct ice_agent *a, uint64_t now_us, unsigned i)
 {
 	if (a->challenger == ICE_NO_PAIR)
-		memset(a->consent_sent_us, 0, sizeof(a->consent_sent_us));       /* only answers to new questions count */
+		memset(a->consent_sent_us, 0, sizeof(a->consent_sent_us)); /* only answers to new questions count */
 	a->challenger = i;
 	a->n_asked = 1;
 	a->challenge_us = now_us + ICE_ASK_US;

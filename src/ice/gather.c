@@ -7,9 +7,9 @@
 
 #include "base/timers.h"
 
-#define RTO_US MS(500)                    /* RFC 8489, 6.2.1 */
+#define RTO_US MS(500) /* RFC 8489, 6.2.1 */
 #define RC 7
-#define RETRY_US SECONDS(30)              /* a silent server is asked again after that much */
+#define RETRY_US SECONDS(30) /* a silent server is asked again after that much */
 
 struct ice_gather {
 	struct rng rng;
@@ -21,7 +21,8 @@ struct ice_gather {
 	struct outq *out;
 };
 
-enum err ice_gather_new(const struct rng *rng, const struct addr *local, const struct addr *server, struct ice_gather **ret)
+enum err ice_gather_new(const struct rng *rng, const struct addr *local, const struct addr *server,
+			struct ice_gather **ret)
 {
 	struct ice_gather *g = calloc(1, sizeof(*g));
 
@@ -87,8 +88,9 @@ void ice_gather_input(struct ice_gather *g, uint64_t now_us, const struct stun_m
 	const struct stun_attr *x = stun_find(m, STUN_XOR_MAPPED_ADDRESS);
 	struct addr mapped;
 
-	g->known = m->cls == STUN_SUCCESS && x && stun_attr_addr(m, x, &mapped) == OK && mapped.family == g->local.family &&
-		   mapped.port && !addr_is_any(&mapped) && !addr_is_multicast(&mapped);
+	g->known = m->cls == STUN_SUCCESS && x && stun_attr_addr(m, x, &mapped) == OK &&
+		   mapped.family == g->local.family && mapped.port && !addr_is_any(&mapped) &&
+		   !addr_is_multicast(&mapped);
 	if (g->known)
 		g->mapped = mapped;
 	g->waiting = false;
@@ -106,7 +108,7 @@ void ice_gather_tick(struct ice_gather *g, uint64_t now_us)
 		send_request(g);
 		g->rto_us *= 2;
 		g->due_us = now_us + g->rto_us;
-	} else {                                  /* nobody there: what we knew may be gone */
+	} else { /* nobody there: what we knew may be gone */
 		g->waiting = g->known = false;
 		g->settled = true;
 		g->due_us = now_us + RETRY_US;

@@ -9,7 +9,7 @@
 #include "base/rng.h"
 #include "ice/stun.h"
 
-#define ICE_GATHER_KEEPALIVE_MS 15000    /* our choice, below the 30 s of short-lived UDP bindings */
+#define ICE_GATHER_KEEPALIVE_MS 15000 /* our choice, below the 30 s of short-lived UDP bindings */
 
 struct ice_gather;
 MUST_CHECK enum err ice_gather_new(const struct rng *rng, const struct addr *local, const struct addr *server,

@@ -31,7 +31,19 @@ void ice_pairs_reprioritise(struct ice_agent *a)
 		a->pairs[i].priority = priority_of(a, &a->pairs[i]);
 }
 
-/* 6.1.2.5: where the list is full, the worst pair that nothing has happened on yet makes room. */
+/* Nothing is under way on it, or it led to an address that the peer came from once and left. */
+static bool may_go(const struct ice_agent *a, unsigned i, uint64_t priority)
+{
+	const struct pair *p = &a->pairs[i];
+
+	if (i == a->selected || i == a->challenger || i == a->nominating)
+		return false;
+	if (p->state == PAIR_SUCCEEDED)
+		return p->remote.type == ICE_PRFLX && a->selected != ICE_NO_PAIR && p->priority <= priority;
+	return (p->state == PAIR_FROZEN || p->state == PAIR_FAILED) && p->priority < priority;
+}
+
+/* 6.1.2.5: where the list is full, the worst pair that is of no use makes room. */
 static unsigned place_for(struct ice_agent *a, uint64_t priority)
 {
 	unsigned worst = ICE_NO_PAIR;
@@ -39,9 +51,7 @@ static unsigned place_for(struct ice_agent *a, uint64_t priority)
 	if (a->n_pairs < ICE_PAIRS_MAX)
 		return a->n_pairs++;
 	for (unsigned i = 0; i < a->n_pairs; i++)
-		if ((a->pairs[i].state == PAIR_FROZEN || a->pairs[i].state == PAIR_FAILED) && i != a->selected &&
-		    i != a->challenger && a->pairs[i].priority < priority &&
-		    (worst == ICE_NO_PAIR || a->pairs[i].priority < a->pairs[worst].priority))
+		if (may_go(a, i, priority) && (worst == ICE_NO_PAIR || a->pairs[i].priority < a->pairs[worst].priority))
 			worst = i;
 	return worst;
 }
@@ -59,7 +69,8 @@ unsigned ice_pair_add(struct ice_agent *a, const struct addr *base, const struct
 	for (unsigned k = 0; k < a->n_locals && !l; k++)
 		if (a->locals[k].c.type == ICE_HOST && addr_eq(&a->locals[k].base, base))
 			l = &a->locals[k];
-	if (!l || base->family != remote->addr.family || addr_is_link_local(base) != addr_is_link_local(&remote->addr) ||
+	if (!l || base->family != remote->addr.family ||
+	    addr_is_link_local(base) != addr_is_link_local(&remote->addr) ||
 	    addr_is_loopback(base) != addr_is_loopback(&remote->addr))
 		return ICE_NO_PAIR;
 	p.preference = l->preference;
@@ -84,7 +95,7 @@ static void unfreeze_one_each(struct ice_agent *a)
 			if (k == i || strcmp(o->foundation, a->pairs[i].foundation))
 				continue;
 			best = o->state == PAIR_FROZEN ? o->priority < a->pairs[i].priority ||
-								(o->priority == a->pairs[i].priority && i < k)
+								 (o->priority == a->pairs[i].priority && i < k)
 						       : o->state != PAIR_WAITING && o->state != PAIR_IN_PROGRESS;
 		}
 		if (best)
@@ -121,7 +132,7 @@ void ice_check_send(struct ice_agent *a, uint64_t now_us, const struct pair *p, 
 	wr_fmt(&user, "%s:%s", a->remote_ufrag, a->ufrag);
 	stun_begin(&w, STUN_REQUEST, STUN_BINDING, transaction);
 	stun_put(&w, STUN_USERNAME, wr_done(&user));
-	stun_put_u32(&w, STUN_PRIORITY, ice_priority(ICE_PRFLX, p->preference, 1));      /* 7.1.1 */
+	stun_put_u32(&w, STUN_PRIORITY, ice_priority(ICE_PRFLX, p->preference, 1)); /* 7.1.1 */
 	stun_put_u64(&w, a->controlling ? STUN_ICE_CONTROLLING : STUN_ICE_CONTROLLED, a->tie_breaker);
 	if (use_candidate && a->controlling)
 		stun_put(&w, STUN_USE_CANDIDATE, SPAN_NONE);
@@ -154,6 +165,7 @@ static void check_begin(struct ice_agent *a, uint64_t now_us, struct pair *p)
 	c->next_us = now_us + c->rto_us;
 	c->use_candidate = p->nominate;
 	c->as_controlling = a->controlling;
+	c->is_answer = p->triggered;
 	p->triggered = false;
 	if (p->state != PAIR_SUCCEEDED)
 		p->state = PAIR_IN_PROGRESS;
@@ -166,17 +178,16 @@ void ice_pair_trigger(struct ice_agent *a, uint64_t now_us, unsigned i)
 {
 	struct pair *p = &a->pairs[i];
 
+	p->triggered = true;
 	if (a->started && a->has_remote)
 		check_begin(a, now_us, p);
-	else
-		p->triggered = true;
 }
 
 static void check_repeat(struct ice_agent *a, uint64_t now_us, struct pair *p)
 {
 	struct check *c = &p->check;
 
-	if (c->n_sent >= ICE_RC) {                /* RFC 8489, 6.2.1: nobody answers */
+	if (c->n_sent >= ICE_RC) { /* RFC 8489, 6.2.1: nobody answers */
 		c->active = c->has_previous = false;
 		if (p->nominate || p->state == PAIR_IN_PROGRESS)
 			p->state = PAIR_FAILED;
@@ -191,11 +202,10 @@ static void check_repeat(struct ice_agent *a, uint64_t now_us, struct pair *p)
 	ice_check_send(a, now_us, p, c->transaction, c->use_candidate);
 }
 
-/* Is it still worth a first check? After the choice only what would be better than it (DESIGN 6.1). */
+/* Is it still worth a first check? After the choice only what would be better than it (docs/protocol.md). */
 static bool wanted(const struct ice_agent *a, const struct pair *p)
 {
-	return p->state == PAIR_WAITING &&
-	       (a->selected == ICE_NO_PAIR || p->priority > a->pairs[a->selected].priority);
+	return p->state == PAIR_WAITING && (a->selected == ICE_NO_PAIR || p->priority > a->pairs[a->selected].priority);
 }
 
 static struct pair *next_waiting(struct ice_agent *a)
@@ -229,7 +239,7 @@ void ice_pairs_tick(struct ice_agent *a, uint64_t now_us)
 		return;
 	p = next_waiting(a);
 	if (!p && a->selected == ICE_NO_PAIR) {
-		unfreeze_one_each(a);             /* 6.1.4.2 */
+		unfreeze_one_each(a); /* 6.1.4.2 */
 		p = next_waiting(a);
 	}
 	if (p)

@@ -31,10 +31,25 @@ static bool settle_role(struct ice_agent *a, const struct early *rq)
 		return true;
 	a->stats.n_role_conflicts++;
 	if (a->controlling ? a->tie_breaker >= rq->tie_breaker : a->tie_breaker < rq->tie_breaker)
-		return false;                     /* the other one is to change */
+		return false; /* the other one is to change */
 	a->controlling = !a->controlling;
 	ice_pairs_reprioritise(a);
 	return true;
+}
+
+/* Where the list is full, an address that was learned and is not in use: the pairs keep their own copies. */
+static struct ice_candidate *remote_place(struct ice_agent *a)
+{
+	if (a->n_remotes < ICE_REMOTE_MAX)
+		return &a->remotes[a->n_remotes++];
+	for (unsigned i = 0; i < ICE_REMOTE_MAX; i++) {
+		struct ice_candidate *c = &a->remotes[(a->n_learned + i) % ICE_REMOTE_MAX];
+
+		if (c->type == ICE_PRFLX &&
+		    (a->selected == ICE_NO_PAIR || !addr_eq(&c->addr, &a->pairs[a->selected].remote.addr)))
+			return c;
+	}
+	return NULL;
 }
 
 /* 7.3.1.3: an address that no description named. */
@@ -42,16 +57,18 @@ static bool learn_remote(struct ice_agent *a, const struct addr *from, uint32_t 
 {
 	struct ice_candidate c = { .type = ICE_PRFLX, .component = 1, .priority = priority, .addr = *from };
 	struct wr w = wr_of(c.foundation, sizeof(c.foundation) - 1);
+	struct ice_candidate *at;
 
 	for (unsigned i = 0; i < a->n_remotes; i++)
 		if (addr_eq(&a->remotes[i].addr, from)) {
 			*ret = a->remotes[i];
 			return true;
 		}
-	if (a->n_remotes == ICE_REMOTE_MAX)
+	at = remote_place(a);
+	if (!at)
 		return false;
-	wr_fmt(&w, "prflx%u", a->n_remotes);
-	a->remotes[a->n_remotes++] = c;
+	wr_fmt(&w, "prflx%u", a->n_learned++);
+	*at = c;
 	*ret = c;
 	return true;
 }
@@ -63,8 +80,10 @@ static void trigger(struct ice_agent *a, uint64_t now_us, unsigned i)
 
 	if (p->state == PAIR_SUCCEEDED)
 		return;
-	/* a request and its duplicate make one check */
-	if (p->state == PAIR_IN_PROGRESS && p->check.active && now_us < p->check.sent_us + a->ta_us)
+	/* A request and its duplicate make one check. One of our own that was out before does not count: the peer's NAT may have
+	 * dropped it, and what this request shows is that the next one passes. */
+	if (p->state == PAIR_IN_PROGRESS && p->check.active && p->check.is_answer &&
+	    now_us < p->check.sent_us + a->ta_us)
 		return;
 	ice_pair_trigger(a, now_us, i);
 }
@@ -93,7 +112,7 @@ static void handle(struct ice_agent *a, uint64_t now_us, const struct early *rq)
 	trigger(a, now_us, i);
 	if (!rq->use_candidate || a->controlling)
 		return;
-	if (a->pairs[i].state == PAIR_SUCCEEDED)  /* 7.3.1.5 */
+	if (a->pairs[i].state == PAIR_SUCCEEDED) /* 7.3.1.5 */
 		ice_select(a, now_us, i);
 	else
 		a->pairs[i].nominated_by_peer = true;
@@ -115,17 +134,19 @@ void ice_request_input(struct ice_agent *a, uint64_t now_us, const struct path *
 	const struct stun_attr *user = stun_find(m, STUN_USERNAME), *priority = stun_find(m, STUN_PRIORITY);
 	const struct stun_attr *on = stun_find(m, STUN_ICE_CONTROLLING), *off = stun_find(m, STUN_ICE_CONTROLLED);
 	const struct stun_attr *role = on ? on : off;
-	struct early rq = { .path = *path, .use_candidate = stun_find(m, STUN_USE_CANDIDATE) != NULL, .has_role = role != NULL,
+	struct early rq = { .path = *path,
+			    .use_candidate = stun_find(m, STUN_USE_CANDIDATE) != NULL,
+			    .has_role = role != NULL,
 			    .as_controlling = on != NULL };
 	uint16_t types[8];
 	uint8_t unknown[16];
 	unsigned n;
 
 	memcpy(rq.transaction, m->transaction, sizeof(rq.transaction));
-	/* DESIGN 5: FINGERPRINT is required. The password proves that the sender saw our description. */
+	/* docs/protocol.md: FINGERPRINT is required. The password proves that the sender saw our description. */
 	if (!m->has_fingerprint || stun_check_integrity(m, span_str(a->pwd)) != OK ||
 	    (a->has_remote && !span_eq_str(span_from(user->value, ICE_UFRAG_LEN + 1), a->remote_ufrag))) {
-		a->stats.n_bad_auth++;            /* no answer: it would tell a stranger that a call is on */
+		a->stats.n_bad_auth++; /* no answer: it would tell a stranger that a call is on */
 		return;
 	}
 	a->stats.n_checks_in++;

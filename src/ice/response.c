@@ -46,7 +46,7 @@ void ice_nominate(struct ice_agent *a, uint64_t now_us, unsigned i)
 }
 
 /* Regular nomination without fixed waits: the first pair that works, and again each time a better one works. A pair that
- * comes up after the choice without being better is what a rebound NAT looks like: the chosen one is asked (DESIGN 6.1). */
+ * comes up after the choice without being better is what a rebound NAT looks like: the chosen one is asked (docs/protocol.md). */
 static void consider(struct ice_agent *a, uint64_t now_us, unsigned i)
 {
 	const struct pair *p = &a->pairs[i];
@@ -84,7 +84,8 @@ static void note_mapped(struct ice_agent *a, struct pair *p, const struct stun_m
 static void succeeded(struct ice_agent *a, uint64_t now_us, unsigned i, const struct stun_msg *m, bool current)
 {
 	struct pair *p = &a->pairs[i];
-	bool was_nomination = current && p->check.use_candidate && a->controlling, was_valid = p->state == PAIR_SUCCEEDED;
+	bool was_nomination = current && p->check.use_candidate && a->controlling,
+	     was_valid = p->state == PAIR_SUCCEEDED;
 
 	if (current) {
 		if (p->check.n_sent == 1 && now_us > p->check.sent_us)
@@ -118,7 +119,7 @@ static void failed(struct ice_agent *a, uint64_t now_us, unsigned i, const struc
 	bool as_controlling = p->check.as_controlling;
 
 	p->check.active = p->check.has_previous = false;
-	if (stun_error_code(m) == 487) {          /* 7.2.5.1 */
+	if (stun_error_code(m) == 487) { /* 7.2.5.1 */
 		a->stats.n_role_conflicts++;
 		if (as_controlling == a->controlling) {
 			a->controlling = !a->controlling;
@@ -144,24 +145,25 @@ void ice_response_input(struct ice_agent *a, uint64_t now_us, const struct path 
 	unsigned i;
 
 	if (!a->has_remote || stun_check_integrity(m, span_str(a->remote_pwd)) != OK) {
-		a->stats.n_bad_auth++;            /* RFC 8489, 9.1.4: as if it had not come */
+		a->stats.n_bad_auth++; /* RFC 8489, 9.1.4: as if it had not come */
 		return;
 	}
 	if (ice_consent_ours(a, m->transaction, &sent_us)) {
 		const struct pair *p = &a->pairs[a->selected];
 
-		if (m->cls == STUN_SUCCESS && addr_eq(&path->remote, &p->remote.addr) && addr_eq(&path->local, &p->base))
+		if (m->cls == STUN_SUCCESS && addr_eq(&path->remote, &p->remote.addr) &&
+		    addr_eq(&path->local, &p->base))
 			ice_consent_answered(a, now_us, sent_us);
 		return;
 	}
 	i = pair_of(a, m->transaction);
 	if (i == ICE_NO_PAIR)
 		return;
-	/* 7.2.5.2.1: a check that is answered from elsewhere found no path that works both ways */
+	/* 7.2.5.2.1: an answer from elsewhere is no path that works both ways. The RFC fails the pair at once; we go on waiting for
+	 * the right one until the check's time is over, because anyone on the wire can send a copy of it from an address of
+	 * his own: nothing in it covers the source. */
 	if (!addr_eq(&path->remote, &a->pairs[i].remote.addr) || !addr_eq(&path->local, &a->pairs[i].base)) {
-		a->pairs[i].check.active = false;
-		if (a->pairs[i].state == PAIR_IN_PROGRESS)
-			a->pairs[i].state = PAIR_FAILED;
+		a->stats.n_unmatched++;
 	} else if (m->cls == STUN_SUCCESS) {
 		succeeded(a, now_us, i, m, is_current(&a->pairs[i].check, m->transaction));
 	} else {

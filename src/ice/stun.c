@@ -7,7 +7,7 @@
 #include "crypto/hash.h"
 #include "crypto/secret.h"
 
-#define FINGERPRINT_XOR 0x5354554eu       /* RFC 8489, 14.7 */
+#define FINGERPRINT_XOR 0x5354554eu /* RFC 8489, 14.7 */
 
 /* CRC-32 of ITU V.42 (RFC 8489, 14.7): no cryptography, it tells STUN from other traffic. */
 static uint32_t crc32_of(struct span a, struct span b)
@@ -34,8 +34,8 @@ static void header_as(struct span raw, size_t end, uint8_t header[STUN_HDR])
 
 bool stun_is(struct span d)
 {
-	return d.len >= STUN_HDR && !(d.p[0] & 0xc0) && be32(d.p + 4) == STUN_COOKIE &&
-	       be16(d.p + 2) % 4 == 0 && (size_t)be16(d.p + 2) + STUN_HDR == d.len;
+	return d.len >= STUN_HDR && !(d.p[0] & 0xc0) && be32(d.p + 4) == STUN_COOKIE && be16(d.p + 2) % 4 == 0 &&
+	       (size_t)be16(d.p + 2) + STUN_HDR == d.len;
 }
 
 static bool fingerprint_ok(struct span d, size_t at, struct span value)
@@ -43,7 +43,8 @@ static bool fingerprint_ok(struct span d, size_t at, struct span value)
 	uint8_t header[STUN_HDR];
 
 	header_as(d, at + 8, header);
-	return value.len == 4 && be32(value.p) == (crc32_of(SPAN_OF(header), span_sub(d, STUN_HDR, at - STUN_HDR)) ^ FINGERPRINT_XOR);
+	return value.len == 4 &&
+	       be32(value.p) == (crc32_of(SPAN_OF(header), span_sub(d, STUN_HDR, at - STUN_HDR)) ^ FINGERPRINT_XOR);
 }
 
 enum err stun_parse(struct span d, struct stun_msg *ret)
@@ -67,7 +68,7 @@ enum err stun_parse(struct span d, struct stun_msg *ret)
 
 		a.value = rd_span(&r, len);
 		rd_skip(&r, (size_t)(4 - len % 4) % 4);
-		if (r.bad || m.has_fingerprint)          /* FINGERPRINT is the last (14.7) */
+		if (r.bad || m.has_fingerprint) /* FINGERPRINT is the last (14.7) */
 			return ERR_MALFORMED;
 		if (a.type == STUN_FINGERPRINT) {
 			if (!fingerprint_ok(d, at, a.value))
@@ -78,7 +79,7 @@ enum err stun_parse(struct span d, struct stun_msg *ret)
 				return ERR_MALFORMED;
 			m.has_integrity256 = true;
 		} else if (m.has_integrity || m.has_integrity256) {
-			continue;                        /* not protected: ignored (14.5) */
+			continue; /* not protected: ignored (14.5) */
 		} else if (a.type == STUN_MESSAGE_INTEGRITY) {
 			if (a.value.len != 20)
 				return ERR_MALFORMED;
@@ -143,13 +144,24 @@ enum err stun_attr_addr(const struct stun_msg *m, const struct stun_attr *a, str
 	return OK;
 }
 
-static const struct { uint16_t type; const char *name; } known[] = {
-	{ STUN_MAPPED_ADDRESS, "MAPPED-ADDRESS" }, { STUN_USERNAME, "USERNAME" },
-	{ STUN_MESSAGE_INTEGRITY, "MESSAGE-INTEGRITY" }, { STUN_ERROR_CODE, "ERROR-CODE" },
-	{ STUN_UNKNOWN_ATTRIBUTES, "UNKNOWN-ATTRIBUTES" }, { STUN_REALM, "REALM" }, { STUN_NONCE, "NONCE" },
-	{ STUN_MESSAGE_INTEGRITY_SHA256, "MESSAGE-INTEGRITY-SHA256" }, { STUN_XOR_MAPPED_ADDRESS, "XOR-MAPPED-ADDRESS" },
-	{ STUN_PRIORITY, "PRIORITY" }, { STUN_USE_CANDIDATE, "USE-CANDIDATE" }, { STUN_SOFTWARE, "SOFTWARE" },
-	{ STUN_FINGERPRINT, "FINGERPRINT" }, { STUN_ICE_CONTROLLED, "ICE-CONTROLLED" },
+static const struct {
+	uint16_t type;
+	const char *name;
+} known[] = {
+	{ STUN_MAPPED_ADDRESS, "MAPPED-ADDRESS" },
+	{ STUN_USERNAME, "USERNAME" },
+	{ STUN_MESSAGE_INTEGRITY, "MESSAGE-INTEGRITY" },
+	{ STUN_ERROR_CODE, "ERROR-CODE" },
+	{ STUN_UNKNOWN_ATTRIBUTES, "UNKNOWN-ATTRIBUTES" },
+	{ STUN_REALM, "REALM" },
+	{ STUN_NONCE, "NONCE" },
+	{ STUN_MESSAGE_INTEGRITY_SHA256, "MESSAGE-INTEGRITY-SHA256" },
+	{ STUN_XOR_MAPPED_ADDRESS, "XOR-MAPPED-ADDRESS" },
+	{ STUN_PRIORITY, "PRIORITY" },
+	{ STUN_USE_CANDIDATE, "USE-CANDIDATE" },
+	{ STUN_SOFTWARE, "SOFTWARE" },
+	{ STUN_FINGERPRINT, "FINGERPRINT" },
+	{ STUN_ICE_CONTROLLED, "ICE-CONTROLLED" },
 	{ STUN_ICE_CONTROLLING, "ICE-CONTROLLING" },
 };
 
@@ -192,7 +204,8 @@ void stun_begin(struct wr *w, enum stun_class cls, uint16_t method, const uint8_
 {
 	unsigned bits = method, c = cls;
 
-	wr_u16(w, (uint16_t)((bits & 0x000f) | (bits & 0x0070) << 1 | (bits & 0x0f80) << 2 | (c & 1) << 4 | (c & 2) << 7));
+	wr_u16(w,
+	       (uint16_t)((bits & 0x000f) | (bits & 0x0070) << 1 | (bits & 0x0f80) << 2 | (c & 1) << 4 | (c & 2) << 7));
 	wr_u16(w, 0);
 	wr_u32(w, STUN_COOKIE);
 	wr_bytes(w, transaction, 12);
@@ -282,7 +295,7 @@ bool stun_serve(struct span request, const struct addr *from, struct wr *w)
 	if (stun_parse(request, &m) != OK || m.cls != STUN_REQUEST || m.method != STUN_BINDING)
 		return false;
 	n = stun_unknown(&m, unknown, 8);
-	if (n) {                                  /* 6.3.1: 420 names what was not understood */
+	if (n) { /* 6.3.1: 420 names what was not understood */
 		uint8_t mem[16];
 		struct wr list = wr_of(mem, sizeof(mem));
 

@@ -5,14 +5,14 @@
 #pragma once
 #include "ike/keys.h"
 
-#define IKE_AUTH_ECDSA_256 9          /* RFC 4754: SHA-256, P-256, r || s */
+#define IKE_AUTH_ECDSA_256 9 /* RFC 4754: SHA-256, P-256, r || s */
 #define IKE_AUTH_DIGITAL_SIGNATURE 14 /* RFC 7427 */
 
 /* What one side's AUTH covers. */
 struct ike_signed {
 	bool of_initiator;
-	struct span message;              /* its IKE_SA_INIT message, as sent */
-	struct span nonce;                /* of the other side */
+	struct span message; /* its IKE_SA_INIT message, as sent */
+	struct span nonce; /* of the other side */
 	struct span id_body;
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* The owner's decision about what the peer asked (DESIGN 6.5). No exchange is held open for a person: a
+/* The owner's decision about what the peer asked (docs/protocol.md). No exchange is held open for a person: a
  * decision that takes time is WAITING now and an INFORMATIONAL later. */
 #include "ike/sa_impl.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* INFORMATIONAL: Delete, liveness, later grants (RFC 7296, 1.4, 2.4, 2.25; DESIGN 6.5, 6.6), and the queue of
+/* INFORMATIONAL: Delete, liveness, later grants (RFC 7296, 1.4, 2.4, 2.25; docs/protocol.md), and the queue of
  * our own requests: the window lets out one at a time. */
 #include "ike/sa_impl.h"
 

@@ -15,7 +15,7 @@ MUST_CHECK enum err ike_skeyseed(enum hash_alg prf, struct span ni, struct span 
 struct ike_sk {
 	struct aead *aead;
 	uint8_t salt[IKE_SALT_MAX];
-	uint64_t next_iv;                 /* a counter: never twice under one key (RFC 5282, 3.1) */
+	uint64_t next_iv; /* a counter: never twice under one key (RFC 5282, 3.1) */
 };
 /* key: aead_key_size + 4 bytes, the salt last. */
 MUST_CHECK enum err ike_sk_init(struct ike_sk *k, enum aead_alg alg, struct span key);
@@ -30,7 +30,7 @@ struct ike_keys {
 /* All of 2.14. On failure *ret holds nothing. */
 MUST_CHECK enum err ike_keys_derive(const struct ike_suite *s, bool initiator, struct span ni, struct span nr,
 				    struct span shared, uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret);
-void ike_keys_done(struct ike_keys *k);   /* wipes; fine on zeros */
+void ike_keys_done(struct ike_keys *k); /* wipes; fine on zeros */
 
 /* KEYMAT = prf+(SK_d, Ni | Nr) (2.17), cut into both directions: key || salt. ret_i: initiator of
  * this exchange to responder. Returns the length of one in *ret_len. */

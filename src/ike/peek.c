@@ -6,7 +6,7 @@
 
 #include "ike/payload.h"
 
-/* CONTRACT.md: the first 16 bytes of SHA-256("tieline v1"). */
+/* docs/protocol.md: the first 16 bytes of SHA-256("tieline v1"). */
 static const uint8_t vendor_id[16] = {
 	0x95, 0x20, 0x21, 0x12, 0xcf, 0x29, 0x00, 0x0f, 0x1b, 0x7c, 0x77, 0x9f, 0x41, 0xf8, 0x06, 0x09,
 };

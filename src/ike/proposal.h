@@ -11,11 +11,19 @@
 struct ike_encr {
 	uint16_t id, key_bits;
 	enum aead_alg alg;
-	uint8_t salt;                     /* bytes of KEYMAT after the key (RFC 5282, 7.1; RFC 4106, 8.1) */
+	uint8_t salt; /* bytes of KEYMAT after the key (RFC 5282, 7.1; RFC 4106, 8.1) */
 	const char *name;
 };
-struct ike_prf { uint16_t id; enum hash_alg hash; const char *name; };
-struct ike_group { uint16_t id; enum kex_group kex; const char *name; };
+struct ike_prf {
+	uint16_t id;
+	enum hash_alg hash;
+	const char *name;
+};
+struct ike_group {
+	uint16_t id;
+	enum kex_group kex;
+	const char *name;
+};
 
 #define IKE_SALT_MAX 4
 
@@ -26,7 +34,7 @@ struct ike_suite {
 	const struct ike_group *group;
 };
 
-const struct ike_group *ike_group_find(uint16_t id);    /* NULL: not ours */
+const struct ike_group *ike_group_find(uint16_t id); /* NULL: not ours */
 const struct ike_group *ike_group_first(void);
 
 /* The peer's offer: the first of its proposals that we can do, in it what we like best; a KE group

@@ -23,11 +23,11 @@
 
 struct ike_sa;
 
-#define IKE_MSG_MAX 8192              /* a longer message is dropped unread */
-#define IKE_GRANTS_MAX 16             /* services in one call */
-#define IKE_NAME_MAX 63               /* of a service */
+#define IKE_MSG_MAX 8192 /* a longer message is dropped unread */
+#define IKE_GRANTS_MAX 16 /* services in one call */
+#define IKE_NAME_MAX 63 /* of a service */
 #define IKE_CHILDREN_MAX 16
-#define IKE_TS_MAX 8                  /* selectors a side in one Child SA */
+#define IKE_TS_MAX 8 /* selectors a side in one Child SA */
 
 /* One traffic selector (RFC 7296, 3.13.1): an address range, a protocol (0: any) and a
  * port range (ICMP: type << 8 | code). Host order. */
@@ -48,28 +48,34 @@ void ike_ts_narrow(const struct ike_ts_list *asked, const struct ike_ts_list *al
 /* One granted service, as TIELINE_GRANT carries it. */
 struct ike_grant {
 	uint32_t request, id;
-	uint8_t protocol;                 /* 6 TCP, 17 UDP, 0 a network */
+	uint8_t protocol; /* 6 TCP, 17 UDP, 0 a network */
 	uint16_t port;
-	uint32_t seconds;                 /* 0: unlimited */
+	uint32_t seconds; /* 0: unlimited */
 	char name[IKE_NAME_MAX + 1];
 };
 
-struct ike_psk { uint8_t bytes[64]; size_t len; };    /* 0: none */
+struct ike_psk {
+	uint8_t bytes[64];
+	size_t len;
+}; /* 0: none */
 
 struct ike_config {
 	const struct rng *rng;
 	struct log log;
 	bool initiator;
-	const struct identity *identity;  /* ours; borrowed for the SA's life */
-	char local_aor[256], peer_aor[256];   /* mail form, without "sip:": IDi/IDr */
+	const struct identity *identity; /* ours; borrowed for the SA's life */
+	char local_aor[256], peer_aor[256]; /* mail form, without "sip:": IDi/IDr */
 	/* What the peer must prove. A certificate whose DER hashes to one of the fingerprints, whose key
 	 * is the pinned one, and a good signature over the AUTH octets by that key. */
-	struct { enum hash_alg hash; uint8_t value[HASH_MAX]; } fingerprints[4];
+	struct {
+		enum hash_alg hash;
+		uint8_t value[HASH_MAX];
+	} fingerprints[4];
 	unsigned n_fingerprints;
 	bool has_peer_key;
-	uint8_t peer_key[SPKI_HASH];      /* tieline calls: always */
-	bool bare;                        /* a stock peer: its ID and vendor IDs are not ours to demand */
-	/* Call binding (DESIGN 6.4); tieline calls: always */
+	uint8_t peer_key[SPKI_HASH]; /* tieline calls: always */
+	bool bare; /* a stock peer: its ID and vendor IDs are not ours to demand */
+	/* Call binding (docs/protocol.md); tieline calls: always */
 	bool has_binding;
 	uint8_t tag[8], bind_hash[32];
 	/* Services asked for in IKE_AUTH (initiator; tieline calls). n_names 0: all that is allowed. */
@@ -82,13 +88,13 @@ struct ike_config {
 	bool (*spi_taken)(void *arg, uint32_t spi);
 	void *spi_arg;
 	/* Initiator: how often IKE_SA_INIT leaves before anything was answered; 0: as any request. Where no check has shown
-	 * that the peer is at its address, it may be somebody else's (DESIGN 4.3: 3). */
+	 * that the peer is at its address, it may be somebody else's (docs/protocol.md: 3). */
 	unsigned first_sends;
-	uint32_t dpd_s;                   /* liveness check after that much silence; 0: off */
+	uint32_t dpd_s; /* liveness check after that much silence; 0: off */
 };
 
 MUST_CHECK enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret);
-void ike_sa_free(struct ike_sa *sa);      /* sends nothing; wipes */
+void ike_sa_free(struct ike_sa *sa); /* sends nothing; wipes */
 
 /* Initiator: sends IKE_SA_INIT on this path. */
 MUST_CHECK enum err ike_sa_start(struct ike_sa *sa, uint64_t now_us, const struct path *path);
@@ -102,7 +108,7 @@ uint64_t ike_sa_deadline_us(const struct ike_sa *sa);
 bool ike_sa_poll_output(struct ike_sa *sa, struct out *ret);
 
 uint64_t ike_sa_spi_i(const struct ike_sa *sa);
-uint64_t ike_sa_spi_r(const struct ike_sa *sa);   /* 0: not known yet */
+uint64_t ike_sa_spi_r(const struct ike_sa *sa); /* 0: not known yet */
 /* Ours: the half of the SPI pair by which the dispatcher finds us. */
 uint64_t ike_sa_local_spi(const struct ike_sa *sa);
 const char *ike_sa_state_name(const struct ike_sa *sa);
@@ -110,10 +116,10 @@ bool ike_sa_up(const struct ike_sa *sa);
 
 /* ---- the responder's decision ---- */
 enum ike_verdict {
-	IKE_GRANTED,              /* grants[0] is the Child SA of this exchange, the others are listed */
-	IKE_WAITING,              /* N(TIELINE_WAIT): somebody is asked; ike_sa_grant_later() follows */
-	IKE_REFUSED,              /* authenticated, but nothing granted: N(TS_UNACCEPTABLE), N(TIELINE_REFUSE); the SA stays */
-	IKE_REJECTED              /* AUTHENTICATION_FAILED: the SA ends */
+	IKE_GRANTED, /* grants[0] is the Child SA of this exchange, the others are listed */
+	IKE_WAITING, /* N(TIELINE_WAIT): somebody is asked; ike_sa_grant_later() follows */
+	IKE_REFUSED, /* authenticated, but nothing granted: N(TS_UNACCEPTABLE), N(TIELINE_REFUSE); the SA stays */
+	IKE_REJECTED /* AUTHENTICATION_FAILED: the SA ends */
 };
 struct ike_decision {
 	enum ike_verdict verdict;
@@ -123,7 +129,7 @@ struct ike_decision {
 	/* What the Child SA may carry: narrowed against what was proposed. Ours is the responder's side. */
 	struct ike_ts_list ts_local, ts_peer;
 	uint16_t wait_s;
-	uint8_t refuse_reason;    /* 0 refused, 1 declined, 2 no answer */
+	uint8_t refuse_reason; /* 0 refused, 1 declined, 2 no answer */
 };
 /* Answers IKE_EV_ASKED; the response leaves. */
 void ike_sa_decide(struct ike_sa *sa, uint64_t now_us, const struct ike_decision *d);
@@ -143,25 +149,27 @@ void ike_sa_probe(struct ike_sa *sa, uint64_t now_us);
 
 /* ---- events ---- */
 enum ike_event_kind {
-	IKE_EV_ASKED,             /* responder: AUTH verified; request and names; decide */
-	IKE_EV_CHILD_ASKED,       /* responder: CREATE_CHILD_SA; request, grant_id; decide with one grant */
-	IKE_EV_AUTHENTICATED,     /* both sides proved who they are */
-	IKE_EV_GRANT,             /* initiator: grant */
-	IKE_EV_WAIT,              /* initiator: the other side asks somebody, wait_s */
-	IKE_EV_REFUSED,           /* initiator: request, refuse_reason (or a Child SA exchange failed: notify) */
-	IKE_EV_CHILD_UP,          /* child */
-	IKE_EV_CHILD_GONE,        /* child.spi_in: deleted by either side */
+	IKE_EV_ASKED, /* responder: AUTH verified; request and names; decide */
+	IKE_EV_CHILD_ASKED, /* responder: CREATE_CHILD_SA; request, grant_id; decide with one grant */
+	IKE_EV_AUTHENTICATED, /* both sides proved who they are */
+	IKE_EV_GRANT, /* initiator: grant */
+	IKE_EV_WAIT, /* initiator: the other side asks somebody, wait_s */
+	IKE_EV_REFUSED, /* initiator: request, refuse_reason (or a Child SA exchange failed: notify) */
+	IKE_EV_CHILD_UP, /* child */
+	IKE_EV_CHILD_GONE, /* child.spi_in: deleted by either side */
 	/* The end, after all other events; what Child SAs there were are gone without an event of their own. */
-	IKE_EV_CLOSED,            /* deleted by the peer or by us: fail NONE */
-	IKE_EV_FAILED             /* the SA is dead: fail says why */
+	IKE_EV_CLOSED, /* deleted by the peer or by us: fail NONE */
+	IKE_EV_FAILED /* the SA is dead: fail says why */
 };
 enum ike_failure {
-	IKE_FAIL_NONE, IKE_FAIL_TIMEOUT,          /* no answer to our retransmissions */
-	IKE_FAIL_NO_PROPOSAL, IKE_FAIL_AUTH,      /* the peer's AUTH, or AUTHENTICATION_FAILED from it */
-	IKE_FAIL_FINGERPRINT,                     /* its certificate is not the announced one */
-	IKE_FAIL_PIN,                             /* certificate announced, but not the pinned key */
-	IKE_FAIL_BINDING,                         /* vendor ID, tag or bind hash missing or different (6.4) */
-	IKE_FAIL_PROTOCOL,                        /* malformed or an error notify: `notify` */
+	IKE_FAIL_NONE,
+	IKE_FAIL_TIMEOUT, /* no answer to our retransmissions */
+	IKE_FAIL_NO_PROPOSAL,
+	IKE_FAIL_AUTH, /* the peer's AUTH, or AUTHENTICATION_FAILED from it */
+	IKE_FAIL_FINGERPRINT, /* its certificate is not the announced one */
+	IKE_FAIL_PIN, /* certificate announced, but not the pinned key */
+	IKE_FAIL_BINDING, /* vendor ID, tag or bind hash missing or different (6.4) */
+	IKE_FAIL_PROTOCOL, /* malformed or an error notify: `notify` */
 	IKE_FAIL_INTERNAL
 };
 const char *ike_failure_name(enum ike_failure f);
@@ -169,8 +177,8 @@ const char *ike_failure_name(enum ike_failure f);
 struct ike_child {
 	uint32_t spi_in, spi_out;
 	enum aead_alg alg;
-	uint8_t key_in[AEAD_KEY_MAX + 4], key_out[AEAD_KEY_MAX + 4];  /* key || salt (RFC 4106, 8.1) */
-	size_t key_len;                   /* with the salt */
+	uint8_t key_in[AEAD_KEY_MAX + 4], key_out[AEAD_KEY_MAX + 4]; /* key || salt (RFC 4106, 8.1) */
+	size_t key_len; /* with the salt */
 	struct ike_ts_list ts_local, ts_peer;
 	bool esn, we_initiated;
 	uint32_t request, grant_id;
@@ -178,20 +186,20 @@ struct ike_child {
 struct ike_event {
 	enum ike_event_kind kind;
 	uint32_t request, grant_id;
-	unsigned n_names;                 /* ASKED: 0 = everything allowed */
+	unsigned n_names; /* ASKED: 0 = everything allowed */
 	char names[IKE_GRANTS_MAX][IKE_NAME_MAX + 1];
-	bool no_request;                  /* ASKED by a stock peer: no TIELINE_REQUEST */
-	bool wants_child;                 /* ASKED: an SA payload is there */
-	struct ike_ts_list ts_local, ts_peer;     /* ASKED: as proposed, seen from us */
+	bool no_request; /* ASKED by a stock peer: no TIELINE_REQUEST */
+	bool wants_child; /* ASKED: an SA payload is there */
+	struct ike_ts_list ts_local, ts_peer; /* ASKED: as proposed, seen from us */
 	struct ike_grant grant;
 	uint16_t wait_s, notify;
 	uint8_t refuse_reason;
 	enum ike_failure fail;
-	struct ike_child child;           /* keys: wipe after use (ike_event_done) */
-	uint8_t peer_key[SPKI_HASH];      /* ASKED, AUTHENTICATED */
+	struct ike_child child; /* keys: wipe after use (ike_event_done) */
+	uint8_t peer_key[SPKI_HASH]; /* ASKED, AUTHENTICATED */
 };
 bool ike_sa_poll_event(struct ike_sa *sa, struct ike_event *ret);
-void ike_event_done(struct ike_event *e);         /* wipes */
+void ike_event_done(struct ike_event *e); /* wipes */
 
 struct ike_stats {
 	uint64_t n_in, n_out, n_retransmitted, n_duplicate, n_bad_auth, n_malformed, n_stray;

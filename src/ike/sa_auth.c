@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* IKE_AUTH, both roles (RFC 7296, 1.2, 2.15, 2.21.2; DESIGN 6.5).
+/* IKE_AUTH, both roles (RFC 7296, 1.2, 2.15, 2.21.2; docs/protocol.md).
  *
  *   HDR, SK {IDi, CERT, CERTREQ, [IDr,] AUTH, SA, TSi, TSr, [N(TIELINE_REQUEST)]} -->
  *   <-- HDR, SK {IDr, CERT, AUTH, SA, TSi, TSr, [N(TIELINE_GRANT)+]}
@@ -99,7 +99,7 @@ static bool wanted(const struct ike_config *cfg, const struct ike_grant *g)
 	return !cfg->n_names;
 }
 
-/* One notify of ours. A malformed one is not an answer; what was not asked for is nothing to us (DESIGN 6.5). */
+/* One notify of ours. A malformed one is not an answer; what was not asked for is nothing to us (docs/protocol.md). */
 static enum err take_notify(const struct ike_sa *sa, const struct ike_notify *n, struct ike_events *ev,
 			    struct ike_outcome *o)
 {

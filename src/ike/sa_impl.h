@@ -21,13 +21,14 @@
 /* Named for what we wait for. Exits by time: LISTENING, INIT_DONE, ASKED by `limit_us`; INIT_SENT,
  * AUTH_SENT, CLOSING by the window's last retransmission; UP by the liveness check. */
 enum ike_state {
-	IKE_IDLE,                         /* initiator, not started */
-	IKE_INIT_SENT, IKE_AUTH_SENT,
-	IKE_LISTENING,                    /* responder, nothing came yet: the owner's time */
-	IKE_INIT_DONE,                    /* responder: IKE_AUTH is next */
-	IKE_ASKED,                        /* responder: the owner decides about IKE_AUTH */
+	IKE_IDLE, /* initiator, not started */
+	IKE_INIT_SENT,
+	IKE_AUTH_SENT,
+	IKE_LISTENING, /* responder, nothing came yet: the owner's time */
+	IKE_INIT_DONE, /* responder: IKE_AUTH is next */
+	IKE_ASKED, /* responder: the owner decides about IKE_AUTH */
 	IKE_UP,
-	IKE_CLOSING,                      /* our DELETE is out */
+	IKE_CLOSING, /* our DELETE is out */
 	IKE_DEAD,
 	IKE_N_STATES
 };
@@ -35,38 +36,38 @@ enum ike_state {
 /* Ours: a responder gives up a half-open SA after this; it also is how long an initiator that got a
  * wrong IKE_SA_INIT may still send a right one. */
 #define IKE_HALF_OPEN_US SECONDS(30)
-#define IKE_RESTARTS_MAX 5            /* cookies and another KE in one IKE_SA_INIT */
-#define IKE_TASKS_MAX 48              /* requests of ours that wait */
-#define IKE_RETRY_US MS(200)          /* when memory ran out */
-#define IKE_COOKIE_MAX 64             /* RFC 7296, 2.6 */
-#define IKE_ESP_SPI_MIN 256           /* RFC 4303, 2.1: 1 to 255 are reserved */
-#define IKE_ESP_SPI_OURS 0xc0000000u  /* both top bits: no ESP packet looks like STUN or channel data */
+#define IKE_RESTARTS_MAX 5 /* cookies and another KE in one IKE_SA_INIT */
+#define IKE_TASKS_MAX 48 /* requests of ours that wait */
+#define IKE_RETRY_US MS(200) /* when memory ran out */
+#define IKE_COOKIE_MAX 64 /* RFC 7296, 2.6 */
+#define IKE_ESP_SPI_MIN 256 /* RFC 4303, 2.1: 1 to 255 are reserved */
+#define IKE_ESP_SPI_OURS 0xc0000000u /* both top bits: no ESP packet looks like STUN or channel data */
 
 /* Until the SA is up. */
 struct ike_setup {
 	struct kex *kex;
 	const struct ike_group *group;
-	uint8_t *init_i, *init_r;         /* both IKE_SA_INIT messages, for AUTH */
+	uint8_t *init_i, *init_r; /* both IKE_SA_INIT messages, for AUTH */
 	size_t init_i_len, init_r_len;
 	uint8_t ni[IKE_NONCE_MAX], nr[IKE_NONCE_MAX];
 	size_t ni_len, nr_len;
 	uint8_t cookie[IKE_COOKIE_MAX];
 	size_t cookie_len;
 	unsigned n_restarts;
-	bool ke_changed;                  /* INVALID_KE_PAYLOAD was obeyed once */
-	bool digital;                     /* the peer takes method 14 with SHA-256 */
-	uint32_t spi_in;                  /* initiator: of the first Child SA */
+	bool ke_changed; /* INVALID_KE_PAYLOAD was obeyed once */
+	bool digital; /* the peer takes method 14 with SHA-256 */
+	uint32_t spi_in; /* initiator: of the first Child SA */
 };
 
 /* A request of the peer that the owner decides about. */
 struct ike_ask {
-	bool is_auth;                     /* IKE_AUTH, else CREATE_CHILD_SA */
+	bool is_auth; /* IKE_AUTH, else CREATE_CHILD_SA */
 	struct path path;
 	uint8_t request_hash[32];
 	uint32_t request, grant_id;
 	bool no_request;
 	bool wants_child;
-	bool acceptable;                  /* one of its ESP proposals is ours */
+	bool acceptable; /* one of its ESP proposals is ours */
 	struct ike_suite suite;
 	uint8_t proposal;
 	uint32_t spi_out;
@@ -80,7 +81,7 @@ struct ike_ask {
 
 struct ike_child_sa {
 	uint32_t spi_in, spi_out, request, grant_id;
-	bool deleting;                    /* our Delete waits or is out */
+	bool deleting; /* our Delete waits or is out */
 };
 
 /* A request of ours that waits for the window, or is out. */
@@ -90,7 +91,7 @@ struct ike_task {
 	enum ike_task_kind kind;
 	uint32_t request, grant_id, spi_in;
 	struct ike_ts_list tsi, tsr;
-	struct ike_decision *decision;    /* DECISION */
+	struct ike_decision *decision; /* DECISION */
 	uint8_t nonce[IKE_NONCE_OURS];
 };
 
@@ -107,8 +108,8 @@ struct ike_sa {
 	struct log log;
 	enum ike_state state;
 	uint64_t spi_i, spi_r;
-	struct path path;                 /* of our own exchanges */
-	bool has_path, path_set;          /* path_set: by the owner */
+	struct path path; /* of our own exchanges */
+	bool has_path, path_set; /* path_set: by the owner */
 	struct ike_window window;
 	struct ike_suite suite;
 	struct ike_keys keys;
@@ -116,14 +117,14 @@ struct ike_sa {
 	struct ike_ask *ask;
 	struct ike_child_sa children[IKE_CHILDREN_MAX];
 	unsigned n_children;
-	struct ike_task *queue, *task;    /* waiting; out */
+	struct ike_task *queue, *task; /* waiting; out */
 	unsigned n_queued;
 	bool want_delete;
 	uint64_t limit_us, retry_us, last_in_us;
-	enum ike_failure suspect;         /* what an unprotected message claimed; believed at the time-out (2.21) */
+	enum ike_failure suspect; /* what an unprotected message claimed; believed at the time-out (2.21) */
 	uint16_t suspect_notify;
 	struct ike_events events;
-	bool has_final;                   /* CLOSED or FAILED, after all events */
+	bool has_final; /* CLOSED or FAILED, after all events */
 	enum ike_event_kind final_kind;
 	enum ike_failure final_fail;
 	uint16_t final_notify;
@@ -177,7 +178,10 @@ void ike_auth_response(struct ike_sa *sa, struct ike_in *in);
 MUST_CHECK enum err ike_auth_own(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_setup *setup,
 				 struct ike_build *b);
 /* GRANT, WAIT, REFUSE in a message to the one who asked: events for what answers our request. */
-struct ike_outcome { bool granted, waits, refused; struct ike_grant first; };
+struct ike_outcome {
+	bool granted, waits, refused;
+	struct ike_grant first;
+};
 MUST_CHECK enum err ike_grants_take(const struct ike_sa *sa, const struct ike_chain *c, struct ike_events *ev,
 				    struct ike_outcome *ret);
 /* ---- child.c ---- */
@@ -188,12 +192,16 @@ MUST_CHECK enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, con
 				     const struct ike_decision *d, struct span nr, struct ike_events *ev,
 				     bool *ret_made);
 /* Initiator: the Child SA of an answer. ERR_DENIED: not what we proposed. */
-struct ike_child_offer { uint32_t spi_in, request, grant_id; const struct ike_ts_list *tsi, *tsr; struct span ni, nr; };
+struct ike_child_offer {
+	uint32_t spi_in, request, grant_id;
+	const struct ike_ts_list *tsi, *tsr;
+	struct span ni, nr;
+};
 MUST_CHECK enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_chain *c,
 				   const struct ike_child_offer *o, struct ike_event *ret);
 void ike_child_commit(struct ike_sa *sa, const struct ike_child *c);
 void ike_child_remove(struct ike_sa *sa, unsigned i);
-int ike_child_find(const struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out);   /* a 0 matches any; -1: none */
+int ike_child_find(const struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out); /* a 0 matches any; -1: none */
 MUST_CHECK enum err ike_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b);
 void ike_child_request(struct ike_sa *sa, struct ike_in *in);
 void ike_child_response(struct ike_sa *sa, struct ike_in *in);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* IKE_SA_INIT, both roles (RFC 7296, 1.2, 2.6, 2.7, 2.21.1, 2.23; DESIGN 6.4).
+/* IKE_SA_INIT, both roles (RFC 7296, 1.2, 2.6, 2.7, 2.21.1, 2.23; docs/protocol.md).
  *
  *   HDR, [N(COOKIE)], SA, KE, Ni, N(NAT_DETECTION)*2, N(SIGNATURE_HASH_ALGORITHMS), V, [N(TIELINE_BIND)] -->
  *   <-- HDR, SA, KE, Nr, N(NAT_DETECTION)*2, CERTREQ, N(SIGNATURE_HASH_ALGORITHMS), V, [N(TIELINE_BIND)]
@@ -43,7 +43,7 @@ static void vendor_and_binding(const struct ike_sa *sa, struct ike_build *b)
 	wr_bytes(&b->w, sa->cfg.bind_hash, sizeof(sa->cfg.bind_hash));
 }
 
-/* DESIGN 6.4: vendor ID, tag and hash are all there and ours, or the call is a bare one on both sides. */
+/* docs/protocol.md: vendor ID, tag and hash are all there and ours, or the call is a bare one on both sides. */
 static bool binding_ok(const struct ike_sa *sa, const struct ike_chain *c)
 {
 	struct ike_notify n;

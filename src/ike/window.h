@@ -15,18 +15,18 @@
 
 struct ike_window {
 	/* our requests */
-	uint32_t next_out;                /* ID of the next one */
-	bool waiting;                     /* one is out; its ID is next_out - 1 */
+	uint32_t next_out; /* ID of the next one */
+	bool waiting; /* one is out; its ID is next_out - 1 */
 	uint8_t *request;
 	size_t request_len;
-	unsigned n_sends, sends_max;      /* sends_max 0: IKE_SENDS_MAX */
+	unsigned n_sends, sends_max; /* sends_max 0: IKE_SENDS_MAX */
 	uint64_t rto_us, due_us;
 	/* the peer's requests */
 	uint32_t next_in;
-	bool answering;                   /* next_in is being worked on: its duplicates are dropped */
-	uint8_t *response;                /* to next_in - 1 */
+	bool answering; /* next_in is being worked on: its duplicates are dropped */
+	uint8_t *response; /* to next_in - 1 */
 	size_t response_len;
-	uint8_t request_hash[32];         /* of the request it answers */
+	uint8_t request_hash[32]; /* of the request it answers */
 };
 void ike_window_done(struct ike_window *w);
 
@@ -51,9 +51,9 @@ enum ike_window_due ike_window_tick(struct ike_window *w, uint64_t now_us, struc
 uint64_t ike_window_deadline_us(const struct ike_window *w);
 
 enum ike_window_in {
-	IKE_IN_NEW,                       /* the next in order: work on it */
-	IKE_IN_AGAIN,                     /* answered before: *ret_response goes out once more */
-	IKE_IN_DROP                       /* in work, too old, too new, or other bytes under a known ID */
+	IKE_IN_NEW, /* the next in order: work on it */
+	IKE_IN_AGAIN, /* answered before: *ret_response goes out once more */
+	IKE_IN_DROP /* in work, too old, too new, or other bytes under a known ID */
 };
 enum ike_window_in ike_window_request(const struct ike_window *w, uint32_t id, struct span request,
 				      struct span *ret_response);

@@ -122,7 +122,7 @@ void ike_build_delete_esp(struct ike_build *b, uint32_t spi)
 	wr_u32(&b->w, spi);
 }
 
-/* ---- the data of our own notifies (CONTRACT.md) ---- */
+/* ---- the data of our own notifies (docs/protocol.md) ---- */
 
 void ike_build_grant(struct ike_build *b, const struct ike_grant *g, bool brief)
 {

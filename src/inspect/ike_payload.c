@@ -167,7 +167,7 @@ static enum err fields_nonce(struct span body, struct fields *o)
 	return e;
 }
 
-/* Our own notifies, where their data have the form of CONTRACT's; else the bytes say it. */
+/* Our own notifies, where their data have the form of docs/protocol.md; else the bytes say it. */
 static void fields_ours(const struct ike_notify *n, struct fields *o)
 {
 	struct ike_request rq;

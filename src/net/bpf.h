@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* net/bpf.h - the split of DESIGN 5 as a classic BPF program for SO_ATTACH_REUSEPORT_CBPF. It sees the UDP
+/* net/bpf.h - the split of docs/protocol.md as a classic BPF program for SO_ATTACH_REUSEPORT_CBPF. It sees the UDP
  * payload and returns the index of a socket in the order of binding: 0 for everything but ESP, for ESP
  * 1 + (SPI mod n_data). It agrees with demux_classify(); a unit test holds the two together. */
 #pragma once

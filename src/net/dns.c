@@ -49,7 +49,7 @@ void dns_free(struct dns *d)
 	for (struct query *q = d->queries; q; q = q->next)
 		q->cancelled = true;
 	if (d->base)
-		evdns_base_free(d->base, 1);      /* every open query answers now, and is freed */
+		evdns_base_free(d->base, 1); /* every open query answers now, and is freed */
 	while (d->queries) {
 		struct query *q = d->queries;
 
@@ -104,7 +104,9 @@ static void literal(void *arg)
 
 enum err dns_resolve(struct dns *d, const char *host, uint16_t port, dns_answer *answer, void *arg)
 {
-	struct evutil_addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_DGRAM, .ai_flags = EVUTIL_AI_ADDRCONFIG };
+	struct evutil_addrinfo hints = { .ai_family = AF_UNSPEC,
+					 .ai_socktype = SOCK_DGRAM,
+					 .ai_flags = EVUTIL_AI_ADDRCONFIG };
 	struct query *q = calloc(1, sizeof(*q));
 
 	if (!q)

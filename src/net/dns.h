@@ -6,8 +6,8 @@
 #include "net/loop.h"
 
 struct dns;
-MUST_CHECK enum err dns_new(struct loop *l, struct dns **ret);        /* reads /etc/resolv.conf and /etc/hosts */
-void dns_free(struct dns *d);             /* no answer comes any more */
+MUST_CHECK enum err dns_new(struct loop *l, struct dns **ret); /* reads /etc/resolv.conf and /etc/hosts */
+void dns_free(struct dns *d); /* no answer comes any more */
 /* Addresses of a name (or of an address as text), with this port; n 0: none, *why says so. Answers once, and not from inside
 * this call, but for names of /etc/hosts. */
 typedef void dns_answer(void *arg, const struct addr *addrs, unsigned n, const char *why);

@@ -12,7 +12,7 @@
 #include "net/netlink.h"
 #include "net/tun.h"
 
-#define LINKS_MAX 256             /* interfaces looked at; addresses of others are left out */
+#define LINKS_MAX 256 /* interfaces looked at; addresses of others are left out */
 
 /* mnl_attr_for_each() without its narrowing: NULL at the end. */
 static const struct nlattr *attr_first(const struct nlmsghdr *nlh, size_t header)
@@ -124,8 +124,9 @@ struct owner {
 };
 
 /* States in which a TCP socket has an owner and a peer: not LISTEN, not TIME-WAIT, not half-made. */
-#define TCP_OWNED (1u << TCP_ESTABLISHED | 1u << TCP_FIN_WAIT1 | 1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT | \
-		   1u << TCP_LAST_ACK | 1u << TCP_CLOSING)
+#define TCP_OWNED                                                                                                      \
+	(1u << TCP_ESTABLISHED | 1u << TCP_FIN_WAIT1 | 1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT |                    \
+	 1u << TCP_LAST_ACK | 1u << TCP_CLOSING)
 
 static struct addr diag_addr(const struct inet_diag_msg *m, const __be32 ip[4], __be16 port)
 {

@@ -12,7 +12,7 @@
 
 struct loop_fd {
 	struct loop *loop;
-	struct event *ev;             /* NULL: paused */
+	struct event *ev; /* NULL: paused */
 	int fd, events;
 	void (*ready)(void *arg, int fd, int events);
 	void *arg;
@@ -33,7 +33,7 @@ struct deferred {
 
 struct loop {
 	struct event_base *base;
-	struct event *wake;           /* the deadline */
+	struct event *wake; /* the deadline */
 	struct timers *timers;
 	struct loop_hooks hooks;
 	struct loop_sig *signals;
@@ -45,7 +45,7 @@ static void woken(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	(void)arg;                    /* loop_run() looks at the clock after each round */
+	(void)arg; /* loop_run() looks at the clock after each round */
 }
 
 enum err loop_new(struct loop **ret)
@@ -177,7 +177,7 @@ void loop_fd_free(struct loop_fd *f)
 	if (!f)
 		return;
 	if (f->ev)
-		event_free(f->ev);    /* also when it is due later in this round: it does not fire then */
+		event_free(f->ev); /* also when it is due later in this round: it does not fire then */
 	free(f);
 }
 

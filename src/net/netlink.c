@@ -124,7 +124,12 @@ enum err netlink_link_up(const char *name, unsigned mtu)
 
 /* ---- addresses and routes of a TUN ---- */
 
-struct change { const char *name; const struct addr *ip; uint8_t prefix_len; bool add; };
+struct change {
+	const char *name;
+	const struct addr *ip;
+	uint8_t prefix_len;
+	bool add;
+};
 
 static uint8_t af_of(const struct addr *ip)
 {
@@ -147,12 +152,12 @@ static enum err change_address(void *arg)
 	m = mnl_nlmsg_put_extra_header(nlh, sizeof(*m));
 	m->ifa_family = af_of(c->ip);
 	m->ifa_prefixlen = c->prefix_len;
-	m->ifa_flags = IFA_F_NODAD | IFA_F_PERMANENT;      /* nobody else is on this link to detect */
+	m->ifa_flags = IFA_F_NODAD | IFA_F_PERMANENT; /* nobody else is on this link to detect */
 	m->ifa_index = index;
 	mnl_attr_put(nlh, IFA_LOCAL, addr_ip_len(c->ip), c->ip->ip);
 	mnl_attr_put(nlh, IFA_ADDRESS, addr_ip_len(c->ip), c->ip->ip);
 	e = netlink_ask(NETLINK_ROUTE, nlh, false, NULL, NULL);
-	return e == ERR_WRONG_STATE ? OK : e;             /* it is there */
+	return e == ERR_WRONG_STATE ? OK : e; /* it is there */
 }
 
 static enum err change_route(void *arg)
@@ -205,7 +210,8 @@ enum err tun_route(int ns_fd, const char *name, const struct addr *ip, uint8_t p
 enum err address_watch_open(int *ret_fd)
 {
 	struct sockaddr_nl local = { .nl_family = AF_NETLINK,
-		.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE };
+				     .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
+						  RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
 
 	if (fd < 0)

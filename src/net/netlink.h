@@ -5,7 +5,7 @@
 #include <libmnl/libmnl.h>
 #include "base/err.h"
 
-#define NETLINK_BUFFER 32768      /* as long as the kernel makes an answer (netlink_dump) */
+#define NETLINK_BUFFER 32768 /* as long as the kernel makes an answer (netlink_dump) */
 
 /* Opens a socket of `family` (NETLINK_ROUTE, NETLINK_SOCK_DIAG), sends nlh (whose sequence number it sets), hands
  * each answer to each() and ends with the acknowledgement, the end of a dump or, with `single`, the first answer.

@@ -16,7 +16,12 @@
 #include "net/netlink.h"
 #include "net/tun.h"
 
-struct visit { int ns_fd; enum err (*fn)(void *arg); void *arg; enum err e; };
+struct visit {
+	int ns_fd;
+	enum err (*fn)(void *arg);
+	void *arg;
+	enum err e;
+};
 
 static void *visit_run(void *arg)
 {
@@ -48,7 +53,10 @@ enum err netns_run(int ns_fd, enum err (*fn)(void *arg), void *arg)
 
 /* ---- a new one ---- */
 
-struct birth { int fd; enum err e; };
+struct birth {
+	int fd;
+	enum err e;
+};
 
 static void *birth_run(void *arg)
 {
@@ -81,7 +89,9 @@ enum err netns_new(int *ret_ns_fd)
 
 /* ---- sockets ---- */
 
-struct socket_wish { int domain, type, protocol, fd; };
+struct socket_wish {
+	int domain, type, protocol, fd;
+};
 
 static enum err socket_make(void *arg)
 {
@@ -103,7 +113,11 @@ enum err netns_socket(int ns_fd, int domain, int type, int protocol, int *ret_fd
 
 /* ---- the TUN ---- */
 
-struct tun_wish { const char *name; unsigned mtu; int fd; };
+struct tun_wish {
+	const char *name;
+	unsigned mtu;
+	int fd;
+};
 
 static enum err tun_make(void *arg)
 {
@@ -114,8 +128,9 @@ static enum err tun_make(void *arg)
 	/* a TUN belongs to the namespace that /dev/net/tun was opened in */
 	w->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (w->fd < 0)
-		return errno == ENOENT || errno == ENODEV || errno == ENXIO ? ERR_NOTFOUND :
-		       errno == EPERM || errno == EACCES ? ERR_DENIED : ERR_SYSTEM;
+		return errno == ENOENT || errno == ENODEV || errno == ENXIO ? ERR_NOTFOUND
+		       : errno == EPERM || errno == EACCES                  ? ERR_DENIED
+									    : ERR_SYSTEM;
 	memset(&ifr, 0, sizeof(ifr));
 	ifr.ifr_flags = IFF_TUN | IFF_NO_PI;
 	memcpy(ifr.ifr_name, w->name, strlen(w->name));

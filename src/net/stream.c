@@ -21,14 +21,14 @@
 #define ACCEPT_REST_MS 100
 
 enum stream_state {
-	STREAM_CONNECTING,            /* until STREAM_CONNECT_MS */
+	STREAM_CONNECTING, /* until STREAM_CONNECT_MS */
 	STREAM_UP,
-	STREAM_FLUSHING,              /* our OUT_CLOSE came: write what is queued, until STREAM_CONNECT_MS */
-	STREAM_ENDING                 /* the descriptor is closed; the event is due with the next timer run */
+	STREAM_FLUSHING, /* our OUT_CLOSE came: write what is queued, until STREAM_CONNECT_MS */
+	STREAM_ENDING /* the descriptor is closed; the event is due with the next timer run */
 };
 
 struct stream {
-	struct stream *next;          /* of its bucket */
+	struct stream *next; /* of its bucket */
 	struct streams *all;
 	struct loop_fd *watch;
 	struct timer timer;
@@ -36,8 +36,8 @@ struct stream {
 	int fd;
 	enum stream_state state;
 	bool accepted, was_open;
-	uint64_t last_us;             /* traffic */
-	uint8_t *out;                 /* queue: out_len bytes from out_at on */
+	uint64_t last_us; /* traffic */
+	uint8_t *out; /* queue: out_len bytes from out_at on */
 	size_t out_at, out_len, out_cap;
 };
 
@@ -127,13 +127,12 @@ static void stream_timer(void *arg, uint64_t now_us)
 {
 	struct stream *st = arg;
 	uint64_t idle_us = SECONDS(st->all->cfg.idle_s);
-	uint64_t due = TIME_NEVER - 1;        /* armed, though it is never due */
+	uint64_t due = TIME_NEVER - 1; /* armed, though it is never due */
 
 	if (st->state == STREAM_UP && st->accepted && idle_us)
 		due = st->last_us + idle_us;
 	/* ended, or its time is over */
-	if (st->state != STREAM_UP || due <= now_us ||
-	    timer_arm(loop_timers(st->all->cfg.loop), &st->timer, due) != OK)
+	if (st->state != STREAM_UP || due <= now_us || timer_arm(loop_timers(st->all->cfg.loop), &st->timer, due) != OK)
 		stream_gone(st);
 }
 
@@ -201,7 +200,7 @@ static void stream_send(struct stream *st, struct span bytes)
 	if (st->state != STREAM_UP && st->state != STREAM_CONNECTING)
 		return;
 	if (append(st, bytes) != OK) {
-		stream_end(st);       /* a stream with a hole in it is of no use */
+		stream_end(st); /* a stream with a hole in it is of no use */
 		return;
 	}
 	if (st->state == STREAM_UP)
@@ -248,7 +247,7 @@ static void opened(struct stream *st)
 	st->state = STREAM_UP;
 	st->was_open = true;
 	st->last_us = loop_now_us(cfg->loop);
-	arm(st, st->last_us);                 /* sets the idle time-out */
+	arm(st, st->last_us); /* sets the idle time-out */
 	path = st->path;
 	cfg->event(cfg->arg, &path, STREAM_OPEN);
 }
@@ -325,7 +324,7 @@ static struct stream *stream_open(struct streams *s, const struct path *path)
 	int fd = -1;
 
 	if (!path->stream || *slot_of(s, path->stream))
-		return NULL;          /* a number is used once: the protocol module's mistake */
+		return NULL; /* a number is used once: the protocol module's mistake */
 	if (path->transport == TRANSPORT_TCP && s->n < s->cfg.max_streams)
 		fd = connect_to(&path->remote);
 	/* Without memory there is no event either: the protocol's own timers notice. */
@@ -350,9 +349,7 @@ void streams_output(struct streams *s, const struct out *o)
 	if (path.transport == TRANSPORT_UDP)
 		return;
 	switch (o->kind) {
-	case OUT_OPEN:
-		(void)stream_open(s, &path);
-		break;
+	case OUT_OPEN: (void)stream_open(s, &path); break;
 	case OUT_SEND:
 		if (!path.stream && !(st = stream_towards(s, &path))) {
 			path.stream = s->next_number++;

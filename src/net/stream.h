@@ -6,7 +6,7 @@
 #include "base/path.h"
 #include "net/loop.h"
 
-#define STREAM_QUEUE_MAX 262144   /* 256 KiB */
+#define STREAM_QUEUE_MAX 262144 /* 256 KiB */
 #define STREAM_CONNECT_MS 10000
 
 /* Events and input come from the loop, never from inside streams_output(). A stream ends with exactly one
@@ -20,7 +20,7 @@ struct streams_config {
 	/* first_number: streams we open are numbered by the protocol module (OUT_OPEN); accepted ones get
 	 * numbers from first_number up, so that the two never meet. */
 	uint64_t first_number;
-	uint32_t idle_s;              /* accepted streams without traffic are closed; 0: never */
+	uint32_t idle_s; /* accepted streams without traffic are closed; 0: never */
 	void (*input)(void *arg, const struct path *path, struct span bytes);
 	void (*event)(void *arg, const struct path *path, enum stream_event ev);
 	void *arg;

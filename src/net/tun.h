@@ -5,7 +5,7 @@
 #pragma once
 #include "base/addr.h"
 
-#define TUN_MTU 1280              /* IPv6's minimum: fits every path with ESP in UDP around it */
+#define TUN_MTU 1280 /* IPv6's minimum: fits every path with ESP in UDP around it */
 
 /* A private namespace with loopback up. The caller stays in its own namespace. */
 MUST_CHECK enum err netns_new(int *ret_ns_fd);

@@ -173,7 +173,7 @@ enum err udp_source_towards(const struct addr *remote, struct addr *ret)
 	int fd;
 
 	if (!to.port)
-		to.port = 9;                      /* connect() wants one; nothing is sent */
+		to.port = 9; /* connect() wants one; nothing is sent */
 	len = addr_to_sockaddr(&to, &ss);
 	if (!len)
 		return ERR_UNSUPPORTED;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* net/udp.h - UDP sockets. The port group is the one local port of DESIGN 5: N+1 sockets on one port
+/* net/udp.h - UDP sockets. The port group is the one local port of docs/protocol.md: N+1 sockets on one port
  * with SO_REUSEPORT and a classic BPF program; socket 0 takes everything but ESP. One group an address
  * family; made once, before anything is signalled, never closed singly, never connected. */
 #pragma once
@@ -12,7 +12,7 @@
 
 /* Local address as sockaddr for other net/ files. */
 struct sockaddr_storage;
-unsigned addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ret);    /* its length */
+unsigned addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ret); /* its length */
 struct addr addr_from_sockaddr(const struct sockaddr_storage *ss);
 
 /* Opens n_data + 1 sockets bound to port (0: any; the same port for all) on every address of `family`,
@@ -22,11 +22,11 @@ MUST_CHECK enum err udp_group_open(enum addr_family family, uint16_t port, unsig
 				   uint16_t *ret_port);
 
 struct udp_msg {
-	struct path path;             /* local (from packet info), remote, tos */
-	uint8_t *p;                   /* borrowed until the next udp_recv on the same buffers */
+	struct path path; /* local (from packet info), remote, tos */
+	uint8_t *p; /* borrowed until the next udp_recv on the same buffers */
 	size_t len;
 };
-struct udp_buffers;               /* memory of UDP_BATCH datagrams */
+struct udp_buffers; /* memory of UDP_BATCH datagrams */
 struct udp_buffers *udp_buffers_new(void);
 void udp_buffers_free(struct udp_buffers *b);
 /* Up to UDP_BATCH datagrams; 0: nothing there (or a transient error). local_port fills path.local.port. */

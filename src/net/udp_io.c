@@ -48,7 +48,7 @@ static void read_control(struct msghdr *m, struct path *path)
 			memcpy(&info, CMSG_DATA(c), sizeof(info));
 			path->local = addr_of(span_of(&info.ipi6_addr, 16), path->local.port);
 		} else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
-			path->tos = *(const uint8_t *)CMSG_DATA(c);        /* one octet when received */
+			path->tos = *(const uint8_t *)CMSG_DATA(c); /* one octet when received */
 		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
 			int tclass;
 
@@ -74,9 +74,12 @@ unsigned udp_recv(int fd, uint16_t local_port, struct udp_buffers *b, struct udp
 	for (unsigned i = 0; i < UDP_BATCH; i++) {
 		b->iov[i] = (struct iovec){ .iov_base = b->data[i], .iov_len = UDP_DATAGRAM_MAX };
 		b->headers[i].msg_hdr = (struct msghdr){
-			.msg_name = &b->from[i], .msg_namelen = sizeof(b->from[i]),
-			.msg_iov = &b->iov[i], .msg_iovlen = 1,
-			.msg_control = &b->control[i], .msg_controllen = sizeof(b->control[i]),
+			.msg_name = &b->from[i],
+			.msg_namelen = sizeof(b->from[i]),
+			.msg_iov = &b->iov[i],
+			.msg_iovlen = 1,
+			.msg_control = &b->control[i],
+			.msg_controllen = sizeof(b->control[i]),
 		};
 	}
 	/* A pending error is returned once in place of a datagram: try again so that it hides nothing. */
@@ -94,7 +97,8 @@ unsigned udp_recv(int fd, uint16_t local_port, struct udp_buffers *b, struct udp
 			continue;
 		*u = (struct udp_msg){
 			.path = { .transport = TRANSPORT_UDP, .remote = addr_from_sockaddr(&b->from[i]) },
-			.p = b->data[i], .len = b->headers[i].msg_len,
+			.p = b->data[i],
+			.len = b->headers[i].msg_len,
 		};
 		u->path.local = (struct addr){ .family = u->path.remote.family, .port = local_port };
 		read_control(m, &u->path);
@@ -147,10 +151,8 @@ static enum err send_error(void)
 	switch (errno) {
 	case EAGAIN:
 	case ENOBUFS:
-	case EMSGSIZE:
-		return ERR_LIMIT;
-	default:
-		return ERR_SYSTEM;
+	case EMSGSIZE: return ERR_LIMIT;
+	default: return ERR_SYSTEM;
 	}
 }
 

@@ -10,7 +10,8 @@
 static bool user_ok(struct span user)
 {
 	for (size_t i = 0; i < user.len; i++)
-		if (!ascii_is_alpha(user.p[i]) && !ascii_is_digit(user.p[i]) && !(user.p[i] && strchr("-_.!~*'()&=+$,/", user.p[i])))
+		if (!ascii_is_alpha(user.p[i]) && !ascii_is_digit(user.p[i]) &&
+		    !(user.p[i] && strchr("-_.!~*'()&=+$,/", user.p[i])))
 			return false;
 	return user.len > 0;
 }

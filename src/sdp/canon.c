@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* canon(description): the security lines of the IKE media section in one form (CONTRACT.md). What a session border
+/* canon(description): the security lines of the IKE media section in one form (docs/protocol.md). What a session border
  * controller may touch (c=, port, candidates, mid, ice-options) is not in it. */
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 #define CANON_LINES_MAX (SDP_ATTRS_MAX + 8)
 
 struct canon {
-	struct wr w;                          /* the lines in the order of finding */
+	struct wr w; /* the lines in the order of finding */
 	struct span lines[CANON_LINES_MAX];
 	unsigned n;
 	bool bad;

@@ -5,7 +5,7 @@
 #include "sdp/sdp.h"
 
 /* Walks the lines of one name that are in force for a media section: its own, or, only where it has none of that
- * name, the session's (CONTRACT.md, canon). */
+ * name, the session's (docs/protocol.md, canon). */
 struct effective {
 	const struct sdp_section *section;
 	const char *name;

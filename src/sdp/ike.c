@@ -31,7 +31,8 @@ unsigned sdp_ike_find(const struct sdp *d)
 		const struct sdp_media *m = &d->media[i];
 		enum sdp_fmt fmt;
 
-		if (m->port && span_eq_str(m->type, "application") && span_ieq_str(m->proto, "udp") && fmt_parse(m->formats[0], &fmt))
+		if (m->port && span_eq_str(m->type, "application") && span_ieq_str(m->proto, "udp") &&
+		    fmt_parse(m->formats[0], &fmt))
 			return i;
 	}
 	return SDP_MEDIA_MAX;
@@ -287,7 +288,7 @@ enum err sdp_setup_answer(enum sdp_setup offered, enum sdp_setup preferred, enum
 {
 	/* RFC 4145, 4.1 */
 	if (offered == SDP_ACTPASS && preferred == SDP_ACTPASS)
-		return ERR_DENIED;        /* an answer says active or passive */
+		return ERR_DENIED; /* an answer says active or passive */
 	*ret = offered == SDP_ACTIVE ? SDP_PASSIVE : offered == SDP_PASSIVE ? SDP_ACTIVE : preferred;
 	return OK;
 }

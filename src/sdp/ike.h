@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* sdp/ike.h - the IKE media section (RFC 6193; DESIGN 4.1): from a parsed description to
+/* sdp/ike.h - the IKE media section (RFC 6193; docs/protocol.md): from a parsed description to
  * effective values, and back to text. Values only: whether they are acceptable here
  * (which key, which peer) is the session's decision; whether they follow the RFCs is this
  * file's. */
@@ -21,7 +21,7 @@ enum sdp_fmt { SDP_IKE_ESP, SDP_IKE_ESP_UDPENCAP };
 enum sdp_setup { SDP_ACTIVE, SDP_PASSIVE, SDP_ACTPASS };
 
 struct sdp_fingerprint {
-	enum hash_alg hash;           /* sha-1 and better; md2, md5 are ignored (R10) */
+	enum hash_alg hash; /* sha-1 and better; md2, md5 are ignored (R10) */
 	uint8_t value[HASH_MAX];
 	size_t len;
 };
@@ -30,27 +30,27 @@ struct sdp_fingerprint {
  * except `candidates`, which are spans into the description's text (after "candidate:"). */
 struct sdp_ike {
 	enum sdp_fmt fmt;
-	struct addr addr;             /* c= and m= port; port 0: rejected */
-	char mid[33];                 /* "" absent */
-	enum sdp_setup setup;         /* effective */
+	struct addr addr; /* c= and m= port; port 0: rejected */
+	char mid[33]; /* "" absent */
+	enum sdp_setup setup; /* effective */
 	bool setup_explicit;
 	struct sdp_fingerprint fingerprints[SDP_FINGERPRINTS_MAX], psk_fingerprints[SDP_FINGERPRINTS_MAX];
 	unsigned n_fingerprints, n_psk_fingerprints;
-	char ice_ufrag[257], ice_pwd[257];    /* "" absent (RFC 8839: 4 to 256, 22 to 256) */
+	char ice_ufrag[257], ice_pwd[257]; /* "" absent (RFC 8839: 4 to 256, 22 to 256) */
 	bool ice_lite, ice2, ice_mismatch;
-	uint32_t ice_pacing_ms;       /* session level (RFC 8839, 5.5); read: 50 where absent, written: 0 not at all */
+	uint32_t ice_pacing_ms; /* session level (RFC 8839, 5.5); read: 50 where absent, written: 0 not at all */
 	struct span candidates[SDP_CANDIDATES_MAX];
 	unsigned n_candidates;
-	/* tieline-* lines (CONTRACT.md); present only as a whole where the rules say so */
-	bool is_tieline;              /* any tieline- line is there */
+	/* tieline-* lines (docs/protocol.md); present only as a whole where the rules say so */
+	bool is_tieline; /* any tieline- line is there */
 	bool has_bind, has_key, has_aor, has_to, has_date, has_sig;
 	uint8_t bind[16];
-	uint8_t spki[SDP_SPKI_MAX];   /* DER */
+	uint8_t spki[SDP_SPKI_MAX]; /* DER */
 	size_t spki_len;
 	char aor[SDP_AOR_MAX], to[SDP_AOR_MAX];
 	int64_t date_s;
 	uint8_t sig[64];
-	struct span pake, sas, prev;  /* values, into the text; empty: absent */
+	struct span pake, sas, prev; /* values, into the text; empty: absent */
 };
 
 /* Index of the first IKE section (either format, proto udp, port not 0), SDP_MEDIA_MAX: none. */
@@ -62,14 +62,14 @@ unsigned sdp_ike_usable(const struct sdp *d);
  * tokens, a tieline line at session level or twice, bad base64, bad hex, ... */
 MUST_CHECK enum err sdp_ike_read(const struct sdp *d, unsigned index, bool is_answer, struct sdp_ike *ret,
 				 const char **ret_why);
-/* canon(description) of CONTRACT.md into dst; *ret_len bytes. */
+/* canon(description) of docs/protocol.md into dst; *ret_len bytes. */
 MUST_CHECK enum err sdp_ike_canon(const struct sdp *d, unsigned index, bool is_answer, uint8_t *dst, size_t cap,
 				  size_t *ret_len);
 #define SDP_CANON_MAX 8192
 
 /* ---- writing ---- */
 struct sdp_origin {
-	uint64_t id, version;         /* o= */
+	uint64_t id, version; /* o= */
 	struct addr addr;
 };
 /* An offer with one IKE media section; every set field of m becomes a line (sig only if
@@ -81,5 +81,5 @@ void sdp_ike_write_answer(struct wr *w, const struct sdp_origin *o, const struct
 /* The setup of the answer to an offer (RFC 4145, 4.1), given what the answerer prefers for actpass. */
 MUST_CHECK enum err sdp_setup_answer(enum sdp_setup offered, enum sdp_setup preferred, enum sdp_setup *ret);
 /* "sip:user@host": host lower case, no port, no parameters, sips: as sip: (AOR text of
- * CONTRACT.md), from anything a user or peer wrote ("user@host", "<sip:...>" not included). */
+ * docs/protocol.md), from anything a user or peer wrote ("user@host", "<sip:...>" not included). */
 MUST_CHECK enum err sdp_aor_normal(struct span text, char *dst, size_t cap);

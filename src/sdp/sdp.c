@@ -6,7 +6,7 @@
 
 struct parser {
 	struct span text;
-	size_t at;                    /* of the line that is read next */
+	size_t at; /* of the line that is read next */
 	const char *why;
 	size_t fault;
 };
@@ -197,14 +197,9 @@ static void parse_line(struct parser *p, char type, struct span value, struct sd
 		if (!s->bandwidth.p)
 			s->bandwidth = value;
 		break;
-	case 'i':
-		s->info = value;
-		break;
-	case 'a':
-		parse_attr(p, value, s);
-		break;
-	default:
-		break;                /* u, e, p, z, k: nothing for us in them */
+	case 'i': s->info = value; break;
+	case 'a': parse_attr(p, value, s); break;
+	default: break; /* u, e, p, z, k: nothing for us in them */
 	}
 }
 

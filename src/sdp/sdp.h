@@ -9,33 +9,33 @@
 
 #define SDP_TEXT_MAX 16384
 #define SDP_MEDIA_MAX 8
-#define SDP_ATTRS_MAX 96          /* of one section */
+#define SDP_ATTRS_MAX 96 /* of one section */
 #define SDP_FORMATS_MAX 32
 #define SDP_LINE_MAX 4096
 
 struct sdp_attr {
 	struct span name, value;
-	bool has_value;               /* "a=flag" against "a=name:" */
+	bool has_value; /* "a=flag" against "a=name:" */
 };
 
 struct sdp_section {
-	struct span info, bandwidth, connection;  /* whole values of i=, b= (first), c= (first); empty: absent */
+	struct span info, bandwidth, connection; /* whole values of i=, b= (first), c= (first); empty: absent */
 	struct sdp_attr attrs[SDP_ATTRS_MAX];
 	unsigned n_attrs;
 };
 
 struct sdp_media {
-	struct span type;             /* "application" */
+	struct span type; /* "application" */
 	uint32_t port, n_ports;
 	struct span proto;
 	struct span formats[SDP_FORMATS_MAX];
 	unsigned n_formats;
-	struct span line;             /* the value of m=, to answer it with port 0 */
+	struct span line; /* the value of m=, to answer it with port 0 */
 	struct sdp_section s;
 };
 
 struct sdp {
-	struct span origin, name, timing;     /* o=, s=, first t= */
+	struct span origin, name, timing; /* o=, s=, first t= */
 	struct sdp_section session;
 	struct sdp_media media[SDP_MEDIA_MAX];
 	unsigned n_media;

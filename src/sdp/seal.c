@@ -6,7 +6,7 @@
 
 #include "sdp/ike.h"
 
-/* The octets under a signature: "tieline sdp v1" and the canonical texts (CONTRACT.md, tieline-sig). Caller frees. */
+/* The octets under a signature: "tieline sdp v1" and the canonical texts (docs/protocol.md, tieline-sig). Caller frees. */
 static enum err signed_octets(struct span own, struct span offer, bool is_answer, struct span *ret)
 {
 	size_t cap = 64 + own.len + offer.len;
@@ -62,7 +62,8 @@ enum err sdp_seal_verify(struct span spki, struct span canon_own, struct span ca
 enum err sdp_bind_hash(struct span canon_offer, struct span canon_answer, uint8_t ret[32])
 {
 	uint8_t len_o[4], len_a[4];
-	struct span parts[] = { SPAN_LIT("tieline bind v1"), SPAN_OF(len_o), canon_offer, SPAN_OF(len_a), canon_answer };
+	struct span parts[] = { SPAN_LIT("tieline bind v1"), SPAN_OF(len_o), canon_offer, SPAN_OF(len_a),
+				canon_answer };
 
 	if (canon_offer.len > UINT32_MAX || canon_answer.len > UINT32_MAX)
 		return ERR_LIMIT;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* sdp/seal.h - signed descriptions (DESIGN 4.2; formats in CONTRACT.md). Pure functions over
+/* sdp/seal.h - signed descriptions (formats: docs/protocol.md). Pure functions over
  * canonical texts. */
 #pragma once
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* sdp/usable.c - which IKE media section a live call may use (DESIGN R8; the table in docs/protocol.md). */
+/* sdp/usable.c - which IKE media section a live call may use (the table in docs/protocol.md). */
 #include "base/text.h"
 #include "sdp/ike.h"
 

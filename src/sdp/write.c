@@ -71,7 +71,8 @@ static void write_tieline(struct wr *w, const struct sdp_ike *m)
 
 static void write_media(struct wr *w, const struct sdp_ike *m)
 {
-	wr_fmt(w, "m=application %u udp %s\r\nc=", m->addr.port, m->fmt == SDP_IKE_ESP ? "ike-esp" : "ike-esp-udpencap");
+	wr_fmt(w, "m=application %u udp %s\r\nc=", m->addr.port,
+	       m->fmt == SDP_IKE_ESP ? "ike-esp" : "ike-esp-udpencap");
 	write_address(w, &m->addr);
 	wr_str(w, "\r\n");
 	if (m->mid[0])

@@ -167,7 +167,8 @@ enum err sip_dialog_uas(struct sip_dialog *d, const struct rng *rng, const struc
 	*d = (struct sip_dialog){ 0 };
 	if (!contact.len)
 		return ERR_MALFORMED;
-	if (contact.len > SIP_DIALOG_TEXT_MAX || rq->call_id.len > SIP_DIALOG_TEXT_MAX || rq->from_tag.len > SIP_DIALOG_TEXT_MAX ||
+	if (contact.len > SIP_DIALOG_TEXT_MAX || rq->call_id.len > SIP_DIALOG_TEXT_MAX ||
+	    rq->from_tag.len > SIP_DIALOG_TEXT_MAX ||
 	    rq->from.display.len + rq->from.uri.text.len + 4 > SIP_DIALOG_TEXT_MAX ||
 	    rq->to.display.len + rq->to.uri.text.len + 4 > SIP_DIALOG_TEXT_MAX)
 		return ERR_LIMIT;
@@ -245,8 +246,8 @@ struct span sip_dialog_request_uri(const struct sip_dialog *d)
 	return span_str(d->target);
 }
 
-void sip_dialog_request(const struct sip_dialog *d, struct wr *w, enum sip_method method, uint32_t cseq, enum transport transport,
-			const struct addr *sent_by, const char *branch)
+void sip_dialog_request(const struct sip_dialog *d, struct wr *w, enum sip_method method, uint32_t cseq,
+			enum transport transport, const struct addr *sent_by, const char *branch)
 {
 	const char *name = sip_method_name(method);
 	bool strict = d->n_routes && is_strict(d->routes[0]);

@@ -97,7 +97,8 @@ enum err sip_challenge_best(const struct sip_msg *m, enum sip_h h, struct sip_ch
 	enum err e = ERR_NOTFOUND;
 
 	while ((x = sip_header_next(m, h, &at)) != NULL)
-		if (parse_challenge(x->value, &c) == OK && (e != OK || (ret->hash == HASH_MD5 && c.hash == HASH_SHA256))) {
+		if (parse_challenge(x->value, &c) == OK &&
+		    (e != OK || (ret->hash == HASH_MD5 && c.hash == HASH_SHA256))) {
 			*ret = c;
 			e = OK;
 		}
@@ -127,7 +128,8 @@ static enum err response_of(const struct sip_credentials *c, const char *ha1, st
 	if (e != OK)
 		return e;
 	if (c->qop.len) {
-		struct span parts[] = { span_str(ha1), COLON, c->nonce, COLON, c->nc, COLON, c->cnonce, COLON, c->qop, COLON, span_str(ha2) };
+		struct span parts[] = { span_str(ha1), COLON, c->nonce, COLON, c->nc,        COLON,
+					c->cnonce,     COLON, c->qop,   COLON, span_str(ha2) };
 
 		return hex_hash(c->hash, parts, 11, ret);
 	} else {
@@ -137,7 +139,8 @@ static enum err response_of(const struct sip_credentials *c, const char *ha1, st
 	}
 }
 
-enum err sip_digest_ha1(enum hash_alg hash, const char *user, const char *realm, const char *password, char ret[HASH_MAX * 2 + 1])
+enum err sip_digest_ha1(enum hash_alg hash, const char *user, const char *realm, const char *password,
+			char ret[HASH_MAX * 2 + 1])
 {
 	struct span parts[] = { span_str(user), COLON, span_str(realm), COLON, span_str(password) };
 
@@ -199,11 +202,18 @@ enum err sip_credentials_parse(struct span value, struct sip_credentials *ret)
 {
 	struct sip_credentials c = { .hash = HASH_MD5 };
 	struct span name, v, algorithm = SPAN_NONE;
-	static const struct { const char *name; size_t at; } fields[] = {
-		{ "username", offsetof(struct sip_credentials, user) }, { "realm", offsetof(struct sip_credentials, realm) },
-		{ "nonce", offsetof(struct sip_credentials, nonce) }, { "uri", offsetof(struct sip_credentials, uri) },
-		{ "response", offsetof(struct sip_credentials, response) }, { "cnonce", offsetof(struct sip_credentials, cnonce) },
-		{ "nc", offsetof(struct sip_credentials, nc) }, { "qop", offsetof(struct sip_credentials, qop) },
+	static const struct {
+		const char *name;
+		size_t at;
+	} fields[] = {
+		{ "username", offsetof(struct sip_credentials, user) },
+		{ "realm", offsetof(struct sip_credentials, realm) },
+		{ "nonce", offsetof(struct sip_credentials, nonce) },
+		{ "uri", offsetof(struct sip_credentials, uri) },
+		{ "response", offsetof(struct sip_credentials, response) },
+		{ "cnonce", offsetof(struct sip_credentials, cnonce) },
+		{ "nc", offsetof(struct sip_credentials, nc) },
+		{ "qop", offsetof(struct sip_credentials, qop) },
 	};
 
 	if (!span_istarts(value, "Digest "))
@@ -269,8 +279,8 @@ enum err sip_nonce_check(const struct sip_nonces *n, uint64_t now_us, struct spa
 	size_t len;
 	uint64_t made_ms;
 
-	if (nonce.len != 48 || hex_parse(nonce, false, bytes, sizeof(bytes), &len) != OK || nonce_mac(n, bytes, mac) != OK ||
-	    !secret_eq(mac, bytes + 8, 16))
+	if (nonce.len != 48 || hex_parse(nonce, false, bytes, sizeof(bytes), &len) != OK ||
+	    nonce_mac(n, bytes, mac) != OK || !secret_eq(mac, bytes + 8, 16))
 		return ERR_AUTH;
 	made_ms = be64(bytes);
 	return made_ms <= now_us / 1000 && now_us / 1000 - made_ms <= (uint64_t)max_age_s * 1000 ? OK : ERR_WRONG_STATE;

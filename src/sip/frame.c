@@ -23,7 +23,8 @@ static bool line_begins(struct span line)
 {
 	struct span rest, method = span_cut(line, ' ', &rest);
 
-	return span_istarts(line, "SIP/") || (sip_token_ok(method) && span_find_span(rest, SPAN_LIT("SIP/")) < rest.len);
+	return span_istarts(line, "SIP/") ||
+	       (sip_token_ok(method) && span_find_span(rest, SPAN_LIT("SIP/")) < rest.len);
 }
 
 enum sip_frame sip_frame(struct span stream, size_t *ret_len, bool *ret_ping)
@@ -54,12 +55,12 @@ enum sip_frame sip_frame(struct span stream, size_t *ret_len, bool *ret_ping)
 				return stream.len > SIP_MSG_MAX ? SIP_FRAME_BAD : SIP_FRAME_MORE;
 			line = span_of(line.p, (size_t)(more.p - line.p) + more.len);
 		}
-		if (at == stream.len)             /* whether the line goes on is not known yet */
+		if (at == stream.len) /* whether the line goes on is not known yet */
 			return stream.len > SIP_MSG_MAX ? SIP_FRAME_BAD : SIP_FRAME_MORE;
 		name = span_cut(line, ':', &value);
 		if (!first && sip_h_of(sip_trim(name)) == H_CONTENT_LENGTH) {
 			if (has_length || span_u32(sip_trim(value), SIP_MSG_MAX, &length) != OK)
-				return SIP_FRAME_BAD;     /* two lengths: where the message ends is a matter of taste */
+				return SIP_FRAME_BAD; /* two lengths: where the message ends is a matter of taste */
 			has_length = true;
 		}
 		first = false;

@@ -7,25 +7,61 @@
 #include "sip/msg.h"
 #include "sip/parse.h"
 
-static const struct { const char *name; char compact; } names[H_COUNT] = {
-	[H_OTHER] = { "", 0 }, [H_VIA] = { "Via", 'v' }, [H_FROM] = { "From", 'f' }, [H_TO] = { "To", 't' },
-	[H_CALL_ID] = { "Call-ID", 'i' }, [H_CSEQ] = { "CSeq", 0 }, [H_CONTACT] = { "Contact", 'm' }, [H_ROUTE] = { "Route", 0 },
-	[H_RECORD_ROUTE] = { "Record-Route", 0 }, [H_MAX_FORWARDS] = { "Max-Forwards", 0 }, [H_EXPIRES] = { "Expires", 0 },
-	[H_MIN_EXPIRES] = { "Min-Expires", 0 }, [H_CONTENT_LENGTH] = { "Content-Length", 'l' },
-	[H_CONTENT_TYPE] = { "Content-Type", 'c' }, [H_CONTENT_ENCODING] = { "Content-Encoding", 'e' },
-	[H_REQUIRE] = { "Require", 0 }, [H_PROXY_REQUIRE] = { "Proxy-Require", 0 }, [H_SUPPORTED] = { "Supported", 'k' },
-	[H_UNSUPPORTED] = { "Unsupported", 0 }, [H_ALLOW] = { "Allow", 0 }, [H_ACCEPT] = { "Accept", 0 },
-	[H_WWW_AUTHENTICATE] = { "WWW-Authenticate", 0 }, [H_PROXY_AUTHENTICATE] = { "Proxy-Authenticate", 0 },
-	[H_AUTHORIZATION] = { "Authorization", 0 }, [H_PROXY_AUTHORIZATION] = { "Proxy-Authorization", 0 },
-	[H_DATE] = { "Date", 0 }, [H_RETRY_AFTER] = { "Retry-After", 0 }, [H_RSEQ] = { "RSeq", 0 }, [H_RACK] = { "RAck", 0 },
-	[H_REPLACES] = { "Replaces", 0 }, [H_SESSION_EXPIRES] = { "Session-Expires", 'x' }, [H_MIN_SE] = { "Min-SE", 0 },
-	[H_WARNING] = { "Warning", 0 }, [H_REASON] = { "Reason", 0 }, [H_USER_AGENT] = { "User-Agent", 0 },
+static const struct {
+	const char *name;
+	char compact;
+} names[H_COUNT] = {
+	[H_OTHER] = { "", 0 },
+	[H_VIA] = { "Via", 'v' },
+	[H_FROM] = { "From", 'f' },
+	[H_TO] = { "To", 't' },
+	[H_CALL_ID] = { "Call-ID", 'i' },
+	[H_CSEQ] = { "CSeq", 0 },
+	[H_CONTACT] = { "Contact", 'm' },
+	[H_ROUTE] = { "Route", 0 },
+	[H_RECORD_ROUTE] = { "Record-Route", 0 },
+	[H_MAX_FORWARDS] = { "Max-Forwards", 0 },
+	[H_EXPIRES] = { "Expires", 0 },
+	[H_MIN_EXPIRES] = { "Min-Expires", 0 },
+	[H_CONTENT_LENGTH] = { "Content-Length", 'l' },
+	[H_CONTENT_TYPE] = { "Content-Type", 'c' },
+	[H_CONTENT_ENCODING] = { "Content-Encoding", 'e' },
+	[H_REQUIRE] = { "Require", 0 },
+	[H_PROXY_REQUIRE] = { "Proxy-Require", 0 },
+	[H_SUPPORTED] = { "Supported", 'k' },
+	[H_UNSUPPORTED] = { "Unsupported", 0 },
+	[H_ALLOW] = { "Allow", 0 },
+	[H_ACCEPT] = { "Accept", 0 },
+	[H_WWW_AUTHENTICATE] = { "WWW-Authenticate", 0 },
+	[H_PROXY_AUTHENTICATE] = { "Proxy-Authenticate", 0 },
+	[H_AUTHORIZATION] = { "Authorization", 0 },
+	[H_PROXY_AUTHORIZATION] = { "Proxy-Authorization", 0 },
+	[H_DATE] = { "Date", 0 },
+	[H_RETRY_AFTER] = { "Retry-After", 0 },
+	[H_RSEQ] = { "RSeq", 0 },
+	[H_RACK] = { "RAck", 0 },
+	[H_REPLACES] = { "Replaces", 0 },
+	[H_SESSION_EXPIRES] = { "Session-Expires", 'x' },
+	[H_MIN_SE] = { "Min-SE", 0 },
+	[H_WARNING] = { "Warning", 0 },
+	[H_REASON] = { "Reason", 0 },
+	[H_USER_AGENT] = { "User-Agent", 0 },
 };
 
 static const char *const methods[SIP_METHOD_COUNT] = {
-	[SIP_UNKNOWN] = "", [SIP_INVITE] = "INVITE", [SIP_ACK] = "ACK", [SIP_BYE] = "BYE", [SIP_CANCEL] = "CANCEL",
-	[SIP_REGISTER] = "REGISTER", [SIP_OPTIONS] = "OPTIONS", [SIP_UPDATE] = "UPDATE", [SIP_PRACK] = "PRACK",
-	[SIP_INFO] = "INFO", [SIP_MESSAGE] = "MESSAGE", [SIP_NOTIFY] = "NOTIFY", [SIP_SUBSCRIBE] = "SUBSCRIBE",
+	[SIP_UNKNOWN] = "",
+	[SIP_INVITE] = "INVITE",
+	[SIP_ACK] = "ACK",
+	[SIP_BYE] = "BYE",
+	[SIP_CANCEL] = "CANCEL",
+	[SIP_REGISTER] = "REGISTER",
+	[SIP_OPTIONS] = "OPTIONS",
+	[SIP_UPDATE] = "UPDATE",
+	[SIP_PRACK] = "PRACK",
+	[SIP_INFO] = "INFO",
+	[SIP_MESSAGE] = "MESSAGE",
+	[SIP_NOTIFY] = "NOTIFY",
+	[SIP_SUBSCRIBE] = "SUBSCRIBE",
 	[SIP_REFER] = "REFER",
 };
 
@@ -42,7 +78,7 @@ const char *sip_h_name(enum sip_h h)
 enum sip_method sip_method_of(struct span text)
 {
 	for (enum sip_method m = SIP_INVITE; m < SIP_METHOD_COUNT; m++)
-		if (span_eq_str(text, methods[m]))        /* case matters (7.1) */
+		if (span_eq_str(text, methods[m])) /* case matters (7.1) */
 			return m;
 	return SIP_UNKNOWN;
 }
@@ -50,7 +86,8 @@ enum sip_method sip_method_of(struct span text)
 enum sip_h sip_h_of(struct span name)
 {
 	for (enum sip_h h = H_VIA; h < H_COUNT; h++)
-		if (span_ieq_str(name, names[h].name) || (name.len == 1 && names[h].compact && ascii_lower(name.p[0]) == names[h].compact))
+		if (span_ieq_str(name, names[h].name) ||
+		    (name.len == 1 && names[h].compact && ascii_lower(name.p[0]) == names[h].compact))
 			return h;
 	return H_OTHER;
 }

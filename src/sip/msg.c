@@ -12,7 +12,8 @@ struct span sip_trim(struct span s)
 {
 	while (s.len && (s.p[0] == ' ' || s.p[0] == '\t' || s.p[0] == '\r' || s.p[0] == '\n'))
 		s = span_from(s, 1);
-	while (s.len && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t' || s.p[s.len - 1] == '\r' || s.p[s.len - 1] == '\n'))
+	while (s.len &&
+	       (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t' || s.p[s.len - 1] == '\r' || s.p[s.len - 1] == '\n'))
 		s.len--;
 	return s;
 }
@@ -47,7 +48,8 @@ bool sip_folded(struct span text, size_t at)
 static bool has_control(struct span s)
 {
 	for (size_t i = 0; i < s.len; i++)
-		if ((s.p[i] == 0 && (!i || s.p[i - 1] != '\\')) || (s.p[i] == '\r' && (i + 1 == s.len || s.p[i + 1] != '\n')))
+		if ((s.p[i] == 0 && (!i || s.p[i - 1] != '\\')) ||
+		    (s.p[i] == '\r' && (i + 1 == s.len || s.p[i + 1] != '\n')))
 			return true;
 	return false;
 }
@@ -71,7 +73,7 @@ enum err sip_via_parse(struct span *list, struct sip_via *ret)
 		in_quotes ^= s.p[end] == '"';
 	*list = span_from(s, end + (end < s.len));
 	v.text = s = sip_trim(span_sub(s, 0, end));
-	for (int i = 0; i < 2; i++) {             /* "SIP / 2.0 / UDP": blanks around the slashes are allowed (25.1) */
+	for (int i = 0; i < 2; i++) { /* "SIP / 2.0 / UDP": blanks around the slashes are allowed (25.1) */
 		proto[i] = sip_trim(span_cut(s, '/', &rest));
 		s = rest;
 	}
@@ -225,8 +227,8 @@ static enum err only(const struct sip_msg *m, enum sip_h h, const char *what, st
 	return OK;
 }
 
-static enum err parse_address(const struct sip_msg *m, enum sip_h h, const char *what, struct sip_nameaddr *ret, struct span *ret_tag,
-			      const char **ret_why)
+static enum err parse_address(const struct sip_msg *m, enum sip_h h, const char *what, struct sip_nameaddr *ret,
+			      struct span *ret_tag, const char **ret_why)
 {
 	struct span list;
 
@@ -249,7 +251,7 @@ static enum err parse_cseq(struct sip_msg *m, const char **ret_why)
 	number = span_sub(v, 0, end);
 	m->cseq_method_text = sip_trim(span_from(v, end));
 	m->cseq_method = sip_method_of(m->cseq_method_text);
-	if (span_u32(number, INT32_MAX, &m->cseq) != OK || !sip_token_ok(m->cseq_method_text))   /* 8.1.1.5: below 2^31 */
+	if (span_u32(number, INT32_MAX, &m->cseq) != OK || !sip_token_ok(m->cseq_method_text)) /* 8.1.1.5: below 2^31 */
 		return ERR_MALFORMED;
 	return OK;
 }
@@ -272,7 +274,8 @@ static enum err parse_core(struct sip_msg *m, const char **ret_why)
 		return ERR_MALFORMED;
 	if (parse_address(m, H_FROM, "From", &m->from, &m->from_tag, ret_why) != OK ||
 	    parse_address(m, H_TO, "To", &m->to, &m->to_tag, ret_why) != OK ||
-	    only(m, H_CALL_ID, "Call-ID", &m->call_id, ret_why) != OK || !m->call_id.len || parse_cseq(m, ret_why) != OK)
+	    only(m, H_CALL_ID, "Call-ID", &m->call_id, ret_why) != OK || !m->call_id.len ||
+	    parse_cseq(m, ret_why) != OK)
 		return ERR_MALFORMED;
 	return OK;
 }
@@ -323,7 +326,7 @@ enum err sip_parse(struct span d, struct sip_msg *ret, const char **ret_why, uns
 	if (d.len > SIP_MSG_MAX)
 		return ERR_LIMIT;
 	*ret_why = "no start line";
-	while (at + 1 < d.len && d.p[at] == '\r' && d.p[at + 1] == '\n')    /* 7.5: leading empty lines */
+	while (at + 1 < d.len && d.p[at] == '\r' && d.p[at + 1] == '\n') /* 7.5: leading empty lines */
 		at += 2;
 	if (!sip_line(d, &at, &line))
 		return ERR_MALFORMED;

@@ -59,11 +59,11 @@ void txn_client_again(void *arg, uint64_t now_us)
 
 	txn_repeat(x, x->bytes, x->len);
 	if (x->state == TXN_CALLING)
-		x->interval_us *= 2;          /* 17.1.1.2: A doubles without a cap; B stops it */
+		x->interval_us *= 2; /* 17.1.1.2: A doubles without a cap; B stops it */
 	else if (x->state == TXN_TRYING)
 		x->interval_us = min_u64(x->interval_us * 2, SIP_T2_US);
 	else
-		x->interval_us = SIP_T2_US;   /* 17.1.2.2: E in Proceeding */
+		x->interval_us = SIP_T2_US; /* 17.1.2.2: E in Proceeding */
 	txn_arm(x, &x->again, now_us + x->interval_us);
 }
 
@@ -125,11 +125,11 @@ static void invite_final(struct sip_txn *x, uint64_t now_us, const struct path *
 	timer_disarm(timers, &x->end);
 	if (m->status < 300) {
 		txn_enter(x, TXN_ACCEPTED);
-		txn_arm(x, &x->end, now_us + 64 * SIP_T1_US);         /* M: for further 2xx of other branches */
+		txn_arm(x, &x->end, now_us + 64 * SIP_T1_US); /* M: for further 2xx of other branches */
 		return;
 	}
 	txn_enter(x, TXN_COMPLETED);
-	(void)!txn_send(x, x->ack, x->ack_len);                       /* a repeated answer brings it out again */
+	(void)!txn_send(x, x->ack, x->ack_len); /* a repeated answer brings it out again */
 	if (txn_reliable(x))
 		txn_end(x);
 	else
@@ -157,8 +157,7 @@ static void invite_response(struct sip_txn *x, uint64_t now_us, const struct pat
 		if (m->status >= 300)
 			txn_repeat(x, x->ack, x->ack_len);
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 
@@ -171,7 +170,7 @@ void txn_client_input(struct sip_txn *x, uint64_t now_us, const struct path *pat
 	if (x->state == TXN_COMPLETED || !txn_queue_msg(x->t, SIP_TXN_RESPONSE, x, path, m))
 		return;
 	if (m->status < 200) {
-		txn_enter(x, TXN_PROCEEDING);         /* E goes on, at T2 from its next time on */
+		txn_enter(x, TXN_PROCEEDING); /* E goes on, at T2 from its next time on */
 		return;
 	}
 	timer_disarm(x->t->timers, &x->again);
@@ -180,5 +179,5 @@ void txn_client_input(struct sip_txn *x, uint64_t now_us, const struct path *pat
 	if (txn_reliable(x))
 		txn_end(x);
 	else
-		txn_arm(x, &x->end, now_us + SIP_T4_US);      /* K */
+		txn_arm(x, &x->end, now_us + SIP_T4_US); /* K */
 }

@@ -5,19 +5,19 @@
 #include "base/table.h"
 #include "sip/txn.h"
 
-#define TXN_MSG_EVENTS_MAX 512            /* our choice: messages that wait for sip_txns_poll_event */
+#define TXN_MSG_EVENTS_MAX 512 /* our choice: messages that wait for sip_txns_poll_event */
 #define TXN_OUT_ITEMS 4096
 #define TXN_OUT_BYTES (4u * 1024 * 1024)
 
 /* RFC 3261, figures 5 to 8, and RFC 6026, figures 2 and 3. */
 enum txn_state {
-	TXN_CALLING,                      /* client INVITE: nothing heard; A, B */
-	TXN_TRYING,                       /* client: nothing heard; E, F. Server: no answer yet */
-	TXN_PROCEEDING,                   /* a provisional answer; client: E, F unless INVITE */
-	TXN_ACCEPTED,                     /* INVITE, 2xx: client M, server L */
-	TXN_COMPLETED,                    /* final answer: client D or K, server G and H, or J */
-	TXN_CONFIRMED,                    /* server INVITE: ACK is here; I */
-	TXN_OVER                          /* out of the table; freed behind its SIP_TXN_ENDED */
+	TXN_CALLING, /* client INVITE: nothing heard; A, B */
+	TXN_TRYING, /* client: nothing heard; E, F. Server: no answer yet */
+	TXN_PROCEEDING, /* a provisional answer; client: E, F unless INVITE */
+	TXN_ACCEPTED, /* INVITE, 2xx: client M, server L */
+	TXN_COMPLETED, /* final answer: client D or K, server G and H, or J */
+	TXN_CONFIRMED, /* server INVITE: ACK is here; I */
+	TXN_OVER /* out of the table; freed behind its SIP_TXN_ENDED */
 };
 
 /* An event that waits. Those of a transaction's own end are part of it, so that no lack of memory can lose them. */
@@ -33,7 +33,7 @@ struct txn_msg_node {
 	uint8_t bytes[];
 };
 
-struct txn_request {                      /* a server transaction's copy */
+struct txn_request { /* a server transaction's copy */
 	struct sip_msg msg;
 	uint8_t bytes[];
 };
@@ -48,11 +48,11 @@ struct sip_txn {
 	void *owner;
 	uint8_t *key;
 	size_t key_len;
-	uint8_t *bytes;                   /* client: the request; server: the last answer */
+	uint8_t *bytes; /* client: the request; server: the last answer */
 	size_t len;
-	uint8_t *ack;                     /* client: ACK to a non-2xx */
+	uint8_t *ack; /* client: ACK to a non-2xx */
 	size_t ack_len;
-	struct txn_request *request;      /* server */
+	struct txn_request *request; /* server */
 	struct timer again, end;
 	uint64_t interval_us;
 	struct txn_node ev_request, ev_over, ev_ended;
@@ -87,8 +87,8 @@ void txn_repeat(struct sip_txn *x, const uint8_t *bytes, size_t len);
 /* Replaces *dst. ERR_NOMEM: unchanged. */
 MUST_CHECK enum err txn_keep(uint8_t **dst, size_t *dst_len, struct span bytes);
 /* Registers under key (copied). ERR_LIMIT, ERR_NOMEM, ERR_WRONG_STATE (exists). */
-MUST_CHECK enum err txn_new(struct sip_txns *t, bool is_client, enum sip_method method, const struct path *path, struct span key,
-			    struct sip_txn **ret);
+MUST_CHECK enum err txn_new(struct sip_txns *t, bool is_client, enum sip_method method, const struct path *path,
+			    struct span key, struct sip_txn **ret);
 void txn_free(struct sip_txn *x);
 
 /* txn_client.c */

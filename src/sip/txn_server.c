@@ -47,8 +47,8 @@ static void server_key(struct wr *w, const struct sip_msg *m, enum sip_method me
 /* NULL: out of memory. The caller frees w->p. */
 static bool key_make(struct wr *w, const struct sip_msg *m, enum sip_method method)
 {
-	size_t cap = m->via.branch.len + m->via.host.len + m->via.text.len + m->uri_text.len + m->from_tag.len + m->call_id.len +
-		     m->method_text.len + 64;
+	size_t cap = m->via.branch.len + m->via.host.len + m->via.text.len + m->uri_text.len + m->from_tag.len +
+		     m->call_id.len + m->method_text.len + 64;
 	uint8_t *mem = malloc(cap);
 
 	*w = wr_of(mem, mem ? cap : 0);
@@ -102,7 +102,7 @@ static bool ack_input(struct sip_txn *x, uint64_t now_us, const struct sip_msg *
 	if (txn_reliable(x))
 		txn_end(x);
 	else
-		txn_arm(x, &x->end, now_us + SIP_T4_US);      /* I */
+		txn_arm(x, &x->end, now_us + SIP_T4_US); /* I */
 	return true;
 }
 
@@ -125,7 +125,8 @@ static void begin(struct sip_txns *t, const struct path *path, const struct sip_
 	}
 	x->request = copy;
 	x->is_2543 = !has_cookie(m);
-	x->ev_request.ev = (struct sip_txn_event){ .kind = SIP_TXN_REQUEST, .txn = x, .path = *path, .msg = &copy->msg };
+	x->ev_request.ev =
+		(struct sip_txn_event){ .kind = SIP_TXN_REQUEST, .txn = x, .path = *path, .msg = &copy->msg };
 	txn_queue(t, &x->ev_request);
 }
 
@@ -197,16 +198,16 @@ enum err sip_txn_respond(struct sip_txn *x, uint64_t now_us, unsigned status, st
 		if (txn_reliable(x))
 			txn_end(x);
 		else
-			txn_arm(x, &x->end, now_us + 64 * SIP_T1_US);         /* J */
+			txn_arm(x, &x->end, now_us + 64 * SIP_T1_US); /* J */
 	} else if (status < 300) {
 		txn_enter(x, TXN_ACCEPTED);
-		txn_arm(x, &x->end, now_us + 64 * SIP_T1_US);                 /* L */
+		txn_arm(x, &x->end, now_us + 64 * SIP_T1_US); /* L */
 	} else {
 		txn_enter(x, TXN_COMPLETED);
 		x->interval_us = SIP_T1_US;
-		txn_arm(x, &x->end, now_us + 64 * SIP_T1_US);                 /* H */
+		txn_arm(x, &x->end, now_us + 64 * SIP_T1_US); /* H */
 		if (!txn_reliable(x))
-			txn_arm(x, &x->again, now_us + SIP_T1_US);            /* G */
+			txn_arm(x, &x->again, now_us + SIP_T1_US); /* G */
 	}
 	return OK;
 }

@@ -17,24 +17,24 @@
 #include "base/path.h"
 #include "base/rng.h"
 
-#define SIP_BODY_MAX 16384        /* our limit; a call with a larger body is answered 480 */
+#define SIP_BODY_MAX 16384 /* our limit; a call with a larger body is answered 480 */
 #define SIP_AOR_MAX 256
 
 struct sip_ua;
 
 struct sip_ua_config {
-	const struct rng *rng;            /* borrowed */
-	const struct log_sink *log;       /* borrowed, may be NULL */
-	unsigned max_calls;               /* more: 480 without an event */
+	const struct rng *rng; /* borrowed */
+	const struct log_sink *log; /* borrowed, may be NULL */
+	unsigned max_calls; /* more: 480 without an event */
 };
 
 struct sip_account_config {
-	const char *aor;                  /* "sip:me@example.net" (text form of an AOR) */
-	const char *user;                 /* digest user name */
-	const char *password;             /* copied, wiped at the end */
+	const char *aor; /* "sip:me@example.net" (text form of an AOR) */
+	const char *user; /* digest user name */
+	const char *password; /* copied, wiped at the end */
 	struct addr server;
-	enum transport transport;         /* how to register; a request over 1300 bytes leaves UDP (18.1.1) */
-	uint32_t expires_s;               /* asked for; 0: 3600 */
+	enum transport transport; /* how to register; a request over 1300 bytes leaves UDP (18.1.1) */
+	uint32_t expires_s; /* asked for; 0: 3600, over UDP 120 (and refreshed every 25 s) */
 	/* Answer digest challenges although the connection is not verified TLS (R9). Without
 	 * it a challenge on such a connection ends in SIP_REGISTER_FAILED / SIP_CALL_FAILED with
 	 * status 0 and a reason. */
@@ -42,7 +42,7 @@ struct sip_account_config {
 };
 
 MUST_CHECK enum err sip_ua_new(const struct sip_ua_config *cfg, struct sip_ua **ret);
-void sip_ua_free(struct sip_ua *ua);      /* sends nothing */
+void sip_ua_free(struct sip_ua *ua); /* sends nothing */
 
 /* Adds an account and starts to register it, with refresh, retry after failures (RFC 5626
  * section 4.5 back-off, 30 s to 30 min, 5 s at first) and a new stream when one is lost.
@@ -80,21 +80,21 @@ void sip_ua_choose_leg(struct sip_ua *ua, uint64_t now_us, unsigned call, unsign
 /* Caller: BYE one leg. */
 void sip_ua_drop_leg(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned leg);
 /* Answers SIP_CALL_REQUEST: 200 with a body (without, where an UPDATE had none), or an error status with SPAN_NONE. */
-MUST_CHECK enum err sip_ua_respond(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned request,
-				   unsigned status, struct span body);
+MUST_CHECK enum err sip_ua_respond(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned request, unsigned status,
+				   struct span body);
 
 enum sip_event_kind {
-	SIP_REGISTERED,           /* account */
-	SIP_REGISTER_FAILED,      /* account, status (0: no answer or refused by us), reason; retried unless `fatal` */
-	SIP_CALL_INCOMING,        /* call, from, to, body: a new INVITE. Answer, ring, reject or hang up */
-	SIP_CALL_TRYING,          /* caller: 100 or first sign of life */
-	SIP_CALL_RINGING,         /* caller: status 180 to 199 */
-	SIP_CALL_ANSWERED,        /* caller: leg, body; one for each forked 2xx; already ACKed */
-	SIP_CALL_CONFIRMED,       /* callee: the ACK is here */
-	SIP_CALL_FAILED,          /* caller: final non-2xx, or status 408 by time-out, or 0 with a reason
+	SIP_REGISTERED, /* account */
+	SIP_REGISTER_FAILED, /* account, status (0: no answer or refused by us), reason; retried unless `fatal` */
+	SIP_CALL_INCOMING, /* call, from, to, body: a new INVITE. Answer, ring, reject or hang up */
+	SIP_CALL_TRYING, /* caller: 100 or first sign of life */
+	SIP_CALL_RINGING, /* caller: status 180 to 199 */
+	SIP_CALL_ANSWERED, /* caller: leg, body; one for each forked 2xx; already ACKed */
+	SIP_CALL_CONFIRMED, /* callee: the ACK is here */
+	SIP_CALL_FAILED, /* caller: final non-2xx, or status 408 by time-out, or 0 with a reason
 				   * (503: the stream failed); the call is over */
-	SIP_CALL_REQUEST,         /* re-INVITE or UPDATE inside the dialog: request, body (may be empty) */
-	SIP_CALL_ENDED            /* BYE or CANCEL by the other side, no ACK, or dialog lost; the call is over */
+	SIP_CALL_REQUEST, /* re-INVITE or UPDATE inside the dialog: request, body (may be empty) */
+	SIP_CALL_ENDED /* BYE or CANCEL by the other side, no ACK, or dialog lost; the call is over */
 };
 
 struct sip_event {
@@ -102,10 +102,10 @@ struct sip_event {
 	unsigned account, call, leg, request;
 	unsigned status;
 	bool fatal;
-	bool is_invite;                   /* SIP_CALL_REQUEST: a re-INVITE, not an UPDATE */
-	const char *reason;               /* static or borrowed until the next call; never NULL */
-	struct span from, to;             /* AOR text of From and To, as the peer wrote them: display only */
-	struct span body;                 /* borrowed until the next call into the agent */
+	bool is_invite; /* SIP_CALL_REQUEST: a re-INVITE, not an UPDATE */
+	const char *reason; /* static or borrowed until the next call; never NULL */
+	struct span from, to; /* AOR text of From and To, as the peer wrote them: display only */
+	struct span body; /* borrowed until the next call into the agent */
 	struct path path;
 };
 

@@ -189,11 +189,11 @@ void ua_call_peer_bye(struct call *c, struct leg *l)
 
 /* ---- the caller's side ---- */
 
-static struct ua_event *call_event(struct call *c, enum sip_event_kind kind, const struct sip_msg *m, const struct path *path,
-				   struct span body)
+static struct ua_event *call_event(struct call *c, enum sip_event_kind kind, const struct sip_msg *m,
+				   const struct path *path, struct span body)
 {
-	struct ua_event *ev = ua_event_new(c->ua, kind, m->from.uri.is_sip ? &m->from.uri : NULL, m->to.uri.is_sip ? &m->to.uri : NULL,
-					   body);
+	struct ua_event *ev = ua_event_new(c->ua, kind, m->from.uri.is_sip ? &m->from.uri : NULL,
+					   m->to.uri.is_sip ? &m->to.uri : NULL, body);
 
 	if (!ev)
 		return NULL;
@@ -250,7 +250,7 @@ static enum err ack_build(struct call *c, struct leg *l, const struct path *path
 
 static void ack_send(struct call *c, struct leg *l, const struct path *path)
 {
-	(void)!sip_txns_send(c->ua->txns, path, span_of(l->ack, l->ack_len));     /* lost: the 2xx comes again */
+	(void)!sip_txns_send(c->ua->txns, path, span_of(l->ack, l->ack_len)); /* lost: the 2xx comes again */
 }
 
 static void success(struct call *c, uint64_t now_us, const struct sip_msg *m, const struct path *from)
@@ -271,7 +271,8 @@ static void success(struct call *c, uint64_t now_us, const struct sip_msg *m, co
 		return;
 	if (!unwanted && !too_long)
 		ev = call_event(c, SIP_CALL_ANSWERED, m, &path, m->body);
-	if ((!unwanted && !too_long && !ev) || sip_dialog_uac(&l->d, &c->early, m) != OK || ack_build(c, l, &path) != OK) {
+	if ((!unwanted && !too_long && !ev) || sip_dialog_uac(&l->d, &c->early, m) != OK ||
+	    ack_build(c, l, &path) != OK) {
 		free(ev);
 		leg_remove_last(c);
 		return;
@@ -293,7 +294,7 @@ static void success(struct call *c, uint64_t now_us, const struct sip_msg *m, co
 void ua_invite_answer(struct call *c, uint64_t now_us, const struct sip_msg *m, const struct path *path)
 {
 	if (!sip_dialog_asked(&c->early, m))
-		return;                       /* a branch of ours in an answer to something else */
+		return; /* a branch of ours in an answer to something else */
 	if (m->status < 200)
 		provisional(c, now_us, m, path);
 	else
@@ -319,7 +320,8 @@ void ua_invite_ended(struct call *c)
 		ua_call_over(c, SIP_CALL_FAILED, 0, 0, SPAN_LIT("no answer that can be used"));
 }
 
-enum err sip_ua_invite(struct sip_ua *ua, uint64_t now_us, unsigned account, const char *to, struct span offer, unsigned *ret_call)
+enum err sip_ua_invite(struct sip_ua *ua, uint64_t now_us, unsigned account, const char *to, struct span offer,
+		       unsigned *ret_call)
 {
 	struct account *acc = ua_account_find(ua, account);
 	struct sip_uri uri;
@@ -354,12 +356,12 @@ enum err sip_ua_invite(struct sip_ua *ua, uint64_t now_us, unsigned account, con
 static void hangup_invited(struct call *c, uint64_t now_us)
 {
 	if (!c->invite.txn) {
-		ua_req_drop(&c->invite);      /* still waits for its stream */
+		ua_req_drop(&c->invite); /* still waits for its stream */
 		c->state = CALL_OVER;
 	} else if (c->invite.heard) {
 		cancel_send(c, now_us);
 	} else {
-		c->cancel_wanted = true;      /* 9.1: not before a provisional answer */
+		c->cancel_wanted = true; /* 9.1: not before a provisional answer */
 	}
 }
 
@@ -370,9 +372,7 @@ void sip_ua_hangup(struct sip_ua *ua, uint64_t now_us, unsigned call)
 	if (!c)
 		return;
 	switch (c->state) {
-	case CALL_OFFERED:
-		sip_ua_reject(ua, now_us, call, 480);
-		return;
+	case CALL_OFFERED: sip_ua_reject(ua, now_us, call, 480); return;
 	case CALL_INVITING:
 		c->dead = true;
 		hangup_invited(c, now_us);
@@ -387,8 +387,7 @@ void sip_ua_hangup(struct sip_ua *ua, uint64_t now_us, unsigned call)
 		c->state = CALL_OVER;
 		legs_bye(c, now_us, 0);
 		break;
-	case CALL_OVER:
-		break;
+	case CALL_OVER: break;
 	}
 	ua_pump(ua, now_us);
 }

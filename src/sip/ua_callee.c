@@ -8,8 +8,8 @@
 /* ---- answers ---- */
 
 /* Contact and Allow go into what makes or refreshes a dialog; acc NULL: without. */
-static struct span build(struct sip_ua *ua, const struct sip_msg *rq, const struct path *path, unsigned status, const char *tag,
-			 const struct account *acc, struct span body)
+static struct span build(struct sip_ua *ua, const struct sip_msg *rq, const struct path *path, unsigned status,
+			 const char *tag, const struct account *acc, struct span body)
 {
 	struct wr w = wr_of(ua->scratch, SIP_MSG_MAX);
 
@@ -118,7 +118,8 @@ void ua_slot_fired(void *arg, uint64_t now_us)
 	if (s->txn && now_us < s->give_up_us) {
 		(void)!sip_txn_respond(s->txn, now_us, 200, span_of(s->ok, s->ok_len));
 		s->interval_us = 2 * s->interval_us < SIP_T2_US ? 2 * s->interval_us : SIP_T2_US;
-		ua_arm(c->ua, &s->timer, now_us + s->interval_us < s->give_up_us ? now_us + s->interval_us : s->give_up_us);
+		ua_arm(c->ua, &s->timer,
+		       now_us + s->interval_us < s->give_up_us ? now_us + s->interval_us : s->give_up_us);
 		return;
 	}
 	ua_slot_done(s);
@@ -201,7 +202,8 @@ void sip_ua_reject(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned s
 	ua_pump(ua, now_us);
 }
 
-enum err sip_ua_respond(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned request, unsigned status, struct span body)
+enum err sip_ua_respond(struct sip_ua *ua, uint64_t now_us, unsigned call, unsigned request, unsigned status,
+			struct span body)
 {
 	struct call *c = ua_call_find(ua, call);
 	struct ua_slot *s = NULL;
@@ -232,7 +234,8 @@ static struct account *account_of(const struct sip_ua *ua, const struct sip_msg 
 	return NULL;
 }
 
-static void incoming(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, const struct path *path, const struct sip_msg *m)
+static void incoming(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, const struct path *path,
+		     const struct sip_msg *m)
 {
 	struct account *acc = account_of(ua, m);
 	struct ua_event *ev = NULL;
@@ -243,7 +246,7 @@ static void incoming(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, cons
 	for (const struct call *o = ua->calls; o; o = o->next)
 		n += !o->dead;
 	/* Nobody has said yet that the caller is to know that we are here: what is wrong with the call gets the answer of a
-	 * device that is not there (DESIGN 4.2). */
+	 * device that is not there (docs/protocol.md). */
 	if (!acc)
 		status = 404;
 	else if (m->body.len > SIP_BODY_MAX || n >= ua->max_calls || sip_value(m, H_REQUIRE).len)
@@ -253,7 +256,7 @@ static void incoming(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, cons
 				     m->to.uri.is_sip ? &m->to.uri : NULL, m->body)))
 		status = 480;
 	else if (sip_dialog_uas(&l->d, &ua->rng, m) != OK)
-		status = 480;                 /* no usable Contact (12.1.1) */
+		status = 480; /* no usable Contact (12.1.1) */
 	if (status) {
 		refuse(ua, now_us, x, status);
 		free(ev);
@@ -272,12 +275,15 @@ static void incoming(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, cons
 	ua_event_queue(ua, ev);
 }
 
-static void outside(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, const struct path *path, const struct sip_msg *m)
+static void outside(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, const struct path *path,
+		    const struct sip_msg *m)
 {
 	switch (m->method) {
 	case SIP_INVITE: incoming(ua, now_us, x, path, m); break;
 	case SIP_OPTIONS: refuse(ua, now_us, x, account_of(ua, m) ? 200 : 404); break;
-	case SIP_BYE: case SIP_UPDATE: case SIP_PRACK: refuse(ua, now_us, x, 481); break;
+	case SIP_BYE:
+	case SIP_UPDATE:
+	case SIP_PRACK: refuse(ua, now_us, x, 481); break;
 	case SIP_UNKNOWN: refuse(ua, now_us, x, 501); break;
 	default: refuse(ua, now_us, x, 405); break;
 	}
@@ -350,7 +356,7 @@ void sip_ua_confirm(struct sip_ua *ua, uint64_t now_us, unsigned call)
 static void said_bye(struct sip_ua *ua, uint64_t now_us, struct call *c, struct leg *l, struct sip_txn *x)
 {
 	(void)!respond(ua, now_us, x, 200, NULL, NULL, SPAN_NONE);
-	for (unsigned i = 0; i < UA_SLOTS; i++) {   /* 15.1.2: what is still open ends with 487 */
+	for (unsigned i = 0; i < UA_SLOTS; i++) { /* 15.1.2: what is still open ends with 487 */
 		struct ua_slot *s = &c->slots[i];
 
 		if (s->used && s->txn && !s->waits_ack)
@@ -369,7 +375,7 @@ static void change(struct sip_ua *ua, uint64_t now_us, struct call *c, struct si
 
 	for (unsigned i = 0; i < UA_SLOTS; i++)
 		if (c->slots[i].used && c->slots[i].id && (c->slots[i].is_invite || m->method == SIP_INVITE)) {
-			refuse(ua, now_us, x, 491);   /* 14.2; RFC 3311, 5.2: one offer at a time */
+			refuse(ua, now_us, x, 491); /* 14.2; RFC 3311, 5.2: one offer at a time */
 			return;
 		}
 	if (c->dead || (c->state != CALL_UP && c->state != CALL_ANSWERED)) {
@@ -392,7 +398,8 @@ static void change(struct sip_ua *ua, uint64_t now_us, struct call *c, struct si
 	ua_event_queue(ua, ev);
 }
 
-static void inside(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, const struct path *path, const struct sip_msg *m)
+static void inside(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, const struct path *path,
+		   const struct sip_msg *m)
 {
 	struct call *c = NULL;
 	struct leg *l = leg_of(ua, m, &c);
@@ -402,12 +409,13 @@ static void inside(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, const 
 		return;
 	}
 	if (!sip_dialog_seq(&l->d, m)) {
-		refuse(ua, now_us, x, 500);   /* 12.2.2: out of order */
+		refuse(ua, now_us, x, 500); /* 12.2.2: out of order */
 		return;
 	}
 	switch (m->method) {
 	case SIP_BYE: said_bye(ua, now_us, c, l, x); break;
-	case SIP_INVITE: case SIP_UPDATE:
+	case SIP_INVITE:
+	case SIP_UPDATE:
 		sip_dialog_refresh(&l->d, m);
 		change(ua, now_us, c, x, path, m);
 		break;
@@ -429,7 +437,7 @@ static void cancelled(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, con
 	}
 	refuse(ua, now_us, x, 200);
 	if (!s || s->waits_ack || sip_txn_answered(invite))
-		return;                       /* too late (9.2) */
+		return; /* too late (9.2) */
 	(void)!respond(ua, now_us, invite, 487, c->legs ? c->legs->d.local_tag : NULL, NULL, SPAN_NONE);
 	ua_slot_done(s);
 	if (!s->id && c->state == CALL_OFFERED) {
@@ -447,7 +455,7 @@ void ua_request(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, const str
 	if (m->method == SIP_CANCEL)
 		cancelled(ua, now_us, x, m);
 	else if (sip_value(m, H_REQUIRE).len && (m->method != SIP_INVITE || m->to_tag.len))
-		refuse(ua, now_us, x, 420);   /* 8.2.2.3: nothing that could be required is understood yet */
+		refuse(ua, now_us, x, 420); /* 8.2.2.3: nothing that could be required is understood yet */
 	else if (m->to_tag.len)
 		inside(ua, now_us, x, path, m);
 	else

@@ -8,6 +8,10 @@
 #include "sip/ua_impl.h"
 
 #define EXPIRES_DEFAULT_S 3600
+/* A datagram's way back through a NAT is open for 30 s or more (RFC 4787, 4.3), and nothing tells that the registrar has
+ * forgotten us: the registration itself is the keepalive. */
+#define EXPIRES_UDP_S 120
+#define REFRESH_UDP_US SECONDS(25)
 #define EXPIRES_MAX_S 86400
 #define BACK_OFF_FIRST_S 5
 #define BACK_OFF_BASE_S 30
@@ -25,12 +29,13 @@ static int64_t days_of(int64_t year, int64_t month, int64_t day)
 
 int64_t ua_date_parse(struct span text)
 {
-	static const char *const months[] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+	static const char *const months[] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun",
+					      "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
 	struct span rest, time;
 	uint32_t day, year, h, m, s;
 	int64_t month = 0;
 
-	(void)span_cut(text, ',', &rest);             /* the day of the week says nothing new */
+	(void)span_cut(text, ',', &rest); /* the day of the week says nothing new */
 	if (span_u32(span_word(&rest), 31, &day) != OK || !day)
 		return 0;
 	text = span_word(&rest);
@@ -54,8 +59,14 @@ static void fired(void *arg, uint64_t now_us)
 {
 	struct account *acc = arg;
 
-	if (acc->gone || ua_req_busy(&acc->req))
+	if (acc->gone)
 		return;
+	if (ua_req_busy(&acc->req)) {
+		/* The transaction of the last attempt still catches repeats of its answer (timer K), or one is under way and
+		 * will arm this timer itself. */
+		ua_arm(acc->ua, &acc->timer, now_us + SECONDS(1));
+		return;
+	}
 	acc->req.n_challenged[0] = acc->req.n_challenged[1] = 0;
 	acc->req.force_udp = false;
 	acc->minimum_taken = false;
@@ -86,8 +97,8 @@ static enum err fill(struct account *acc, const struct sip_account_config *cfg)
 	size_t cap;
 	enum err e;
 
-	if (!cfg->aor || strlen(cfg->aor) >= SIP_AOR_MAX || sip_uri_parse(span_str(cfg->aor), &uri) != OK || !uri.is_sip ||
-	    !uri.user.len)
+	if (!cfg->aor || strlen(cfg->aor) >= SIP_AOR_MAX || sip_uri_parse(span_str(cfg->aor), &uri) != OK ||
+	    !uri.is_sip || !uri.user.len)
 		return ERR_MALFORMED;
 	cap = uri.host.len + 8;
 	acc->aor = span_dup(span_str(cfg->aor));
@@ -96,7 +107,8 @@ static enum err fill(struct account *acc, const struct sip_account_config *cfg)
 	acc->domain = malloc(cap);
 	if (!acc->aor || !acc->user || !acc->password || !acc->domain)
 		return ERR_NOMEM;
-	(void)snprintf(acc->domain, cap, uri.host_is_ip6 ? "sip:[%.*s]" : "sip:%.*s", (int)uri.host.len, (const char *)uri.host.p);
+	(void)snprintf(acc->domain, cap, uri.host_is_ip6 ? "sip:[%.*s]" : "sip:%.*s", (int)uri.host.len,
+		       (const char *)uri.host.p);
 	e = sip_dialog_out(&acc->reg, &acc->ua->rng, acc->aor, acc->aor, acc->domain);
 	if (e != OK)
 		return e;
@@ -104,15 +116,17 @@ static enum err fill(struct account *acc, const struct sip_account_config *cfg)
 	rng_text(&acc->ua->rng, acc->contact_user, sizeof(acc->contact_user) - 1);
 	acc->server = cfg->server;
 	acc->transport = cfg->transport;
-	acc->expires_s = cfg->expires_s ? cfg->expires_s : EXPIRES_DEFAULT_S;
+	acc->expires_s = cfg->expires_s                    ? cfg->expires_s
+			 : cfg->transport == TRANSPORT_UDP ? EXPIRES_UDP_S
+							   : EXPIRES_DEFAULT_S;
 	acc->insecure_digest = cfg->insecure_digest;
 	acc->timer.fire = fired;
 	acc->timer.arg = acc;
 	return OK;
 }
 
-enum err sip_ua_account_add(struct sip_ua *ua, uint64_t now_us, const struct sip_account_config *cfg, const struct addr *local,
-			    unsigned *ret_account)
+enum err sip_ua_account_add(struct sip_ua *ua, uint64_t now_us, const struct sip_account_config *cfg,
+			    const struct addr *local, unsigned *ret_account)
 {
 	struct account *acc;
 	unsigned n = 0;
@@ -158,7 +172,7 @@ void sip_ua_account_rebind(struct sip_ua *ua, uint64_t now_us, unsigned account,
 		return;
 	acc->local = *local;
 	acc->server = *server;
-	acc->registered = false;              /* so that closing its streams is no failure */
+	acc->registered = false; /* so that closing its streams is no failure */
 	acc->n_failures = 0;
 	ua_req_drop(&acc->req);
 	streams_close(acc, now_us);
@@ -176,7 +190,7 @@ void sip_ua_account_remove(struct sip_ua *ua, uint64_t now_us, unsigned account)
 	acc->removing = true;
 	timer_disarm(ua->timers, &acc->timer);
 	if (acc->req.waits || (!acc->registered && !acc->req.txn)) {
-		acc->gone = true;             /* nothing that the registrar knows of */
+		acc->gone = true; /* nothing that the registrar knows of */
 		ua_req_drop(&acc->req);
 	} else {
 		ua_req_drop(&acc->req);
@@ -222,7 +236,7 @@ static void tell(struct account *acc, enum sip_event_kind kind, unsigned status,
 	struct ua_event *ev = ua_event_new(acc->ua, kind, NULL, NULL, SPAN_NONE);
 
 	if (!ev)
-		return;                       /* sip_ua_registered() tells as well */
+		return; /* sip_ua_registered() tells as well */
 	ev->e.account = acc->id;
 	ev->e.status = status;
 	ev->e.fatal = fatal;
@@ -254,7 +268,8 @@ void ua_register_answer(struct account *acc, uint64_t now_us, const struct sip_m
 	}
 	granted = granted_s(acc, m);
 	if (!granted) {
-		ua_register_failed(acc, now_us, m->status, SPAN_LIT("the exchange did not keep the registration"), 0, false);
+		ua_register_failed(acc, now_us, m->status, SPAN_LIT("the exchange did not keep the registration"), 0,
+				   false);
 		return;
 	}
 	if (granted > EXPIRES_MAX_S)
@@ -264,7 +279,11 @@ void ua_register_answer(struct account *acc, uint64_t now_us, const struct sip_m
 	/* Half of the time, or 60 s before the end where that is later: either leaves time for a retry. */
 	half_us = SECONDS(granted) / 2;
 	early_us = granted > 60 ? SECONDS(granted - 60) : 0;
-	ua_arm(acc->ua, &acc->timer, now_us + (half_us > early_us ? half_us : early_us));
+	if (half_us < early_us)
+		half_us = early_us;
+	if (acc->transport == TRANSPORT_UDP && half_us > REFRESH_UDP_US)
+		half_us = REFRESH_UDP_US;
+	ua_arm(acc->ua, &acc->timer, now_us + half_us);
 	if (!acc->registered)
 		log_info(&acc->ua->log, "%s is registered for %u s", acc->aor, (unsigned)granted);
 	acc->registered = true;
@@ -287,7 +306,8 @@ static uint64_t back_off_us(const struct account *acc)
 	return MS(half_ms) + MS(rng_below(&acc->ua->rng, half_ms + 1));
 }
 
-void ua_register_failed(struct account *acc, uint64_t now_us, unsigned status, struct span reason, uint32_t wait_s, bool fatal)
+void ua_register_failed(struct account *acc, uint64_t now_us, unsigned status, struct span reason, uint32_t wait_s,
+			bool fatal)
 {
 	uint64_t wait_us;
 

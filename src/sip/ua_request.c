@@ -90,7 +90,8 @@ static void auth_write(struct ua_req *r, const struct path *path, struct wr *w)
 			continue;
 		rng_text(&acc->ua->rng, cnonce, sizeof(cnonce) - 1);
 		if (sip_digest_answer(&a->c, acc->user, acc->password, sip_method_name(method_of(r->kind)),
-				      sip_dialog_request_uri(r->d), ++a->nc, cnonce, &v) == OK && !v.bad)
+				      sip_dialog_request_uri(r->d), ++a->nc, cnonce, &v) == OK &&
+		    !v.bad)
 			sip_write_header(w, names[i], wr_done(&v));
 	}
 }
@@ -130,7 +131,9 @@ void ua_contact_write(struct wr *w, const struct account *acc, const struct path
 	char text[ADDR_TEXT];
 
 	wr_fmt(w, "<sip:%s@%s%s>", acc->contact_user, addr_write(&path->local, text),
-	       path->transport == TRANSPORT_UDP ? "" : path->transport == TRANSPORT_TCP ? ";transport=tcp" : ";transport=tls");
+	       path->transport == TRANSPORT_UDP   ? ""
+	       : path->transport == TRANSPORT_TCP ? ";transport=tcp"
+						  : ";transport=tls");
 }
 
 static void contact_header(struct wr *w, const struct account *acc, const struct path *path)
@@ -170,15 +173,10 @@ static struct span build(struct ua_req *r, const struct path *path, size_t *ret_
 static void failed(struct ua_req *r, uint64_t now_us, unsigned status, struct span reason, uint32_t wait_s, bool fatal)
 {
 	switch (r->kind) {
-	case REQ_REGISTER:
-		ua_register_failed(r->acc, now_us, status, reason, wait_s, fatal);
-		break;
-	case REQ_INVITE:
-		ua_invite_failed(r->call, now_us, status, reason);
-		break;
+	case REQ_REGISTER: ua_register_failed(r->acc, now_us, status, reason, wait_s, fatal); break;
+	case REQ_INVITE: ua_invite_failed(r->call, now_us, status, reason); break;
 	case REQ_CANCEL:
-	case REQ_BYE:                                 /* over either way */
-		break;
+	case REQ_BYE: /* over either way */ break;
 	}
 }
 
@@ -250,7 +248,8 @@ void ua_req_start(struct ua_req *r, uint64_t now_us)
 		size_t at, len;
 		struct span bytes = build(r, &r->path, &at, &len);
 
-		if (!bytes.len || sip_txn_request(r->acc->ua->txns, now_us, &r->path, SIP_CANCEL, r->branch, bytes, r, &r->txn) != OK)
+		if (!bytes.len ||
+		    sip_txn_request(r->acc->ua->txns, now_us, &r->path, SIP_CANCEL, r->branch, bytes, r, &r->txn) != OK)
 			r->txn = NULL;
 		return;
 	}
@@ -293,16 +292,15 @@ static void answered(struct ua_req *r, uint64_t now_us, const struct sip_msg *m,
 	}
 	if (m->status >= 300) {
 		(void)sip_seconds(m, H_RETRY_AFTER, &wait_s);
-		failed(r, now_us, m->status, m->reason.len ? m->reason : span_str(sip_reason_phrase(m->status)), wait_s, false);
+		failed(r, now_us, m->status, m->reason.len ? m->reason : span_str(sip_reason_phrase(m->status)), wait_s,
+		       false);
 	}
 }
 
 void ua_req_txn_event(struct ua_req *r, uint64_t now_us, const struct sip_txn_event *ev)
 {
 	switch (ev->kind) {
-	case SIP_TXN_RESPONSE:
-		answered(r, now_us, ev->msg, &ev->path);
-		break;
+	case SIP_TXN_RESPONSE: answered(r, now_us, ev->msg, &ev->path); break;
 	case SIP_TXN_TIMEOUT:
 		failed(r, now_us, r->kind == REQ_REGISTER ? 0 : 408, span_str("no answer"), 0, false);
 		break;
@@ -322,8 +320,7 @@ void ua_req_txn_event(struct ua_req *r, uint64_t now_us, const struct sip_txn_ev
 		if (r->kind == REQ_INVITE)
 			ua_invite_ended(r->call);
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 

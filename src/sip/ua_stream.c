@@ -193,18 +193,10 @@ static bool frames(struct sip_ua *ua, uint64_t now_us, struct ua_stream *s)
 		len = 0;
 		ping = false;
 		switch (sip_frame(rest, &len, &ping)) {
-		case SIP_FRAME_MESSAGE:
-			ua_message(ua, now_us, &path, span_sub(rest, 0, len));
-			break;
-		case SIP_FRAME_KEEPALIVE:
-			keepalive(ua, now_us, s, ping);
-			break;
-		case SIP_FRAME_MORE:
-			go_on = false;
-			break;
-		case SIP_FRAME_BAD:
-			s->bad = true;
-			break;
+		case SIP_FRAME_MESSAGE: ua_message(ua, now_us, &path, span_sub(rest, 0, len)); break;
+		case SIP_FRAME_KEEPALIVE: keepalive(ua, now_us, s, ping); break;
+		case SIP_FRAME_MORE: go_on = false; break;
+		case SIP_FRAME_BAD: s->bad = true; break;
 		}
 		/* A message may have ended an account, and this stream with it. */
 		if (stream_find(ua, number) != s)
@@ -232,7 +224,7 @@ void ua_stream_input(struct sip_ua *ua, uint64_t now_us, const struct path *path
 		sip_ua_stream(ua, now_us, path, STREAM_OPEN);
 	while (bytes.len && (s = stream_find(ua, path->stream))) {
 		if (!buf_add(s, &bytes)) {
-			ua_stream_close(ua, now_us, s);       /* without the memory the framing is lost */
+			ua_stream_close(ua, now_us, s); /* without the memory the framing is lost */
 			return;
 		}
 		if (!frames(ua, now_us, s))

@@ -17,7 +17,8 @@ static bool printable(struct span s)
 static bool host_ok(struct span h)
 {
 	for (size_t i = 0; i < h.len; i++)
-		if (!ascii_is_alpha(h.p[i]) && !ascii_is_digit(h.p[i]) && h.p[i] != '-' && h.p[i] != '.' && h.p[i] != '_')
+		if (!ascii_is_alpha(h.p[i]) && !ascii_is_digit(h.p[i]) && h.p[i] != '-' && h.p[i] != '.' &&
+		    h.p[i] != '_')
 			return false;
 	return h.len > 0;
 }
@@ -112,7 +113,8 @@ static struct span trim(struct span s)
 	/* folded lines leave CRLF and blanks inside a value */
 	while (s.len && (s.p[0] == ' ' || s.p[0] == '\t' || s.p[0] == '\r' || s.p[0] == '\n'))
 		s = span_from(s, 1);
-	while (s.len && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t' || s.p[s.len - 1] == '\r' || s.p[s.len - 1] == '\n'))
+	while (s.len &&
+	       (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t' || s.p[s.len - 1] == '\r' || s.p[s.len - 1] == '\n'))
 		s.len--;
 	return s;
 }
@@ -124,7 +126,8 @@ bool sip_param(struct span params, const char *name, struct span *ret_value)
 		size_t end = 1;
 
 		while (end < params.len && params.p[end] != ';')
-			end += params.p[end] == '"' && quoted(span_from(params, end)) ? quoted(span_from(params, end)) : 1;
+			end += params.p[end] == '"' && quoted(span_from(params, end)) ? quoted(span_from(params, end))
+										      : 1;
 		one = span_sub(params, 1, end > params.len ? params.len : end - 1);
 		params = span_from(params, end);
 		key = trim(span_cut(one, '=', &value));
@@ -210,7 +213,7 @@ enum err sip_nameaddr_next(struct span *list, struct sip_nameaddr *ret)
 	} else if (span_eq_str(s, "*")) {
 		n.star = true;
 	} else {
-		at = span_find(s, ';');           /* 20: without <> the parameters are the header's */
+		at = span_find(s, ';'); /* 20: without <> the parameters are the header's */
 		n.params = span_from(s, at);
 		if (s.p[0] == '"' || sip_uri_parse(trim(span_sub(s, 0, at)), &n.uri) != OK)
 			return ERR_MALFORMED;

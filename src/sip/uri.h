@@ -8,16 +8,16 @@
 #include "base/buf.h"
 
 struct sip_uri {
-	struct span scheme;               /* "sip", "sips", "tel", ... */
-	bool is_sip;                      /* sip: or sips: (the fields below are set for these only) */
-	bool secure;                      /* sips: */
-	struct span user;                 /* escaped as written; empty: none. Without a password */
-	struct span host;                 /* without brackets */
+	struct span scheme; /* "sip", "sips", "tel", ... */
+	bool is_sip; /* sip: or sips: (the fields below are set for these only) */
+	bool secure; /* sips: */
+	struct span user; /* escaped as written; empty: none. Without a password */
+	struct span host; /* without brackets */
 	bool host_is_ip6;
-	uint16_t port;                    /* 0: none */
-	struct span params;               /* ";transport=tcp;lr" with the first semicolon, may be empty */
-	struct span headers;              /* after '?', may be empty */
-	struct span text;                 /* all of it */
+	uint16_t port; /* 0: none */
+	struct span params; /* ";transport=tcp;lr" with the first semicolon, may be empty */
+	struct span headers; /* after '?', may be empty */
+	struct span text; /* all of it */
 };
 
 MUST_CHECK enum err sip_uri_parse(struct span text, struct sip_uri *ret);
@@ -31,11 +31,12 @@ MUST_CHECK enum err sip_uri_addr(const struct sip_uri *u, uint16_t default_port,
 
 /* name-addr or addr-spec with header parameters: From, To, Contact, Route, Record-Route. */
 struct sip_nameaddr {
-	struct span display;              /* as written, quotes included; may be empty */
+	struct span display; /* as written, quotes included; may be empty */
 	struct sip_uri uri;
-	struct span params;               /* header parameters, ";tag=..." ; for addr-spec those behind the URI are the header's (20) */
-	struct span text;                 /* this element whole */
-	bool star;                        /* Contact: * */
+	struct span
+		params; /* header parameters, ";tag=..." ; for addr-spec those behind the URI are the header's (20) */
+	struct span text; /* this element whole */
+	bool star; /* Contact: * */
 };
 /* Takes the next element of a comma-separated list off *list. ERR_NOTFOUND: the list is empty. */
 MUST_CHECK enum err sip_nameaddr_next(struct span *list, struct sip_nameaddr *ret);

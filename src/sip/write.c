@@ -27,18 +27,50 @@ static void put_unfolded(struct wr *w, struct span s)
 
 const char *sip_reason_phrase(unsigned status)
 {
-	static const struct { unsigned status; const char *text; } rows[] = {
-		{ 100, "Trying" }, { 180, "Ringing" }, { 183, "Session Progress" }, { 200, "OK" }, { 202, "Accepted" },
-		{ 301, "Moved Permanently" }, { 302, "Moved Temporarily" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
-		{ 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" }, { 407, "Proxy Authentication Required" },
-		{ 408, "Request Timeout" }, { 413, "Request Entity Too Large" }, { 415, "Unsupported Media Type" },
-		{ 416, "Unsupported URI Scheme" }, { 420, "Bad Extension" }, { 421, "Extension Required" },
-		{ 422, "Session Interval Too Small" }, { 423, "Interval Too Brief" }, { 430, "Flow Failed" },
-		{ 480, "Temporarily Unavailable" }, { 481, "Call/Transaction Does Not Exist" }, { 482, "Loop Detected" },
-		{ 483, "Too Many Hops" }, { 486, "Busy Here" }, { 487, "Request Terminated" }, { 488, "Not Acceptable Here" },
-		{ 491, "Request Pending" }, { 500, "Server Internal Error" }, { 501, "Not Implemented" }, { 503, "Service Unavailable" },
-		{ 504, "Server Time-out" }, { 505, "Version Not Supported" }, { 513, "Message Too Large" },
-		{ 600, "Busy Everywhere" }, { 603, "Decline" }, { 604, "Does Not Exist Anywhere" }, { 606, "Not Acceptable" },
+	static const struct {
+		unsigned status;
+		const char *text;
+	} rows[] = {
+		{ 100, "Trying" },
+		{ 180, "Ringing" },
+		{ 183, "Session Progress" },
+		{ 200, "OK" },
+		{ 202, "Accepted" },
+		{ 301, "Moved Permanently" },
+		{ 302, "Moved Temporarily" },
+		{ 400, "Bad Request" },
+		{ 401, "Unauthorized" },
+		{ 403, "Forbidden" },
+		{ 404, "Not Found" },
+		{ 405, "Method Not Allowed" },
+		{ 407, "Proxy Authentication Required" },
+		{ 408, "Request Timeout" },
+		{ 413, "Request Entity Too Large" },
+		{ 415, "Unsupported Media Type" },
+		{ 416, "Unsupported URI Scheme" },
+		{ 420, "Bad Extension" },
+		{ 421, "Extension Required" },
+		{ 422, "Session Interval Too Small" },
+		{ 423, "Interval Too Brief" },
+		{ 430, "Flow Failed" },
+		{ 480, "Temporarily Unavailable" },
+		{ 481, "Call/Transaction Does Not Exist" },
+		{ 482, "Loop Detected" },
+		{ 483, "Too Many Hops" },
+		{ 486, "Busy Here" },
+		{ 487, "Request Terminated" },
+		{ 488, "Not Acceptable Here" },
+		{ 491, "Request Pending" },
+		{ 500, "Server Internal Error" },
+		{ 501, "Not Implemented" },
+		{ 503, "Service Unavailable" },
+		{ 504, "Server Time-out" },
+		{ 505, "Version Not Supported" },
+		{ 513, "Message Too Large" },
+		{ 600, "Busy Everywhere" },
+		{ 603, "Decline" },
+		{ 604, "Does Not Exist Anywhere" },
+		{ 606, "Not Acceptable" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
@@ -118,7 +150,7 @@ static void put_via_received(struct wr *w, const struct sip_via *v, const struct
 	struct span text = v->text;
 	char ip[ADDR_TEXT];
 
-	while (text.len) {                        /* without old received and rport */
+	while (text.len) { /* without old received and rport */
 		size_t end = 1 + span_find(span_from(text, 1), ';');
 		struct span one = span_sub(text, 0, end), name = sip_trim(span_from(one, one.p[0] == ';'));
 
@@ -150,8 +182,8 @@ static void put_vias(struct wr *w, const struct sip_msg *m, const struct addr *f
 	}
 }
 
-void sip_write_response(struct wr *w, const struct sip_msg *rq, const struct addr *from, unsigned status, const char *reason,
-			const char *to_tag)
+void sip_write_response(struct wr *w, const struct sip_msg *rq, const struct addr *from, unsigned status,
+			const char *reason, const char *to_tag)
 {
 	sip_write_status(w, status, reason);
 	put_vias(w, rq, from);
@@ -165,7 +197,7 @@ void sip_write_response(struct wr *w, const struct sip_msg *rq, const struct add
 	wr_str(w, "\r\n");
 	sip_write_header(w, H_CALL_ID, rq->call_id);
 	sip_write_header(w, H_CSEQ, sip_value(rq, H_CSEQ));
-	if (rq->method != SIP_REGISTER && status > 100 && status < 300) {    /* 12.1.1 */
+	if (rq->method != SIP_REGISTER && status > 100 && status < 300) { /* 12.1.1 */
 		const struct sip_header *h;
 		unsigned at = 0;
 
@@ -204,7 +236,7 @@ static unsigned put_popped(struct wr *w, enum sip_h h, struct span value, unsign
 
 	while (popped < n && value.len) {
 		if ((h == H_VIA ? sip_via_parse(&value, &v) : sip_nameaddr_next(&value, &a)) != OK)
-			return n;             /* what cannot be read does not go on */
+			return n; /* what cannot be read does not go on */
 		popped++;
 		value = sip_trim(value);
 	}
@@ -232,7 +264,7 @@ static void put_top_via(struct wr *w, struct span value, const struct addr *from
 void sip_write_edited(struct wr *w, const struct sip_msg *m, const struct sip_edit *e)
 {
 	bool via_done = false, has_max_forwards = false;
-	unsigned n_routes = 0;                    /* gone so far */
+	unsigned n_routes = 0; /* gone so far */
 
 	put_start(w, m, e);
 	if (e->push_via.len)
@@ -247,7 +279,8 @@ void sip_write_edited(struct wr *w, const struct sip_msg *m, const struct sip_ed
 			continue;
 		if (h->h == H_MAX_FORWARDS && e->max_forwards >= 0) {
 			sip_write_headerf(w, H_MAX_FORWARDS, "%d", e->max_forwards);
-		} else if (h->h == H_VIA && h->value.len && !via_done && (e->pop_via || e->received.family != ADDR_NONE)) {
+		} else if (h->h == H_VIA && h->value.len && !via_done &&
+			   (e->pop_via || e->received.family != ADDR_NONE)) {
 			via_done = true;
 			if (e->pop_via)
 				(void)put_popped(w, H_VIA, h->value, 1);

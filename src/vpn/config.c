@@ -416,8 +416,8 @@ static enum err peer_address(void *o, struct span v, const char **x)
 	struct cfg_peer *p = o;
 
 	*x = "one IPv6 address without a prefix length (our own inner address is IPv6)";
-	if (addr_parse_ip(v, &p->address) != OK || p->address.family != ADDR_IP6 || addr_is_any(&p->address) || addr_is_multicast(&p->address) ||
-	    addr_is_loopback(&p->address))
+	if (addr_parse_ip(v, &p->address) != OK || p->address.family != ADDR_IP6 || addr_is_any(&p->address) ||
+	    addr_is_multicast(&p->address) || addr_is_loopback(&p->address))
 		return ERR_MALFORMED;
 	p->has_address = true;
 	return OK;
@@ -519,8 +519,21 @@ static enum err check_allowed(const char *file, const struct config *c, struct c
 	for (unsigned i = 0; i < c->n_peers; i++)
 		for (unsigned k = 0; k < c->peers[i].n_allow; k++)
 			if (!config_service(c, c->peers[i].allow[k]))
-				return conf_fail(e, file, 0, "[peer %s] allows \"%s\"; expected the name of a [service]",
+				return conf_fail(e, file, 0,
+						 "[peer %s] allows \"%s\"; expected the name of a [service]",
 						 c->peers[i].aor, c->peers[i].allow[k]);
+	return OK;
+}
+
+/* Two peers at one inner address would be one to the data plane. */
+static enum err check_addresses(const char *file, const struct config *c, struct conf_error *e)
+{
+	for (unsigned i = 0; i < c->n_peers; i++)
+		for (unsigned k = 0; c->peers[i].has_address && k < i; k++)
+			if (c->peers[k].has_address && addr_ip_eq(&c->peers[i].address, &c->peers[k].address))
+				return conf_fail(e, file, 0,
+						 "[peer %s] has the address of [peer %s]; expected one of its own",
+						 c->peers[i].aor, c->peers[k].aor);
 	return OK;
 }
 
@@ -531,15 +544,21 @@ enum err config_parse(const char *file, struct span text, struct config **ret, s
 
 	if (!c)
 		return r;
-	*c = (struct config){ .user = "tieline", .interface = "tie0", .port = 4500, .max_calls = 16,
-			      .dead_after_s = 120, .log_level = LOG_INFO };
+	*c = (struct config){ .user = "tieline",
+			      .interface = "tie0",
+			      .port = 4500,
+			      .max_calls = 16,
+			      .dead_after_s = 120,
+			      .log_level = LOG_INFO };
 	if (span_copy_str(span_str(file), c->file, sizeof(c->file)) != OK)
-		c->file[0] = 0;           /* then it cannot be read again */
+		c->file[0] = 0; /* then it cannot be read again */
 	r = conf_parse(file, text, sections, c, e);
 	if (r == OK && !c->n_accounts)
 		r = conf_fail(e, file, 0, "no [account]; expected at least one");
 	if (r == OK)
 		r = check_allowed(file, c, e);
+	if (r == OK)
+		r = check_addresses(file, c, e);
 	if (r != OK) {
 		config_free(c);
 		return r;

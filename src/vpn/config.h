@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/config.h - tielined.conf as values (CONTRACT.md, Configuration). Parses text, opens
+/* vpn/config.h - tielined.conf as values (docs/configuration.md). Parses text, opens
  * nothing: the daemon reads files, the simulator writes strings. Immutable once loaded. */
 #pragma once
 #include <stdbool.h>
@@ -13,8 +13,8 @@
 #include "crypto/hash.h"
 
 #define CFG_AOR_MAX 256
-#define CFG_NAME_MAX 63           /* of a service or network */
-#define CFG_KEYS_MAX 8            /* of a peer */
+#define CFG_NAME_MAX 63 /* of a service or network */
+#define CFG_KEYS_MAX 8 /* of a peer */
 #define CFG_ALLOW_MAX 16
 #define CFG_ACCOUNTS_MAX 8
 #define CFG_SERVICES_MAX 64
@@ -24,16 +24,16 @@
 enum trust_level { LEVEL_NONE, LEVEL_TOFU, LEVEL_IDENTITY, LEVEL_SAS, LEVEL_PINNED, LEVEL_COUNT };
 const char *trust_level_name(enum trust_level l);
 
-struct cfg_host {                 /* "host[:port][;transport=tcp|udp]" */
-	char host[256];               /* name or address text */
+struct cfg_host { /* "host[:port][;transport=tcp|udp]" */
+	char host[256]; /* name or address text */
 	uint16_t port;
 	enum transport transport;
 };
 
 struct cfg_account {
-	char aor[CFG_AOR_MAX];        /* AOR text, normal form */
+	char aor[CFG_AOR_MAX]; /* AOR text, normal form */
 	struct cfg_host server, stun; /* stun.host "" : the server's host, port 3478 */
-	char user[128];               /* default: the user part of the AOR */
+	char user[128]; /* default: the user part of the AOR */
 	char password[256], password_file[256];
 	bool relay_only, separate_key, insecure_digest;
 	uint32_t ring_s, dpd_s;
@@ -41,11 +41,11 @@ struct cfg_account {
 
 struct cfg_service {
 	char name[CFG_NAME_MAX + 1];
-	uint8_t protocol;             /* 6 or 17 */
+	uint8_t protocol; /* 6 or 17 */
 	uint16_t port;
 	bool has_target;
-	struct addr target;           /* absent: this machine, same port */
-	char accept[512];             /* command that agrees to each call, "" none */
+	struct addr target; /* absent: this machine, same port */
+	char accept[512]; /* command that agrees to each call, "" none */
 };
 
 struct cfg_peer {
@@ -54,23 +54,23 @@ struct cfg_peer {
 	unsigned n_keys;
 	char allow[CFG_ALLOW_MAX][CFG_NAME_MAX + 1];
 	unsigned n_allow;
-	uint32_t for_s;               /* `for`: a grant's length, 0 unlimited */
+	uint32_t for_s; /* `for`: a grant's length, 0 unlimited */
 	enum trust_level require;
 	bool ping, bare, ice, sha1;
 	bool has_cert;
-	uint8_t cert[32];             /* SHA-256 of the DER certificate */
+	uint8_t cert[32]; /* SHA-256 of the DER certificate */
 	bool has_address;
-	struct addr address;          /* inner address of a stock peer */
+	struct addr address; /* inner address of a stock peer */
 };
 
-struct cfg_call {                 /* [call NAME]: kept up unattended */
+struct cfg_call { /* [call NAME]: kept up unattended */
 	char name[CFG_NAME_MAX + 1];
 	char to[CFG_AOR_MAX], service[CFG_NAME_MAX + 1];
-	uint16_t forward;             /* local port, 0 any */
+	uint16_t forward; /* local port, 0 any */
 };
 
 struct config {
-	char file[256];               /* the text's name, as given to config_parse() */
+	char file[256]; /* the text's name, as given to config_parse() */
 	char user[64], interface[16];
 	uint16_t port;
 	uint32_t max_calls, dead_after_s;
@@ -79,7 +79,7 @@ struct config {
 	unsigned n_accounts;
 	struct cfg_service services[CFG_SERVICES_MAX];
 	unsigned n_services;
-	struct cfg_peer *peers;       /* n_peers, owned */
+	struct cfg_peer *peers; /* n_peers, owned */
 	unsigned n_peers;
 	struct cfg_call calls[CFG_CALLS_MAX];
 	unsigned n_calls;
@@ -87,6 +87,6 @@ struct config {
 
 /* file names the text in error sentences. On error nothing is returned and *e says where and what. */
 MUST_CHECK enum err config_parse(const char *file, struct span text, struct config **ret, struct conf_error *e);
-void config_free(struct config *c);               /* wipes passwords */
+void config_free(struct config *c); /* wipes passwords */
 const struct cfg_service *config_service(const struct config *c, const char *name);
 const struct cfg_peer *config_peer(const struct config *c, const char *aor);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/describe.c - our descriptions, and what we accept of the other side's (DESIGN 4.1 to 4.3). */
+/* vpn/describe.c - our descriptions, and what we accept of the other side's (docs/protocol.md). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,12 +34,15 @@ static enum err add_candidates(struct vpn *v, struct call *c)
 	for (unsigned i = 0; e == OK && i < v->n_gathers; i++)
 		if (ice_gather_mapped(v->gathers[i], &mapped, &base) && !addr_eq(&mapped, &base))
 			e = ice_agent_add_local(c->ice, ICE_SRFLX, &mapped, &base);
-	return e == ERR_LIMIT ? OK : e;           /* enough of them */
+	return e == ERR_LIMIT ? OK : e; /* enough of them */
 }
 
 static enum err make_agent(struct vpn *v, struct call *c)
 {
-	struct ice_config cfg = { .rng = v->env.rng, .log = c->log, .controlling = c->outgoing, .pacing_ms = ICE_PACING_MS,
+	struct ice_config cfg = { .rng = v->env.rng,
+				  .log = c->log,
+				  .controlling = c->outgoing,
+				  .pacing_ms = ICE_PACING_MS,
 				  .pacer = &v->pacer,
 				  .patience_ms = c->outgoing ? CALLER_PATIENCE_MS : CALLEE_PATIENCE_MS };
 	enum err e;
@@ -61,14 +64,20 @@ static struct addr default_address(const struct vpn *v)
 	return v->n_locals ? v->locals[0] : addr_ip4(0, 9);
 }
 
-struct candidate_texts { char t[SDP_CANDIDATES_MAX][CANDIDATE_TEXT]; };
+struct candidate_texts {
+	char t[SDP_CANDIDATES_MAX][CANDIDATE_TEXT];
+};
 
 static void fill_own(struct vpn *v, struct call *c, bool is_answer, struct sdp_ike *m, struct candidate_texts *texts)
 {
 	struct ice_candidate cand;
 
-	*m = (struct sdp_ike){ .fmt = SDP_IKE_ESP_UDPENCAP, .addr = default_address(v), .mid = "ike",
-			       .setup = is_answer ? SDP_PASSIVE : SDP_ACTIVE, .setup_explicit = true, .n_fingerprints = 1 };
+	*m = (struct sdp_ike){ .fmt = SDP_IKE_ESP_UDPENCAP,
+			       .addr = default_address(v),
+			       .mid = "ike",
+			       .setup = is_answer ? SDP_PASSIVE : SDP_ACTIVE,
+			       .setup_explicit = true,
+			       .n_fingerprints = 1 };
 	m->fingerprints[0].hash = HASH_SHA256;
 	m->fingerprints[0].len = 32;
 	memcpy(m->fingerprints[0].value, v->cert_hash, 32);
@@ -105,8 +114,8 @@ static struct sdp_origin origin_of(struct vpn *v)
 }
 
 /* Text -> canonical form, with the description in *scratch. */
-static enum err canon_of(struct span text, struct sdp *scratch, unsigned index, bool is_answer, uint8_t dst[SDP_CANON_MAX],
-			 size_t *ret_len)
+static enum err canon_of(struct span text, struct sdp *scratch, unsigned index, bool is_answer,
+			 uint8_t dst[SDP_CANON_MAX], size_t *ret_len)
 {
 	const char *why;
 	size_t at;
@@ -216,6 +225,7 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	k->spi_taken = spi_taken;
 	k->spi_arg = v;
 	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */
+	k->first_sends = c->no_ice ? 3 : 0; /* 4.3: the address is whatever the description says */
 	k->dpd_s = c->no_ice ? v->cfg->accounts[c->account].dpd_s : 0;
 	return OK;
 }
@@ -263,8 +273,13 @@ static bool take_key(struct vpn *v, struct call *c, const struct sdp_ike *m)
 
 static struct policy_answer ask_policy(struct vpn *v, const struct call *c, enum evidence evidence)
 {
-	struct policy_question q = { .act = POLICY_TALK, .evidence = evidence, .peer = c->peer, .key = c->has_key ? c->key : NULL,
-				     .bare = c->bare, .we_call = c->outgoing, .trust_first = c->trust_first };
+	struct policy_question q = { .act = POLICY_TALK,
+				     .evidence = evidence,
+				     .peer = c->peer,
+				     .key = c->has_key ? c->key : NULL,
+				     .bare = c->bare,
+				     .we_call = c->outgoing,
+				     .trust_first = c->trust_first };
 	struct policy_answer a;
 
 	policy_decide(v->cfg, v->trust, &q, &a);
@@ -304,7 +319,8 @@ static struct verdict check_signed_offer(struct vpn *v, struct call *c, struct s
 	struct policy_answer a;
 	unsigned account = 0;
 
-	if (!m->has_bind || !m->has_key || !m->has_aor || !m->has_to || !m->has_date || !m->has_sig || !m->n_fingerprints)
+	if (!m->has_bind || !m->has_key || !m->has_aor || !m->has_to || !m->has_date || !m->has_sig ||
+	    !m->n_fingerprints)
 		return stranger("security lines are missing");
 	while (account < v->cfg->n_accounts && strcmp(v->cfg->accounts[account].aor, m->to))
 		account++;
@@ -317,7 +333,8 @@ static struct verdict check_signed_offer(struct vpn *v, struct call *c, struct s
 		return stranger("unusable key");
 	match = trust_check(v->trust, c->peer, c->key, &level);
 	if (match != TRUST_GOOD && match != TRUST_OTHER_AOR)
-		return stranger(match == TRUST_MISMATCH ? "the caller's address is pinned to another key" : "unknown key");
+		return stranger(match == TRUST_MISMATCH ? "the caller's address is pinned to another key"
+							: "unknown key");
 	if (sdp_seal_verify(span_of(m->spki, m->spki_len), canon, SPAN_NONE, false, m->sig) != OK)
 		return stranger("the signature does not verify");
 	if (match == TRUST_OTHER_AOR)
@@ -329,7 +346,7 @@ static struct verdict check_signed_offer(struct vpn *v, struct call *c, struct s
 	a = ask_policy(v, c, EVIDENCE_SIGNED);
 	if (a.verdict != POLICY_YES)
 		return stranger(policy_why_text(a.why));
-	if (replay_add(v->replay, m->bind, now_s) != OK)
+	if (replay_add(v->replay, m->bind, c->key, now_s) != OK)
 		return bad(486, REASON_BUSY, "too many calls");
 	c->level = a.level;
 	if (m->setup != SDP_ACTIVE || !m->setup_explicit)
@@ -347,7 +364,7 @@ static const char *read_offer(struct vpn *v, struct span body, unsigned *ret_ind
 		return "not a description";
 	*ret_index = sdp_ike_usable(v->sdp);
 	if (*ret_index == SDP_MEDIA_MAX)
-		*ret_index = sdp_ike_find(v->sdp);        /* who is it that offers what cannot be used? */
+		*ret_index = sdp_ike_find(v->sdp); /* who is it that offers what cannot be used? */
 	if (*ret_index == SDP_MEDIA_MAX || sdp_ike_read(v->sdp, *ret_index, false, v->media, &why) != OK)
 		return "no usable IKE media";
 	if (sdp_ike_canon(v->sdp, *ret_index, false, v->canon, sizeof(v->canon), ret_canon_len) != OK)
@@ -355,19 +372,21 @@ static const char *read_offer(struct vpn *v, struct span body, unsigned *ret_ind
 	return NULL;
 }
 
-struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body, unsigned *ret_index,
-				    size_t *ret_canon_len)
+struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body,
+				    unsigned *ret_index, size_t *ret_canon_len)
 {
 	const char *why = read_offer(v, body, ret_index, ret_canon_len);
 	struct verdict r;
 
 	if (why)
 		return stranger(why);
-	r = v->media->is_tieline ? check_signed_offer(v, c, span_of(v->canon, *ret_canon_len)) : check_bare_offer(v, c, from);
+	r = v->media->is_tieline ? check_signed_offer(v, c, span_of(v->canon, *ret_canon_len))
+				 : check_bare_offer(v, c, from);
 	if (!r.ok)
 		return r;
 	if (sdp_ike_usable(v->sdp) != *ret_index)
-		return bad(488, REASON_INPUT, "no usable IKE media: it must be ike-esp-udpencap, unbundled and not on port 500");
+		return bad(488, REASON_INPUT,
+			   "no usable IKE media: it must be ike-esp-udpencap, unbundled and not on port 500");
 	if (make_agent(v, c) != OK || inforce_peer(c, span_of(v->canon, *ret_canon_len)) != OK)
 		return bad(500, REASON_INTERNAL, "no memory");
 	if (!take_addresses(v, c, v->media))
@@ -385,7 +404,7 @@ enum err describe_late_answer(struct vpn *v, struct call *c, size_t *ret_len)
 	size_t canon_len;
 
 	if (read_offer(v, span_of(c->offer, c->offer_len), &index, &canon_len))
-		return ERR_MALFORMED;             /* it was fine before */
+		return ERR_MALFORMED; /* it was fine before */
 	/* what was learned of ourselves meanwhile; the agent drops what it has */
 	if (c->ice && add_candidates(v, c) != OK)
 		return ERR_NOMEM;
@@ -432,7 +451,8 @@ static struct verdict check_signed_answer(struct vpn *v, struct call *c, struct 
 	const struct sdp_ike *m = v->media;
 	struct policy_answer a;
 
-	if (!m->has_bind || !m->has_key || !m->has_aor || !m->has_date || !m->has_sig || !m->n_fingerprints || m->has_to)
+	if (!m->has_bind || !m->has_key || !m->has_aor || !m->has_date || !m->has_sig || !m->n_fingerprints ||
+	    m->has_to)
 		return bad(0, REASON_SECURITY_LINES, NULL);
 	if (strcmp(m->aor, c->peer))
 		return bad(0, REASON_PIN, "the answer speaks for another address than the one that was dialled");
@@ -441,7 +461,8 @@ static struct verdict check_signed_answer(struct vpn *v, struct call *c, struct 
 	a = ask_policy(v, c, EVIDENCE_SIGNED);
 	if (a.verdict != POLICY_YES)
 		return bad(0, a.why == POLICY_LEVEL ? REASON_LEVEL : REASON_PIN, NULL);
-	if (sdp_seal_verify(span_of(m->spki, m->spki_len), canon, span_of(c->canon_offer, c->canon_offer_len), true, m->sig) != OK)
+	if (sdp_seal_verify(span_of(m->spki, m->spki_len), canon, span_of(c->canon_offer, c->canon_offer_len), true,
+			    m->sig) != OK)
 		return bad(0, REASON_SECURITY_LINES, NULL);
 	if (m->setup != SDP_PASSIVE || !m->setup_explicit)
 		return bad(0, REASON_SECURITY_LINES, "the answer's ike-setup is not passive");
@@ -453,7 +474,8 @@ static struct verdict check_signed_answer(struct vpn *v, struct call *c, struct 
 static struct verdict check_bare_answer(struct vpn *v, struct call *c)
 {
 	if (!c->bare)
-		return bad(0, REASON_SECURITY_LINES, "the answer has no security lines; somebody on the signalling path removed them");
+		return bad(0, REASON_SECURITY_LINES,
+			   "the answer has no security lines; somebody on the signalling path removed them");
 	if (v->media->setup == SDP_ACTPASS)
 		return bad(0, REASON_INPUT, "the answer does not say who begins");
 	c->ike_initiator = v->media->setup == SDP_PASSIVE;
@@ -486,7 +508,8 @@ struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span 
 	if (e == OK)
 		e = inforce_peer(c, span_of(v->canon, canon_len));
 	if (e == OK && !c->bare)
-		e = bind_call(c, span_of(c->canon_offer, c->canon_offer_len), span_of(v->canon, canon_len), c->bind, v->media->bind);
+		e = bind_call(c, span_of(c->canon_offer, c->canon_offer_len), span_of(v->canon, canon_len), c->bind,
+			      v->media->bind);
 	if (e == ERR_AUTH)
 		return bad(0, REASON_FINGERPRINT, "the answer has no usable fingerprint");
 	return e == OK ? fine : bad(0, REASON_INTERNAL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/grant.c - what is asked for, granted, forwarded and revoked (DESIGN 6.5). The callee's side asks policy with the
+/* vpn/grant.c - what is asked for, granted, forwarded and revoked (docs/protocol.md). The callee's side asks policy with the
  * authenticated key each time; the caller's side opens nothing but the way out. */
 #include <stdio.h>
 #include <string.h>
@@ -9,8 +9,8 @@
 #include "vpn/impl.h"
 
 #define ICMP6 58
-#define ECHO_LO 0x8000u                   /* type 128 << 8: echo request ... */
-#define ECHO_HI 0x81ffu                   /* ... to echo reply (RFC 4443) */
+#define ECHO_LO 0x8000u /* type 128 << 8: echo request ... */
+#define ECHO_HI 0x81ffu /* ... to echo reply (RFC 4443) */
 
 static void add_ts(struct ike_ts_list *l, const uint8_t ip[16], uint8_t protocol, unsigned lo, unsigned hi)
 {
@@ -19,12 +19,15 @@ static void add_ts(struct ike_ts_list *l, const uint8_t ip[16], uint8_t protocol
 	if (l->n == IKE_TS_MAX)
 		return;
 	t = &l->ts[l->n++];
-	*t = (struct ike_ts){ .family = ADDR_IP6, .protocol = protocol, .port_lo = (uint16_t)lo, .port_hi = (uint16_t)hi };
+	*t = (struct ike_ts){
+		.family = ADDR_IP6, .protocol = protocol, .port_lo = (uint16_t)lo, .port_hi = (uint16_t)hi
+	};
 	memcpy(t->ip_lo, ip, 16);
 	memcpy(t->ip_hi, ip, 16);
 }
 
-void grant_propose_all(const struct vpn *v, const struct call *c, struct ike_ts_list *ret_own, struct ike_ts_list *ret_peer)
+void grant_propose_all(const struct vpn *v, const struct call *c, struct ike_ts_list *ret_own,
+		       struct ike_ts_list *ret_peer)
 {
 	ret_own->n = ret_peer->n = 0;
 	add_ts(ret_own, v->self, 0, 0, 65535);
@@ -38,24 +41,39 @@ static void service_ts(const uint8_t server[16], const uint8_t client[16], uint8
 	add_ts(ret_server, server, protocol, port, port);
 	for (unsigned i = 0; i < ret_client->n; i++)
 		if (ret_client->ts[i].protocol == protocol)
-			return;                   /* two services of one protocol: one line is enough */
+			return; /* two services of one protocol: one line is enough */
 	add_ts(ret_client, client, protocol, 0, 65535);
 }
 
-static struct policy_answer ask_policy(const struct vpn *v, const struct call *c, enum policy_act act, const char *service)
+static struct policy_answer ask_policy(const struct vpn *v, const struct call *c, enum policy_act act,
+				       const char *service)
 {
-	struct policy_question q = { .act = act, .evidence = c->authenticated || act != POLICY_TALK ? EVIDENCE_AUTHENTICATED : EVIDENCE_SIGNED,
-				     .peer = c->peer, .key = c->has_key ? c->key : NULL, .bare = c->bare, .we_call = c->outgoing,
-				     .trust_first = c->trust_first, .service = service };
+	struct policy_question q = { .act = act,
+				     .evidence = c->authenticated || act != POLICY_TALK ? EVIDENCE_AUTHENTICATED
+											: EVIDENCE_SIGNED,
+				     .peer = c->peer,
+				     .key = c->has_key ? c->key : NULL,
+				     .bare = c->bare,
+				     .we_call = c->outgoing,
+				     .trust_first = c->trust_first && !c->authenticated,
+				     .service = service };
 	struct policy_answer a;
 
 	policy_decide(v->cfg, v->trust, &q, &a);
 	return a;
 }
 
+/* Of a call that we made, our own section may say no; without one there is echo (docs/protocol.md). */
+static bool ping_allowed(const struct vpn *v, const struct call *c)
+{
+	const struct cfg_peer *p = config_peer(v->cfg, c->peer);
+
+	return c->outgoing ? !p || p->ping : ask_policy(v, c, POLICY_PING, NULL).verdict == POLICY_YES;
+}
+
 static void ping_ts(struct vpn *v, struct call *c, struct ike_ts_list *own, struct ike_ts_list *peer)
 {
-	if (ask_policy(v, c, POLICY_PING, NULL).verdict != POLICY_YES)
+	if (!ping_allowed(v, c))
 		return;
 	/* A stock peer's policies need all of ICMP: its errors are not ours to decide by a selector, and strongSwan in user
 	 * space takes an ICMP packet's port for 0. The data plane lets pass echo and errors of flows only, in any case. */
@@ -97,10 +115,14 @@ static bool grant_one(struct vpn *v, struct call *c, uint64_t now_us, uint32_t r
 		return false;
 	for (unsigned i = 0; i < c->n_grants; i++)
 		if (!strcmp(c->grants[i].g.name, name))
-			return true;              /* asked for twice */
+			return true; /* asked for twice */
 	g = &c->grants[c->n_grants++];
-	*g = (struct grant){ .g = { .request = request, .id = ++c->next_grant, .protocol = a.service->protocol,
-				    .port = a.service->port, .seconds = a.peer->for_s }, .expires_us = TIME_NEVER };
+	*g = (struct grant){ .g = { .request = request,
+				    .id = ++c->next_grant,
+				    .protocol = a.service->protocol,
+				    .port = a.service->port,
+				    .seconds = a.peer->for_s },
+			     .expires_us = TIME_NEVER };
 	(void)snprintf(g->g.name, sizeof(g->g.name), "%s", name);
 	if (a.peer->for_s) {
 		g->expires_us = now_us + SECONDS((uint64_t)a.peer->for_s);
@@ -121,7 +143,8 @@ static void grants_of_peer(struct vpn *v, struct call *c, uint64_t now_us, uint3
 static void selectors_of_all(struct vpn *v, struct call *c, struct ike_decision *d)
 {
 	for (unsigned i = 0; i < c->n_grants; i++)
-		service_ts(v->self, c->peer_address, c->grants[i].g.protocol, c->grants[i].g.port, &d->ts_local, &d->ts_peer);
+		service_ts(v->self, c->peer_address, c->grants[i].g.protocol, c->grants[i].g.port, &d->ts_local,
+			   &d->ts_peer);
 	ping_ts(v, c, &d->ts_local, &d->ts_peer);
 }
 
@@ -137,7 +160,7 @@ void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_
 	struct ike_decision d = { .verdict = IKE_REJECTED, .request = e->request };
 	bool key_known = c->has_key;
 
-	memcpy(c->key, e->peer_key, SPKI_HASH);   /* IKE compared it with the announced one where there is one */
+	memcpy(c->key, e->peer_key, SPKI_HASH); /* IKE compared it with the announced one where there is one */
 	c->has_key = true;
 	if (ask_policy(v, c, POLICY_TALK, NULL).verdict != POLICY_YES) {
 		c->has_key = key_known;
@@ -146,7 +169,7 @@ void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_
 		return;
 	}
 	c->request = e->request;
-	if (c->outgoing && c->bare) {             /* we called, it is the IKE initiator */
+	if (c->outgoing && c->bare) { /* we called, it is the IKE initiator */
 		d.verdict = IKE_GRANTED;
 		grant_propose_all(v, c, &d.ts_local, &d.ts_peer);
 		ike_sa_decide(sa, now_us, &d);
@@ -177,7 +200,8 @@ void grant_child_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_
 		d.verdict = IKE_GRANTED;
 		d.grants[d.n_grants++] = g->g;
 		selectors_of(v, c, g, &d);
-	} else if (c->bare && !c->outgoing && c->n_grants) {
+	} else if (c->bare && !c->outgoing && c->n_grants && !c->grants[0].spi_in) {
+		/* One at a time: a second one would not be found when its time is over or a grant is revoked. */
 		d.verdict = IKE_GRANTED;
 		selectors_of_all(v, c, &d);
 	}
@@ -191,8 +215,9 @@ void grant_received(struct vpn *v, struct call *c, uint64_t now_us, const struct
 	struct grant *g;
 
 	/* only what was asked for, and never anything but a port of the peer's own address */
-	if (!c->outgoing || c->bare || ig->request != c->request || (ig->protocol != 6 && ig->protocol != 17) || !ig->port ||
-	    (c->named && strcmp(ig->name, c->service)) || by_id(c, ig->id) || (ig->id & FORWARD_EXTRA) || c->n_grants == IKE_GRANTS_MAX) {
+	if (!c->outgoing || c->bare || ig->request != c->request || (ig->protocol != 6 && ig->protocol != 17) ||
+	    !ig->port || (c->named && strcmp(ig->name, c->service)) || by_id(c, ig->id) || (ig->id & FORWARD_EXTRA) ||
+	    c->n_grants == IKE_GRANTS_MAX) {
 		log_info(&c->log, "call %u: a grant that was not asked for is ignored", c->id);
 		return;
 	}
@@ -215,18 +240,22 @@ void grant_more(struct vpn *v, struct call *c, uint64_t now_us)
 		if (g->asked || g->spi_in)
 			continue;
 		service_ts(c->peer_address, v->self, g->g.protocol, g->g.port, &peer, &own);
-		add_ts(&own, v->self, ICMP6, ECHO_LO, ECHO_HI);
-		add_ts(&peer, c->peer_address, ICMP6, ECHO_LO, ECHO_HI);
+		ping_ts(v, c, &own, &peer);
 		if (ike_sa_child_create(c->sa, now_us, c->request, g->g.id, &own, &peer) == OK)
 			g->asked = true;
 	}
 }
 
-static void want_forward(struct vpn *v, struct call *c, uint32_t id, uint8_t protocol, uint16_t port, uint16_t local_port,
-			 const char *name)
+static void want_forward(struct vpn *v, struct call *c, uint32_t id, uint8_t protocol, uint16_t port,
+			 uint16_t local_port, const char *name)
 {
-	struct vpn_want w = { .kind = VPN_WANT_FORWARD, .call = c->id, .grant_id = id, .protocol = protocol, .port = port,
-			      .local_port = local_port, .owner = c->owner };
+	struct vpn_want w = { .kind = VPN_WANT_FORWARD,
+			      .call = c->id,
+			      .grant_id = id,
+			      .protocol = protocol,
+			      .port = port,
+			      .local_port = local_port,
+			      .owner = c->owner };
 
 	memcpy(w.self, v->self, 16);
 	memcpy(w.peer, c->peer_address, 16);
@@ -249,7 +278,10 @@ static struct vpn_event granted_event(const struct call *c, uint64_t now_us, con
 void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t grant_id, const struct addr *local)
 {
 	struct call *c = vpn_call_find(v, call);
-	struct grant extra = { .g = { .id = grant_id, .protocol = grant_id & FORWARD_UDP ? 17 : 6, .port = (uint16_t)grant_id } }, *g;
+	struct grant extra = { .g = { .id = grant_id,
+				      .protocol = grant_id & FORWARD_UDP ? 17 : 6,
+				      .port = (uint16_t)grant_id } },
+		     *g;
 	struct vpn_event e;
 
 	if (!c)
@@ -261,7 +293,8 @@ void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t g
 		e = vpn_event_of(c, now_us, VPN_EV_REFUSED);
 		memcpy(e.name, g->g.name, sizeof(g->g.name));
 		e.code = REASON_USAGE;
-		(void)snprintf(e.reason, sizeof(e.reason), "no local port could be opened for it; is the wished one in use?");
+		(void)snprintf(e.reason, sizeof(e.reason),
+			       "no local port could be opened for it; is the wished one in use?");
 		vpn_tell(v, &e);
 		if (g != &extra && c->n_grants == 1) {
 			call_end(v, c, now_us, REASON_USAGE, e.reason);
@@ -300,7 +333,8 @@ static bool selectors_ours(const struct vpn *v, const struct call *c, const stru
 		if (memcmp(k->ts_local.ts[i].ip_lo, v->self, 16) || memcmp(k->ts_local.ts[i].ip_hi, v->self, 16))
 			return false;
 	for (unsigned i = 0; i < k->ts_peer.n; i++)
-		if (memcmp(k->ts_peer.ts[i].ip_lo, c->peer_address, 16) || memcmp(k->ts_peer.ts[i].ip_hi, c->peer_address, 16))
+		if (memcmp(k->ts_peer.ts[i].ip_lo, c->peer_address, 16) ||
+		    memcmp(k->ts_peer.ts[i].ip_hi, c->peer_address, 16))
 			return false;
 	return k->ts_local.n && k->ts_peer.n;
 }
@@ -310,7 +344,9 @@ static void copy_ts(const struct ike_ts_list *from, struct esp_ts *to, unsigned 
 	for (unsigned i = 0; i < from->n && i < ESP_TS_MAX; i++) {
 		const struct ike_ts *t = &from->ts[i];
 
-		to[i] = (struct esp_ts){ .family = t->family, .protocol = t->protocol, .port_lo = t->port_lo, .port_hi = t->port_hi };
+		to[i] = (struct esp_ts){
+			.family = t->family, .protocol = t->protocol, .port_lo = t->port_lo, .port_hi = t->port_hi
+		};
 		memcpy(to[i].ip_lo, t->ip_lo, 16);
 		memcpy(to[i].ip_hi, t->ip_hi, 16);
 		*ret_n = i + 1;
@@ -319,12 +355,17 @@ static void copy_ts(const struct ike_ts_list *from, struct esp_ts *to, unsigned 
 
 static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_child *k)
 {
-	struct esp_sa_config s = { .spi_in = k->spi_in, .spi_out = k->spi_out, .alg = k->alg,
-				   .open = c->outgoing ? ESP_OPEN_OUT : ESP_OPEN_IN, .esn = k->esn, .call = c->id,
-				   .grant_id = k->grant_id, .path = c->path };
+	struct esp_sa_config s = { .spi_in = k->spi_in,
+				   .spi_out = k->spi_out,
+				   .alg = k->alg,
+				   .open = c->outgoing ? ESP_OPEN_OUT : ESP_OPEN_IN,
+				   .esn = k->esn,
+				   .call = c->id,
+				   .grant_id = k->grant_id,
+				   .path = c->path };
 	enum err e;
 
-	s.allow_ping = c->outgoing || ask_policy(v, c, POLICY_PING, NULL).verdict == POLICY_YES;
+	s.allow_ping = ping_allowed(v, c);
 	memcpy(s.key_in, k->key_in, sizeof(s.key_in));
 	memcpy(s.key_out, k->key_out, sizeof(s.key_out));
 	copy_ts(&k->ts_local, s.ts_local, &s.n_local);
@@ -372,56 +413,89 @@ static void close_forward(struct vpn *v, const struct call *c, const struct gran
 {
 	struct vpn_want w = { .kind = VPN_WANT_FORWARD_CLOSE, .call = c->id, .grant_id = g->g.id, .owner = c->owner };
 
-	if (c->outgoing && g->forward_wanted)
+	if (!c->outgoing)
+		(void)snprintf(w.name, sizeof(w.name), "%s", g->g.name);
+	if (!c->outgoing || g->forward_wanted)
 		vpn_want(v, &w);
 }
 
 void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, uint32_t spi_in)
 {
+	bool ours = true; /* a Delete of ours, of a grant that was revoked */
+
 	esp_sa_remove(v->esp, spi_in);
-	for (unsigned i = c->n_grants; i-- > 0; )
-		if (c->grants[i].spi_in == spi_in) {
-			close_forward(v, c, &c->grants[i]);
+	for (unsigned i = c->n_grants; i-- > 0;) {
+		if (c->grants[i].spi_in != spi_in)
+			continue;
+		ours = false;
+		close_forward(v, c, &c->grants[i]);
+		if (c->bare) /* a stock peer makes a new one in its place; its time runs on */
+			c->grants[i].spi_in = 0;
+		else
 			forget(c, &c->grants[i]);
-		}
-	if (c->outgoing && !c->n_grants && c->told_up)
+	}
+	if (ours && c->n_revoking)
+		c->n_revoking--;
+	if (!c->n_grants && ((c->revoked && !c->n_revoking) || (c->outgoing && c->told_up)))
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 }
 
-/* Local first: the flow is cut before the other side is told. */
+/* Local first: the flow is cut before the other side is told. After the last grant the call lives on until the other side
+ * has confirmed the Deletes of all Child SAs: otherwise a BYE could come first, and look like a hang-up. */
 static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, const char *why)
 {
 	uint32_t spi = c->grants[i].spi_in;
 
 	vpn_audit(v, c, "revoked %s: %s", c->grants[i].g.name, why);
+	close_forward(v, c, &c->grants[i]);
 	forget(c, &c->grants[i]);
+	for (unsigned k = 0; spi && k < c->n_grants; k++)
+		if (c->grants[k].spi_in == spi) { /* a stock peer's one Child SA: it may make a narrower one */
+			close_forward(v, c, &c->grants[k]);
+			c->grants[k].spi_in = 0;
+		}
 	if (spi)
 		esp_sa_remove(v->esp, spi);
-	if (spi && c->sa)
-		(void)!ike_sa_child_delete(c->sa, now_us, spi);
-	if (!c->n_grants)
+	if (spi && c->sa && ike_sa_child_delete(c->sa, now_us, spi) == OK)
+		c->n_revoking++;
+	if (!c->n_grants && c->n_revoking) {
+		call_take_down(v, c);
+		c->revoked = true;
+		c->deadline_us = now_us + CALL_CLOSING_US;
+		c->deadline_code = REASON_REVOKED;
+		c->deadline_text = NULL;
+	} else if (!c->n_grants) {
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
+	}
 }
 
 void grant_tick(struct vpn *v, struct call *c, uint64_t now_us)
 {
-	for (unsigned i = c->n_grants; i-- > 0 && call_live(c); )
+	for (unsigned i = c->n_grants; i-- > 0 && call_live(c);)
 		if (i < c->n_grants && now_us >= c->grants[i].expires_us)
 			revoke(v, c, now_us, i, "its time is over");
 }
 
 void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us)
 {
-	if (c->state != CALL_PENDING && ask_policy(v, c, POLICY_TALK, NULL).verdict != POLICY_YES) {
+	bool known = c->state == CALL_PENDING || ask_policy(v, c, POLICY_TALK, NULL).verdict == POLICY_YES;
+
+	if (c->revoked)
+		return;
+	if (!known && (c->outgoing || !c->n_grants)) {
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 		return;
 	}
-	for (unsigned i = c->n_grants; !c->outgoing && i-- > 0 && call_live(c); )
-		if (i < c->n_grants && ask_policy(v, c, POLICY_GRANT, c->grants[i].g.name).verdict != POLICY_YES)
+	if (!ping_allowed(v, c))
+		esp_call_ping_off(v->esp, c->id);
+	for (unsigned i = c->n_grants; !c->outgoing && i-- > 0 && call_live(c);)
+		if (i < c->n_grants &&
+		    (!known || ask_policy(v, c, POLICY_GRANT, c->grants[i].g.name).verdict != POLICY_YES))
 			revoke(v, c, now_us, i, "the configuration changed");
 }
 
-enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t protocol, uint16_t port, uint16_t local_port)
+enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t protocol, uint16_t port,
+		     uint16_t local_port)
 {
 	struct call *c = vpn_call_find(v, call);
 	bool covered = c && c->bare;
@@ -433,7 +507,7 @@ enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t prot
 		covered |= c->grants[i].g.protocol == protocol && c->grants[i].g.port == port;
 	if (!c->outgoing || c->state != CALL_UP || !covered)
 		return ERR_DENIED;
-	want_forward(v, c, FORWARD_EXTRA | (protocol == 17 ? FORWARD_UDP : 0) | (c->n_forwards++ & 0x3fff) << 16 | port, protocol, port,
-		     local_port, "");
+	want_forward(v, c, FORWARD_EXTRA | (protocol == 17 ? FORWARD_UDP : 0) | (c->n_forwards++ & 0x3fff) << 16 | port,
+		     protocol, port, local_port, "");
 	return OK;
 }

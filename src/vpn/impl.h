@@ -16,15 +16,16 @@
 #include "vpn/policy.h"
 #include "vpn/vpn.h"
 
-#define CALL_HALF_OPEN_MAX 4              /* IKE SAs of one call before one authenticates (DESIGN 6.4) */
-#define CALL_FORK_WAIT_US SECONDS(2)      /* after a bad answer, a good one may still come from a fork */
-#define CALL_REGISTER_WAIT_US SECONDS(8)  /* a call made before the registration stands */
+#define CALL_HALF_OPEN_MAX 4 /* IKE SAs of one call before one authenticates (docs/protocol.md) */
+#define CALL_FORK_WAIT_US SECONDS(2) /* after a bad answer, a good one may still come from a fork */
+#define CALL_ANSWERS_US SECONDS(32) /* how long after the first answer others may come (RFC 3261, 13.2.2.4: 64 T1) */
+#define CALL_REGISTER_WAIT_US SECONDS(8) /* a call made before the registration stands */
 /* A call made or taken before a STUN server has answered for the first time waits for five of its requests (RFC 8489, 6.2.1:
  * at 0, 0.5, 1.5, 3.5 and 7.5 s): later, or when all requests failed, calls do not wait. */
-#define ICE_PACING_MS 10                   /* Ta that we propose: few candidates, one component */
+#define ICE_PACING_MS 10 /* Ta that we propose: few candidates, one component */
 #define CALL_GATHER_WAIT_US SECONDS(8)
-#define CALL_SETUP_US SECONDS(75)         /* answered, but no SA: ICE's patience and IKE's retransmissions */
-#define CALL_CLOSING_US SECONDS(5)        /* how long a DELETE is repeated, or answered, after the end */
+#define CALL_SETUP_US SECONDS(75) /* answered, but no SA: ICE's patience and IKE's retransmissions */
+#define CALL_CLOSING_US SECONDS(5) /* how long a DELETE is repeated, or answered, after the end */
 /* RFC 8863: how long ICE tries. The callee a little longer, so that the caller is told by its own ICE that there is no path
  * before it hears a BYE for the same reason. */
 #define CALLER_PATIENCE_MS 39500
@@ -38,28 +39,32 @@
 #define FORWARD_UDP 0x40000000u
 
 enum call_state {
-	CALL_PENDING,                     /* caller: waits for the registration */
-	CALL_GATHERING,                   /* callee: accepted; waits for the own address as seen from outside */
-	CALL_INVITING, CALL_RINGING,
-	CALL_CONNECTING,                  /* descriptions are exchanged; ICE */
-	CALL_KEYING,                      /* IKE */
-	CALL_ASKING,                      /* authenticated; services asked for */
-	CALL_WAITING,                     /* the other side asks somebody (TIELINE_WAIT) */
+	CALL_PENDING, /* caller: waits for the registration */
+	CALL_GATHERING, /* callee: accepted; waits for the own address as seen from outside */
+	CALL_INVITING,
+	CALL_RINGING,
+	CALL_CONNECTING, /* descriptions are exchanged; ICE */
+	CALL_KEYING, /* IKE */
+	CALL_ASKING, /* authenticated; services asked for */
+	CALL_WAITING, /* the other side asks somebody (TIELINE_WAIT) */
 	CALL_UP,
-	CALL_CLOSING                      /* over; a DELETE may still be repeated */
+	CALL_CLOSING /* over; a DELETE may still be repeated */
 };
 
 struct grant {
 	struct ike_grant g;
-	uint32_t spi_in;                  /* of its Child SA, 0: none (yet) */
-	bool asked;                       /* caller: CREATE_CHILD_SA is under way or done */
+	uint32_t spi_in; /* of its Child SA, 0: none (yet) */
+	bool asked; /* caller: CREATE_CHILD_SA is under way or done */
 	bool forward_wanted, told;
-	struct addr local;                /* caller: where it is reachable */
-	uint64_t expires_us;              /* TIME_NEVER: unlimited */
+	struct addr local; /* caller: where it is reachable */
+	uint64_t expires_us; /* TIME_NEVER: unlimited */
 	int64_t until_s;
 };
 
-struct kept { uint8_t *p; size_t len; };   /* owned */
+struct kept {
+	uint8_t *p;
+	size_t len;
+}; /* owned */
 
 struct call {
 	unsigned id, account;
@@ -76,16 +81,19 @@ struct call {
 	uint64_t give_up_us;
 	uint16_t local_port;
 	/* signalling */
-	unsigned sip_call;                /* 0: none (any more) */
-	bool answered_once;               /* a bad answer has come: fork_* */
+	unsigned sip_call; /* 0: none (any more) */
+	bool heard; /* caller: the exchange or the callee has said something */
+	bool answered_once; /* a bad answer has come: fork_* */
 	enum reason fork_code;
 	char fork_text[200];
-	unsigned n_unpinned;
-	uint8_t *canon_offer;             /* owned; until the answer */
+	unsigned leg; /* of an answer with an unknown key: not chosen yet, another one may answer too */
+	uint64_t choose_us; /* TIME_NEVER: no such leg */
+	bool first_pin; /* this call made us remember the key */
+	uint8_t *canon_offer; /* owned; until the answer */
 	size_t canon_offer_len;
-	uint8_t *offer;                   /* owned; theirs, in CALL_GATHERING */
+	uint8_t *offer; /* owned; theirs, in CALL_GATHERING */
 	size_t offer_len;
-	uint8_t bind[16];                 /* our own nonce */
+	uint8_t bind[16]; /* our own nonce */
 	struct kept own_text, peer_canon; /* the pair of descriptions in force */
 	/* who */
 	bool has_key;
@@ -95,32 +103,35 @@ struct call {
 	uint8_t peer_address[16];
 	/* how */
 	bool ike_initiator, no_ice;
-	struct path fixed;                /* no_ice */
-	struct ike_config *ike_cfg;       /* owned, from the answer to the end */
+	struct path fixed; /* no_ice */
+	struct ike_config *ike_cfg; /* owned, from the answer to the end */
 	struct ice_agent *ice;
-	struct path path;                 /* in use; family NONE: none yet */
-	struct path ike_path;             /* where the IKE message that is worked on came from */
+	struct path path; /* in use; family NONE: none yet */
+	struct path ike_path; /* where the IKE message that is worked on came from */
 	bool path_told;
 	enum ice_type local_type, remote_type;
 	struct ike_sa *sa, *half_open[CALL_HALF_OPEN_MAX];
 	bool half_failed[CALL_HALF_OPEN_MAX];
-	bool lingers;                     /* sa is over, but answers what the other side repeats */
+	bool lingers; /* sa is over, but answers what the other side repeats */
 	bool authenticated, held, peer_up;
-	uint64_t silent_since_us;         /* consent lost; TIME_NEVER: not */
+	bool revoked; /* callee: the last grant is gone, not all Deletes are confirmed yet */
+	unsigned n_revoking; /* Deletes of revoked grants that are not confirmed yet */
+	uint64_t silent_since_us; /* consent lost; TIME_NEVER: not */
 	/* what */
 	uint32_t request, next_grant, n_forwards;
 	struct grant grants[IKE_GRANTS_MAX];
 	unsigned n_grants;
-	struct ike_ts_list extra;         /* a stock peer's Child SA: what our grants cover */
+	struct ike_ts_list extra; /* a stock peer's Child SA: what our grants cover */
 	bool told_up;
 	struct call *next;
 };
 
 struct account {
 	const struct cfg_account *cfg;
-	unsigned sip;                     /* number in the agent, 0: not started */
+	unsigned sip; /* number in the agent, 0: not started */
 	bool registered, password_wrong;
 	char reason[128];
+	int64_t clock_off_s; /* the registrar's clock less ours, when it last answered; 0: unknown */
 	struct addr server, stun, local;
 };
 
@@ -128,11 +139,17 @@ struct replay;
 MUST_CHECK enum err replay_new(const struct rng *rng, struct replay **ret);
 void replay_free(struct replay *r);
 bool replay_seen(const struct replay *r, const uint8_t bind[16]);
-/* ERR_LIMIT: too many within 600 s; the offer is then refused. */
-MUST_CHECK enum err replay_add(struct replay *r, const uint8_t bind[16], int64_t now_s);
+/* ERR_LIMIT: too many within 600 s, in all or of this key; the offer is then refused. */
+MUST_CHECK enum err replay_add(struct replay *r, const uint8_t bind[16], const uint8_t key[SPKI_HASH], int64_t now_s);
 
-struct want_queue { struct vpn_want *w; unsigned head, n, cap; };
-struct event_queue { struct vpn_event *e; unsigned head, n, cap; };
+struct want_queue {
+	struct vpn_want *w;
+	unsigned head, n, cap;
+};
+struct event_queue {
+	struct vpn_event *e;
+	unsigned head, n, cap;
+};
 
 struct vpn {
 	struct vpn_env env;
@@ -155,22 +172,23 @@ struct vpn {
 	unsigned n_gathers;
 	struct call *calls;
 	unsigned next_call;
-	bool going;                       /* vpn_hangup_all */
+	struct log_limit stranger_limit;
+	bool going; /* vpn_hangup_all */
 	struct want_queue wants;
 	struct event_queue events;
-	struct sdp *sdp, *sdp_other;      /* scratch: too big for a stack */
+	struct sdp *sdp, *sdp_other; /* scratch: too big for a stack */
 	struct sdp_ike *media;
 	uint8_t canon[SDP_CANON_MAX];
 	uint8_t text[SDP_TEXT_MAX];
-	struct outq *words;               /* IKE that no SA is there for to send: cookies */
+	struct outq *words; /* IKE that no SA is there for to send: cookies */
 	uint64_t n_ike_unvalidated, n_ike_unknown, n_stun_unknown;
 };
 
 /* vpn.c */
-struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool outgoing);       /* NULL: no memory */
+struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool outgoing); /* NULL: no memory */
 /* Its lines in the log are found by "peer#id"; again when the peer is known. */
 void vpn_tag(const struct vpn *v, struct call *c);
-struct call *vpn_call_find(struct vpn *v, unsigned id);                /* live ones only */
+struct call *vpn_call_find(struct vpn *v, unsigned id); /* live ones only */
 unsigned vpn_calls_active(const struct vpn *v);
 void vpn_want(struct vpn *v, const struct vpn_want *w);
 struct vpn_event vpn_event_of(const struct call *c, uint64_t now_us, enum vpn_event_kind kind);
@@ -182,16 +200,22 @@ bool vpn_gathered(const struct vpn *v);
 struct addr addr_inner(const uint8_t ip[16]);
 
 /* describe.c: what is wrong with a description, as the call's end. */
-struct verdict { bool ok; enum reason code; unsigned status; const char *text; };
+struct verdict {
+	bool ok;
+	enum reason code;
+	unsigned status;
+	const char *text;
+};
 /* Our offer, into v->text; *ret_len. Keeps canon and bind in the call. */
 MUST_CHECK enum err describe_offer(struct vpn *v, struct call *c, size_t *ret_len);
 /* Our answer to the offer in v->sdp, v->media; the call's IKE configuration is ready after it. */
-MUST_CHECK enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon, unsigned index, size_t *ret_len);
+MUST_CHECK enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon, unsigned index,
+				    size_t *ret_len);
 /* The same for c->offer, which was found good earlier. */
 MUST_CHECK enum err describe_late_answer(struct vpn *v, struct call *c, size_t *ret_len);
 /* Is this offer to be talked to? Fills key, peer, level, bare, ... of c and *ret_index; v->sdp, v->media, v->canon are set. */
-struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body, unsigned *ret_index,
-				    size_t *ret_canon_len);
+struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body,
+				    unsigned *ret_index, size_t *ret_canon_len);
 struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span body);
 
 /* inforce.c */
@@ -204,17 +228,20 @@ void inforce_request(struct vpn *v, struct call *c, uint64_t now_us, const struc
 void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e);
 void call_tick(struct vpn *v, struct call *c, uint64_t now_us);
 uint64_t call_deadline_us(const struct call *c);
-/* Local first (DESIGN 6.6). text NULL: the code's sentence. */
+/* Local first (docs/protocol.md). text NULL: the code's sentence. */
 void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, const char *text);
+/* Its forwards and route go; once. */
+void call_take_down(struct vpn *v, struct call *c);
 void call_free(struct call *c);
 bool call_live(const struct call *c);
 const char *call_state_name(const struct call *c);
 
 /* tunnel.c */
-void tunnel_begin(struct vpn *v, struct call *c, uint64_t now_us);     /* descriptions are exchanged */
+void tunnel_begin(struct vpn *v, struct call *c, uint64_t now_us); /* descriptions are exchanged */
 void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us);
 void tunnel_ike_drain(struct vpn *v, struct call *c, uint64_t now_us);
-void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg);
+/* False: it was nobody's, and nothing has changed. */
+bool tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg);
 void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us);
 
 /* grant.c */
@@ -223,10 +250,11 @@ void grant_child_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_
 void grant_received(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_grant *g);
 void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_event *e);
 void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, uint32_t spi_in);
-void grant_more(struct vpn *v, struct call *c, uint64_t now_us);       /* caller: ask for the Child SAs that are missing */
+void grant_more(struct vpn *v, struct call *c, uint64_t now_us); /* caller: ask for the Child SAs that are missing */
 void grant_failed(struct call *c, uint32_t id);
 void grant_check_up(struct vpn *v, struct call *c, uint64_t now_us);
 void grant_tick(struct vpn *v, struct call *c, uint64_t now_us);
-void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us);    /* policy changed */
+void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us); /* policy changed */
 /* Selectors of everything between the two inner addresses: what a caller proposes first. */
-void grant_propose_all(const struct vpn *v, const struct call *c, struct ike_ts_list *ret_own, struct ike_ts_list *ret_peer);
+void grant_propose_all(const struct vpn *v, const struct call *c, struct ike_ts_list *ret_own,
+		       struct ike_ts_list *ret_peer);

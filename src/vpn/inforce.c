@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/inforce.c - the pair of descriptions in force, and what an in-dialog offer may ask (DESIGN 4.2). One whose canonical
+/* vpn/inforce.c - the pair of descriptions in force, and what an in-dialog offer may ask (docs/protocol.md). One whose canonical
  * form is the one in force for that side is not new: no signature, date or replay check, no new bind; the reply repeats
  * ours. Any other is refused with 488 and the call goes on: changed descriptions come with ICE restart. */
 #include <stdlib.h>
@@ -55,7 +55,7 @@ void inforce_request(struct vpn *v, struct call *c, uint64_t now_us, const struc
 	struct span own = span_of(c->own_text.p, c->own_text.len);
 	enum err r;
 
-	if (!e->body.len)                         /* an INVITE asks for an offer; an UPDATE only shows that it is there */
+	if (!e->body.len) /* an INVITE asks for an offer; an UPDATE only shows that it is there */
 		r = sip_ua_respond(v->ua, now_us, e->call, e->request, 200, e->is_invite ? own : SPAN_NONE);
 	else if (is_in_force(v, c, e->body))
 		r = sip_ua_respond(v->ua, now_us, e->call, e->request, 200, own);

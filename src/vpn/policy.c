@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/policy.c - the one page that says yes (DESIGN R12). Every path that is not written here ends at "no". */
+/* vpn/policy.c - the one page that says yes (docs/threat-model.md). Every path that is not written here ends at "no". */
 #include "vpn/policy.h"
 
 #include <stdio.h>
@@ -17,7 +17,8 @@ static const char *const why_texts[POLICY_WHY_COUNT] = {
 	[POLICY_NOT_ALLOWED] = "the [peer] section does not allow this service",
 	[POLICY_NO_SERVICE] = "no [service] section has this name",
 	[POLICY_EVIDENCE] = "the key has not been proved yet",
-	[POLICY_BARE_NOT_ALLOWED] = "the description has no security lines and the [peer] section does not say bare = yes",
+	[POLICY_BARE_NOT_ALLOWED] =
+		"the description has no security lines and the [peer] section does not say bare = yes",
 	[POLICY_NEVER_BARE] = "this key has signed descriptions before, so one without a signature is not accepted",
 };
 
@@ -33,11 +34,13 @@ static void no(struct policy_answer *a, enum policy_why why)
 	(void)snprintf(a->rule, sizeof(a->rule), "%s", policy_why_text(why));
 }
 
-static void yes(struct policy_answer *a, const char *aor, const char *text, const char *name)
+static void yes(struct policy_answer *a, const struct cfg_peer *section, const char *aor, const char *text,
+		const char *name)
 {
 	a->verdict = POLICY_YES;
 	a->why = POLICY_OK;
-	(void)snprintf(a->rule, sizeof(a->rule), "[peer %.120s] %s%s", aor, text, name);
+	(void)snprintf(a->rule, sizeof(a->rule), "%s%.120s%s %s%s", section ? "[peer " : "", aor, section ? "]" : ":",
+		       text, name);
 }
 
 /* Which level this key has under this name, or why it has none. A stock peer is known by its section. */
@@ -50,16 +53,22 @@ static enum policy_why level_of(const struct trust *trust, const struct policy_q
 			return POLICY_BARE_NOT_ALLOWED;
 		if (q->key && trust_ever_signed(trust, q->key))
 			return POLICY_NEVER_BARE;
-		if (a->peer->has_cert) {          /* the certificate itself is compared by IKE (4.3) */
+		if (a->peer->has_cert) { /* the certificate itself is compared by IKE (4.3); its key must fit as well */
+			enum trust_match m = q->key ? trust_check(trust, q->peer, q->key, &level) : TRUST_GOOD;
+
+			if (m == TRUST_MISMATCH)
+				return POLICY_MISMATCH;
+			if (m == TRUST_OTHER_AOR)
+				return POLICY_WRONG_AOR;
 			a->level = LEVEL_PINNED;
 			return POLICY_OK;
 		}
 	}
-	if (!q->key) {                            /* nothing shown yet: is there anything to compare with? */
+	if (!q->key) { /* nothing shown yet: is there anything to compare with? */
 		if (!trust_has_aor(trust, q->peer))
 			return POLICY_NO_PIN;
 		a->level = LEVEL_PINNED;
-		for (unsigned at = 0; ; ) {
+		for (unsigned at = 0;;) {
 			const struct trust_pin *p = trust_next(trust, &at);
 
 			if (!p)
@@ -70,15 +79,10 @@ static enum policy_why level_of(const struct trust *trust, const struct policy_q
 		return POLICY_OK;
 	}
 	switch (trust_check(trust, q->peer, q->key, &level)) {
-	case TRUST_GOOD:
-		a->level = level;
-		return POLICY_OK;
-	case TRUST_MISMATCH:
-		return POLICY_MISMATCH;
-	case TRUST_OTHER_AOR:
-		return POLICY_WRONG_AOR;
-	case TRUST_UNKNOWN:
-		break;
+	case TRUST_GOOD: a->level = level; return POLICY_OK;
+	case TRUST_MISMATCH: return POLICY_MISMATCH;
+	case TRUST_OTHER_AOR: return POLICY_WRONG_AOR;
+	case TRUST_UNKNOWN: break;
 	}
 	return POLICY_STRANGER;
 }
@@ -89,9 +93,9 @@ static void decide_talk(const struct policy_question *q, enum policy_why known, 
 	bool first = q->we_call && q->trust_first && (known == POLICY_STRANGER || known == POLICY_NO_PIN) && !q->bare;
 
 	if (known == POLICY_OK && (q->evidence >= EVIDENCE_SIGNED || q->bare || q->we_call))
-		yes(a, q->peer, "key known at level ", trust_level_name(a->level));
+		yes(a, a->peer, q->peer, "key known at level ", trust_level_name(a->level));
 	else if (first)
-		yes(a, q->peer, "first key, --trust-first", "");
+		yes(a, a->peer, q->peer, "first key, --trust-first", "");
 	else
 		no(a, known == POLICY_OK ? POLICY_EVIDENCE : known);
 }
@@ -118,7 +122,7 @@ static void decide_grant(const struct config *cfg, const struct policy_question 
 	}
 	if (q->act == POLICY_PING) {
 		if (a->peer->ping)
-			yes(a, a->peer->aor, "ping = yes", "");
+			yes(a, a->peer, q->peer, "ping = yes", "");
 		else
 			no(a, POLICY_NOT_ALLOWED);
 		return;
@@ -130,7 +134,7 @@ static void decide_grant(const struct config *cfg, const struct policy_question 
 	}
 	for (unsigned i = 0; i < a->peer->n_allow; i++)
 		if (!strcmp(a->peer->allow[i], q->service)) {
-			yes(a, a->peer->aor, "allow = ", q->service);
+			yes(a, a->peer, q->peer, "allow = ", q->service);
 			return;
 		}
 	no(a, POLICY_NOT_ALLOWED);

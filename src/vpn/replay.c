@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/replay.c - nonces of accepted offers, kept 600 s (DESIGN 4.2). Entries are made only after a signature of a pinned
- * key verified, so a stranger cannot fill it. */
+/* vpn/replay.c - nonces of accepted offers, kept 600 s (docs/protocol.md). Entries are made only after a signature of a pinned
+ * key verified, so a stranger cannot fill it; and of one key only so many, so that one peer cannot fill it for the others. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,8 +9,12 @@
 #include "vpn/impl.h"
 
 #define REPLAY_MAX 4096
+#define REPLAY_KEY_MAX 256 /* of one key: a call every 2.3 s */
 
-struct entry { uint8_t bind[16]; int64_t at_s; };
+struct entry {
+	uint8_t bind[16], key[16];
+	int64_t at_s;
+}; /* key: the start of its hash */
 struct replay {
 	struct table *seen;
 	struct entry ring[REPLAY_MAX];
@@ -45,7 +49,16 @@ bool replay_seen(const struct replay *r, const uint8_t bind[16])
 	return table_find(r->seen, span_of(bind, 16)) != NULL;
 }
 
-enum err replay_add(struct replay *r, const uint8_t bind[16], int64_t now_s)
+static unsigned of_key(const struct replay *r, const uint8_t key[SPKI_HASH])
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < r->n; i++)
+		n += !memcmp(r->ring[(r->head + i) % REPLAY_MAX].key, key, sizeof(r->ring[0].key));
+	return n;
+}
+
+enum err replay_add(struct replay *r, const uint8_t bind[16], const uint8_t key[SPKI_HASH], int64_t now_s)
 {
 	struct entry *e;
 	enum err x;
@@ -55,10 +68,11 @@ enum err replay_add(struct replay *r, const uint8_t bind[16], int64_t now_s)
 		r->head = (r->head + 1) % REPLAY_MAX;
 		r->n--;
 	}
-	if (r->n == REPLAY_MAX)
+	if (r->n == REPLAY_MAX || of_key(r, key) >= REPLAY_KEY_MAX)
 		return ERR_LIMIT;
 	e = &r->ring[(r->head + r->n) % REPLAY_MAX];
-	memcpy(e->bind, bind, 16);
+	memcpy(e->bind, bind, sizeof(e->bind));
+	memcpy(e->key, key, sizeof(e->key));
 	e->at_s = now_s;
 	x = table_put(r->seen, span_of(e->bind, 16), e);
 	if (x == OK)

@@ -8,10 +8,20 @@
 const char *vpn_event_name(enum vpn_event_kind k)
 {
 	static const char *const names[] = {
-		[VPN_EV_REGISTERED] = "registered", [VPN_EV_REGISTER_FAILED] = "register-failed", [VPN_EV_INCOMING] = "incoming",
-		[VPN_EV_TRYING] = "trying", [VPN_EV_RINGING] = "ringing", [VPN_EV_ANSWERED] = "answered", [VPN_EV_PATH] = "path",
-		[VPN_EV_AUTHENTICATED] = "authenticated", [VPN_EV_WAITING] = "waiting", [VPN_EV_GRANTED] = "granted",
-		[VPN_EV_REFUSED] = "refused", [VPN_EV_UP] = "up", [VPN_EV_PATH_CHANGED] = "path-changed", [VPN_EV_ENDED] = "ended",
+		[VPN_EV_REGISTERED] = "registered",
+		[VPN_EV_REGISTER_FAILED] = "register-failed",
+		[VPN_EV_INCOMING] = "incoming",
+		[VPN_EV_TRYING] = "trying",
+		[VPN_EV_RINGING] = "ringing",
+		[VPN_EV_ANSWERED] = "answered",
+		[VPN_EV_PATH] = "path",
+		[VPN_EV_AUTHENTICATED] = "authenticated",
+		[VPN_EV_WAITING] = "waiting",
+		[VPN_EV_GRANTED] = "granted",
+		[VPN_EV_REFUSED] = "refused",
+		[VPN_EV_UP] = "up",
+		[VPN_EV_PATH_CHANGED] = "path-changed",
+		[VPN_EV_ENDED] = "ended",
 	};
 
 	return names[k];
@@ -27,6 +37,15 @@ struct trust *vpn_trust(struct vpn *v)
 	return v->trust;
 }
 
+/* Offers are fresh for 300 s; the owner hears of it before calls fail (docs/protocol.md). */
+#define CLOCK_OFF_S 60
+
+void vpn_drops(const struct vpn *v, struct vpn_drops *ret)
+{
+	*ret = (struct vpn_drops){ v->n_ike_unknown, v->n_ike_unvalidated, v->n_stun_unknown,
+				   *esp_plane_counters(v->esp) };
+}
+
 bool vpn_account_status(const struct vpn *v, unsigned account, struct vpn_account_status *ret)
 {
 	struct vpn_account_status s = { .registered = false };
@@ -36,6 +55,8 @@ bool vpn_account_status(const struct vpn *v, unsigned account, struct vpn_accoun
 	memcpy(s.aor, v->cfg->accounts[account].aor, sizeof(s.aor));
 	s.registered = v->accounts[account].registered;
 	memcpy(s.reason, v->accounts[account].reason, sizeof(s.reason));
+	if (v->accounts[account].clock_off_s > CLOCK_OFF_S || v->accounts[account].clock_off_s < -CLOCK_OFF_S)
+		s.clock_off_s = v->accounts[account].clock_off_s;
 	memcpy(s.key, v->key, sizeof(s.key));
 	memcpy(s.address, v->self, sizeof(s.address));
 	*ret = s;
@@ -48,8 +69,11 @@ static void services_of(const struct call *c, struct vpn_call_status *s)
 		struct vpn_service_status *x = &s->services[s->n_services++];
 		const struct grant *g = &c->grants[i];
 
-		*x = (struct vpn_service_status){ .protocol = g->g.protocol, .port = g->g.port, .grant_id = g->g.id,
-						  .local = g->local, .until_s = g->until_s };
+		*x = (struct vpn_service_status){ .protocol = g->g.protocol,
+						  .port = g->g.port,
+						  .grant_id = g->g.id,
+						  .local = g->local,
+						  .until_s = g->until_s };
 		memcpy(x->name, g->g.name, sizeof(g->g.name));
 	}
 }
@@ -65,8 +89,13 @@ bool vpn_call_status(const struct vpn *v, unsigned *at, struct vpn_call_status *
 	if (!c)
 		return false;
 	(*at)++;
-	*ret = (struct vpn_call_status){ .id = c->id, .level = c->level, .state = call_state_name(c), .outgoing = c->outgoing,
-					 .since_s = c->since_s, .local = c->path.local, .remote = c->path.remote };
+	*ret = (struct vpn_call_status){ .id = c->id,
+					 .level = c->level,
+					 .state = call_state_name(c),
+					 .outgoing = c->outgoing,
+					 .since_s = c->since_s,
+					 .local = c->path.local,
+					 .remote = c->path.remote };
 	memcpy(ret->account, v->cfg->accounts[c->account].aor, sizeof(ret->account));
 	memcpy(ret->peer, c->peer, sizeof(ret->peer));
 	memcpy(ret->key, c->key, sizeof(ret->key));

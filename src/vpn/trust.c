@@ -2,6 +2,7 @@
 /* Copyright The tieline authors */
 /* vpn/trust.c - the pin store. The file of learned pins has one pin a line,
  *     AOR KEY LEVEL SINCE [signed]
+ * with level "none" for a key that pins nothing by itself and is only remembered to have signed,
  * with the key as "sha-256:<hex>" and the time in unix seconds; "#" starts a comment line. */
 #include "vpn/trust.h"
 
@@ -58,9 +59,15 @@ static struct trust_pin *find(const struct trust *t, const char *aor, const uint
 	return NULL;
 }
 
+/* A pin, not only the memory of a key that has signed. */
+static bool pins(const struct trust_pin *p)
+{
+	return p->level != LEVEL_NONE;
+}
+
 static bool level_parse(struct span v, enum trust_level *ret)
 {
-	for (enum trust_level l = LEVEL_TOFU; l < LEVEL_COUNT; l++)
+	for (enum trust_level l = LEVEL_NONE; l < LEVEL_COUNT; l++)
 		if (span_eq_str(v, trust_level_name(l))) {
 			*ret = l;
 			return true;
@@ -68,7 +75,8 @@ static bool level_parse(struct span v, enum trust_level *ret)
 	return false;
 }
 
-static enum err parse_line(const char *file, unsigned number, struct span line, struct trust_pin *ret, struct conf_error *e)
+static enum err parse_line(const char *file, unsigned number, struct span line, struct trust_pin *ret,
+			   struct conf_error *e)
 {
 	struct span aor = span_word(&line), key = span_word(&line), level = span_word(&line), since = span_word(&line);
 	struct span mark = span_word(&line);
@@ -77,8 +85,9 @@ static enum err parse_line(const char *file, unsigned number, struct span line, 
 
 	if (sdp_aor_normal(aor, pin.aor, sizeof(pin.aor)) != OK || key_parse(key, pin.key) != OK ||
 	    !level_parse(level, &pin.level) || span_u64(since, INT64_MAX, &s) != OK ||
-	    (mark.len && !span_eq_str(mark, "signed")) || span_trim(line).len)
+	    (mark.len ? !span_eq_str(mark, "signed") : pin.level == LEVEL_NONE) || span_trim(line).len)
 		return conf_fail(e, file, number, "not a pin; expected AOR sha-256:<hex> LEVEL UNIX-TIME [signed]");
+	pin.learned = pin.level;
 	pin.since_s = (int64_t)s;
 	pin.ever_signed = mark.len > 0;
 	*ret = pin;
@@ -115,13 +124,15 @@ static enum err add_peer(struct trust *t, const char *file, const struct cfg_pee
 	char text[KEY_TEXT];
 
 	for (unsigned i = 0; p->n_keys && i < t->n; i++) {
-		bool listed = t->pins[i].from_config;
+		bool listed = t->pins[i].from_config || !pins(&t->pins[i]);
 
 		for (unsigned k = 0; k < p->n_keys; k++)
 			listed |= !memcmp(p->keys[k], t->pins[i].key, SPKI_HASH);
 		if (!strcmp(t->pins[i].aor, p->aor) && !listed) {
-			(void)conf_fail(e, file, 0, "%s is pinned to %s, which its [peer] section does not list; remove one of them",
-					p->aor, key_text(t->pins[i].key, text));
+			(void)conf_fail(
+				e, file, 0,
+				"%s is pinned to %s, which its [peer] section does not list; remove one of them",
+				p->aor, key_text(t->pins[i].key, text));
 			return ERR_DENIED;
 		}
 	}
@@ -144,7 +155,8 @@ static enum err add_peer(struct trust *t, const char *file, const struct cfg_pee
 	return OK;
 }
 
-enum err trust_load(struct trust *t, const char *file, struct span pins_text, const struct config *cfg, struct conf_error *e)
+enum err trust_load(struct trust *t, const char *file, struct span pins_text, const struct config *cfg,
+		    struct conf_error *e)
 {
 	enum err r = load_text(t, file, pins_text, e);
 
@@ -166,9 +178,9 @@ enum err trust_write(const struct trust *t, char **ret_text, size_t *ret_len)
 		const struct trust_pin *p = &t->pins[i];
 
 		/* a configured key is listed only for what was learned of it */
-		if (p->from_config && !p->ever_signed && !p->since_s)
+		if (p->learned == LEVEL_NONE && !p->ever_signed)
 			continue;
-		wr_fmt(&w, "%s %s %s %lld%s\n", p->aor, key_text(p->key, key), trust_level_name(p->level),
+		wr_fmt(&w, "%s %s %s %lld%s\n", p->aor, key_text(p->key, key), trust_level_name(p->learned),
 		       (long long)p->since_s, p->ever_signed ? " signed" : "");
 	}
 	if (w.bad) {
@@ -184,7 +196,7 @@ enum err trust_write(const struct trust *t, char **ret_text, size_t *ret_len)
 bool trust_has_aor(const struct trust *t, const char *aor)
 {
 	for (unsigned i = 0; i < t->n; i++)
-		if (!strcmp(t->pins[i].aor, aor))
+		if (pins(&t->pins[i]) && !strcmp(t->pins[i].aor, aor))
 			return true;
 	return false;
 }
@@ -192,7 +204,7 @@ bool trust_has_aor(const struct trust *t, const char *aor)
 static bool has_key(const struct trust *t, const uint8_t key[SPKI_HASH])
 {
 	for (unsigned i = 0; i < t->n; i++)
-		if (!memcmp(t->pins[i].key, key, SPKI_HASH))
+		if (pins(&t->pins[i]) && !memcmp(t->pins[i].key, key, SPKI_HASH))
 			return true;
 	return false;
 }
@@ -202,7 +214,7 @@ enum trust_match trust_check(const struct trust *t, const char *aor, const uint8
 {
 	const struct trust_pin *p = find(t, aor, key);
 
-	if (p) {
+	if (p && pins(p)) {
 		*ret_level = p->level;
 		return TRUST_GOOD;
 	}
@@ -211,20 +223,22 @@ enum trust_match trust_check(const struct trust *t, const char *aor, const uint8
 	return trust_has_aor(t, aor) ? TRUST_MISMATCH : TRUST_UNKNOWN;
 }
 
-enum err trust_add(struct trust *t, const char *aor, const uint8_t key[SPKI_HASH], enum trust_level level, int64_t now_s,
-		   bool add_device)
+enum err trust_add(struct trust *t, const char *aor, const uint8_t key[SPKI_HASH], enum trust_level level,
+		   int64_t now_s, bool add_device)
 {
-	struct trust_pin pin = { .level = level, .since_s = now_s }, *old = find(t, aor, key);
+	struct trust_pin pin = { .level = level, .learned = level, .since_s = now_s }, *old = find(t, aor, key);
 
+	if (!(old && pins(old)) && (has_key(t, key) || (trust_has_aor(t, aor) && !add_device)))
+		return ERR_DENIED;
 	if (old) {
-		if (level > old->level) {
-			old->level = level;
+		if (level > old->learned) {
+			old->learned = level;
 			old->since_s = now_s;
 		}
+		if (level > old->level)
+			old->level = level;
 		return OK;
 	}
-	if (has_key(t, key) || (trust_has_aor(t, aor) && !add_device))
-		return ERR_DENIED;
 	if (span_copy_str(span_str(aor), pin.aor, sizeof(pin.aor)) != OK)
 		return ERR_LIMIT;
 	memcpy(pin.key, key, SPKI_HASH);
@@ -236,7 +250,8 @@ enum err trust_remove(struct trust *t, const char *aor, const uint8_t *key)
 	unsigned n_match = 0, kept = 0;
 
 	for (unsigned i = 0; i < t->n; i++)
-		if (!strcmp(t->pins[i].aor, aor) && (!key || !memcmp(key, t->pins[i].key, SPKI_HASH))) {
+		if (pins(&t->pins[i]) && !strcmp(t->pins[i].aor, aor) &&
+		    (!key || !memcmp(key, t->pins[i].key, SPKI_HASH))) {
 			if (t->pins[i].from_config)
 				return ERR_DENIED;
 			n_match++;
@@ -267,5 +282,7 @@ bool trust_ever_signed(const struct trust *t, const uint8_t key[SPKI_HASH])
 
 const struct trust_pin *trust_next(const struct trust *t, unsigned *at)
 {
+	while (*at < t->n && !pins(&t->pins[*at]))
+		++*at;
 	return *at < t->n ? &t->pins[(*at)++] : NULL;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/trust.h - the pin store: which key speaks for which AOR (DESIGN 7). Entries come from the
+/* vpn/trust.h - the pin store: which key speaks for which AOR (docs/threat-model.md). Entries come from the
  * configuration ([peer] key, cert) and from the pins file (learned or added by `tieline trust add`).
  * Lookup both ways. The store holds text and values; the daemon reads and writes the file. */
 #pragma once
@@ -12,10 +12,11 @@ struct trust;
 struct trust_pin {
 	char aor[CFG_AOR_MAX];
 	uint8_t key[SPKI_HASH];
-	enum trust_level level;       /* LEVEL_TOFU or better */
-	int64_t since_s;              /* unix time, 0: from the configuration */
+	enum trust_level level; /* LEVEL_TOFU or better */
+	enum trust_level learned; /* what is left of it when the configuration does not list it; NONE: nothing */
+	int64_t since_s; /* unix time, 0: from the configuration */
 	bool from_config;
-	bool ever_signed;             /* this key signed a description: never accepted bare again (4.3) */
+	bool ever_signed; /* this key signed a description: never accepted bare again (4.3) */
 };
 
 MUST_CHECK enum err trust_new(struct trust **ret);
@@ -23,14 +24,15 @@ void trust_free(struct trust *t);
 /* Adds the configuration's keys. ERR_DENIED with *e: a learned pin contradicts a [peer] key. */
 MUST_CHECK enum err trust_load(struct trust *t, const char *file, struct span pins_text, const struct config *cfg,
 			       struct conf_error *e);
-/* The pins file's text, caller frees; configuration entries are not in it. */
+/* The pins file's text, caller frees. Of configuration entries only that they have signed is in it, at level "none", which
+ * pins nothing. */
 MUST_CHECK enum err trust_write(const struct trust *t, char **ret_text, size_t *ret_len);
 
 enum trust_match {
-	TRUST_UNKNOWN,                /* neither the AOR nor the key is known */
-	TRUST_GOOD,                   /* this key is pinned under this AOR */
-	TRUST_MISMATCH,               /* the AOR is pinned to other keys: final */
-	TRUST_OTHER_AOR               /* the key is pinned, but under another AOR */
+	TRUST_UNKNOWN, /* neither the AOR nor the key is known */
+	TRUST_GOOD, /* this key is pinned under this AOR */
+	TRUST_MISMATCH, /* the AOR is pinned to other keys: final */
+	TRUST_OTHER_AOR /* the key is pinned, but under another AOR */
 };
 /* *ret_level is set for TRUST_GOOD. */
 enum trust_match trust_check(const struct trust *t, const char *aor, const uint8_t key[SPKI_HASH],

@@ -57,6 +57,8 @@ static void use_path(struct vpn *v, struct call *c, uint64_t now_us, const struc
 	c->path_told = true;
 	c->local_type = e->local_type;
 	c->remote_type = e->remote_type;
+	if (first && !c->authenticated)
+		c->deadline_code = REASON_IKE; /* whatever is missing at the end of CALL_SETUP_US, it is not the path */
 	if (first)
 		tell_path(v, c, now_us, VPN_EV_PATH);
 	else if (changed)
@@ -64,6 +66,22 @@ static void use_path(struct vpn *v, struct call *c, uint64_t now_us, const struc
 	if (c->sa)
 		ike_sa_set_path(c->sa, &c->path);
 	esp_call_set_path(v->esp, c->id, &c->path);
+}
+
+static void fall_silent(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
+	c->held = true;
+	esp_call_hold(v->esp, c->id, true);
+	c->silent_since_us = now_us;
+	c->give_up_us = now_us + SECONDS((uint64_t)v->cfg->dead_after_s);
+}
+
+static void heard_again(struct vpn *v, struct call *c)
+{
+	c->held = false;
+	esp_call_hold(v->esp, c->id, false);
+	c->silent_since_us = c->give_up_us = TIME_NEVER;
 }
 
 void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
@@ -78,23 +96,19 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 			break;
 		case ICE_SELECTED:
 			use_path(v, c, now_us, &e, true);
+			if (c->held)
+				heard_again(v, c);
 			start_ike(v, c, now_us);
 			break;
 		case ICE_FAILED:
-			call_end(v, c, now_us, REASON_NO_PATH, NULL);
+			/* The tunnel was there before the choice of a pair was made: then this is a silence like any other. */
+			if (c->authenticated)
+				fall_silent(v, c, now_us);
+			else
+				call_end(v, c, now_us, REASON_NO_PATH, NULL);
 			break;
-		case ICE_CONSENT_LOST:
-			log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
-			c->held = true;
-			esp_call_hold(v->esp, c->id, true);
-			c->silent_since_us = now_us;
-			c->give_up_us = now_us + SECONDS((uint64_t)v->cfg->dead_after_s);
-			break;
-		case ICE_CONSENT_BACK:
-			c->held = false;
-			esp_call_hold(v->esp, c->id, false);
-			c->silent_since_us = c->give_up_us = TIME_NEVER;
-			break;
+		case ICE_CONSENT_LOST: fall_silent(v, c, now_us); break;
+		case ICE_CONSENT_BACK: heard_again(v, c); break;
 		}
 }
 
@@ -129,12 +143,16 @@ static struct ike_sa *half_open_of(struct call *c, uint64_t spi_i)
 	return NULL;
 }
 
-/* One that has failed gives way. */
+/* One that has failed gives way. One that waits for a first message which is worth an answer (it has no SPI of the peer yet)
+ * is used again: a message that comes to nothing, or that is told to try another group, holds no place. */
 static struct ike_sa *half_open_new(struct call *c)
 {
 	unsigned at = CALL_HALF_OPEN_MAX;
 
-	for (unsigned i = CALL_HALF_OPEN_MAX; i-- > 0; )
+	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
+		if (c->half_open[i] && !c->half_failed[i] && !ike_sa_spi_i(c->half_open[i]))
+			return c->half_open[i];
+	for (unsigned i = CALL_HALF_OPEN_MAX; i-- > 0;)
 		if (!c->half_open[i] || (c->half_failed[i] && (at == CALL_HALF_OPEN_MAX || c->half_open[at])))
 			at = i;
 	if (at == CALL_HALF_OPEN_MAX)
@@ -155,7 +173,7 @@ static bool cookie_needed(struct vpn *v, struct call *c, uint64_t now_us, const 
 	if (!c->no_ice || ike_cookies_valid(v->cookies, now_us, msg, &path->remote))
 		return false;
 	if (ike_cookies_challenge(v->cookies, now_us, msg, &path->remote, &w) == OK)
-		(void)!outq_push(v->words, OUT_SEND, path, wr_done(&w));      /* full: it asks again */
+		(void)!outq_push(v->words, OUT_SEND, path, wr_done(&w)); /* full: it asks again */
 	return true;
 }
 
@@ -170,37 +188,51 @@ static struct call *call_of_init(struct vpn *v, const struct ike_peek *p, const 
 	return NULL;
 }
 
-static void input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p, struct span msg)
+static bool input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p,
+		       struct span msg)
 {
 	struct call *c = call_of_init(v, p, path);
 	struct ike_sa *sa;
 
 	if (!c) {
 		v->n_ike_unknown++;
-		return;
+		return false;
 	}
 	sa = half_open_of(c, p->spi_i);
 	if (!sa && (c->sa || cookie_needed(v, c, now_us, path, msg)))
-		return;
+		return false;
 	if (!sa)
 		sa = half_open_new(c);
 	if (sa)
 		ike_sa_input(sa, now_us, path, msg);
 	tunnel_ike_drain(v, c, now_us);
+	return true;
 }
 
-void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg)
+/* Before a byte of it is read: is it from an address pair of some call? One that is over still waits for the answer to its
+ * DELETE. */
+static bool from_a_call(const struct vpn *v, const struct path *path)
+{
+	for (const struct call *c = v->calls; c; c = c->next)
+		if (call_live(c) ? path_allowed(c, path) : addr_eq(&c->path.remote, &path->remote))
+			return true;
+	return false;
+}
+
+bool tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg)
 {
 	struct ike_peek p;
 
+	if (!from_a_call(v, path)) {
+		v->n_ike_unvalidated++;
+		return false;
+	}
 	if (ike_peek(msg, &p) != OK) {
 		v->n_ike_unknown++;
-		return;
+		return false;
 	}
-	if (p.exchange == 34 && !p.is_response) {
-		input_init(v, now_us, path, &p, msg);
-		return;
-	}
+	if (p.exchange == 34 && !p.is_response)
+		return input_init(v, now_us, path, &p, msg);
 	for (struct call *c = v->calls; c; c = c->next) {
 		struct ike_sa *sa = sa_of(c, p.from_initiator ? p.spi_r : p.spi_i);
 
@@ -209,25 +241,33 @@ void tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, s
 		/* after the end only the answer to our DELETE is of interest, and it is authenticated */
 		if (call_live(c) && !path_allowed(c, path)) {
 			v->n_ike_unvalidated++;
-			return;
+			return false;
 		}
 		c->ike_path = *path;
 		ike_sa_input(sa, now_us, path, msg);
 		tunnel_ike_drain(v, c, now_us);
-		return;
+		return true;
 	}
 	v->n_ike_unknown++;
+	return false;
 }
 
 /* ---- IKE events ---- */
 
 static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
-	static const struct { enum ike_failure fail; enum reason code; const char *text; } rows[] = {
+	static const struct {
+		enum ike_failure fail;
+		enum reason code;
+		const char *text;
+	} rows[] = {
 		{ IKE_FAIL_NO_PROPOSAL, REASON_IKE, "the key exchange failed: no common algorithms" },
-		{ IKE_FAIL_AUTH, REASON_IKE, "the key exchange failed: the proof of identity is wrong or ours was refused" },
-		{ IKE_FAIL_FINGERPRINT, REASON_FINGERPRINT, NULL }, { IKE_FAIL_PIN, REASON_PIN, NULL },
-		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL }, { IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
+		{ IKE_FAIL_AUTH, REASON_IKE,
+		  "the key exchange failed: the proof of identity is wrong or ours was refused" },
+		{ IKE_FAIL_FINGERPRINT, REASON_FINGERPRINT, NULL },
+		{ IKE_FAIL_PIN, REASON_PIN, NULL },
+		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL },
+		{ IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
 		{ IKE_FAIL_PROTOCOL, REASON_IKE, "the key exchange failed: the other side breaks its rules" },
 	};
 	enum reason code = REASON_IKE;
@@ -249,8 +289,13 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 /* A stock peer shows its key only now; what is pinned decides. */
 static bool key_acceptable(struct vpn *v, struct call *c, const uint8_t key[SPKI_HASH])
 {
-	struct policy_question q = { .act = POLICY_TALK, .evidence = EVIDENCE_AUTHENTICATED, .peer = c->peer, .key = key,
-				     .bare = c->bare, .we_call = c->outgoing, .trust_first = c->trust_first };
+	struct policy_question q = { .act = POLICY_TALK,
+				     .evidence = EVIDENCE_AUTHENTICATED,
+				     .peer = c->peer,
+				     .key = key,
+				     .bare = c->bare,
+				     .we_call = c->outgoing,
+				     .trust_first = c->trust_first };
 	struct policy_answer a;
 
 	if (c->has_key && memcmp(c->key, key, SPKI_HASH))
@@ -264,13 +309,13 @@ static bool key_acceptable(struct vpn *v, struct call *c, const uint8_t key[SPKI
 	return true;
 }
 
-/* One call for one pair of keys and direction: the newer one stays (CONTRACT.md). An older one goes even if it never got
+/* One call for one pair of keys and direction: the newer one stays (docs/protocol.md). An older one goes even if it never got
  * as far: its owner has begun anew. False: c is the older one. */
 static bool replace_others(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	for (struct call *o = v->calls; o; o = o->next) {
-		if (o == c || !call_live(o) || o->outgoing != c->outgoing || !o->has_key || memcmp(o->key, c->key, SPKI_HASH) ||
-		    o->account != c->account || strcmp(o->peer, c->peer))
+		if (o == c || !call_live(o) || o->outgoing != c->outgoing || !o->has_key ||
+		    memcmp(o->key, c->key, SPKI_HASH) || o->account != c->account || strcmp(o->peer, c->peer))
 			continue;
 		if (o->id < c->id) {
 			call_end(v, o, now_us, REASON_OK, "replaced by a new call of the same key");
@@ -317,6 +362,7 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 	if (c->level == LEVEL_NONE && c->outgoing && c->trust_first) {
 		if (trust_add(v->trust, c->peer, c->key, LEVEL_TOFU, vpn_wall_s(v), false) == OK) {
 			c->level = LEVEL_TOFU;
+			c->first_pin = true;
 			vpn_want(v, &save);
 			vpn_audit(v, c, "first key remembered (--trust-first)");
 		}
@@ -338,8 +384,13 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 
 static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
-	static const struct { enum reason code; const char *text; } rows[] = {
-		{ REASON_NOT_ALLOWED, NULL }, { REASON_DECLINED, NULL }, { REASON_NOT_AVAILABLE, "nobody there decided in time" },
+	static const struct {
+		enum reason code;
+		const char *text;
+	} rows[] = {
+		{ REASON_NOT_ALLOWED, NULL },
+		{ REASON_DECLINED, NULL },
+		{ REASON_NOT_AVAILABLE, "nobody there decided in time" },
 	};
 	struct vpn_event out = vpn_event_of(c, now_us, VPN_EV_REFUSED);
 	unsigned i = e->refuse_reason < 3 ? e->refuse_reason : 0;
@@ -396,7 +447,7 @@ static void half_open_drain(struct vpn *v, struct call *c, uint64_t now_us, unsi
 			log_warn(&c->log, "call %u: a key exchange failed: %s", c->id, ike_failure_name(e.fail));
 			if (e.fail != IKE_FAIL_TIMEOUT)
 				vpn_audit(v, c, "key exchange failed: %s", ike_failure_name(e.fail));
-			c->half_failed[i] = true;     /* kept: its last answer is still to be sent */
+			c->half_failed[i] = true; /* kept: its last answer is still to be sent */
 		} else if (e.kind == IKE_EV_ASKED) {
 			c->half_open[i] = NULL;
 			for (unsigned k = 0; k < CALL_HALF_OPEN_MAX; k++) {

@@ -61,8 +61,13 @@ bool vpn_poll_event(struct vpn *v, struct vpn_event *ret)
 
 struct vpn_event vpn_event_of(const struct call *c, uint64_t now_us, enum vpn_event_kind kind)
 {
-	struct vpn_event e = { .kind = kind, .account = c->account, .call = c->id, .owner = c->owner,
-			       .t_ms = (uint32_t)((now_us - c->began_us) / 1000), .has_key = c->has_key, .level = c->level };
+	struct vpn_event e = { .kind = kind,
+			       .account = c->account,
+			       .call = c->id,
+			       .owner = c->owner,
+			       .t_ms = (uint32_t)((now_us - c->began_us) / 1000),
+			       .has_key = c->has_key,
+			       .level = c->level };
 
 	memcpy(e.peer, c->peer, sizeof(e.peer));
 	memcpy(e.key, c->key, sizeof(e.key));
@@ -85,7 +90,8 @@ void vpn_audit(struct vpn *v, const struct call *c, const char *fmt, ...)
 
 	if (c->has_key)
 		key_text(c->key, key);
-	n = snprintf(w.text, sizeof(w.text), "call %u %s %.120s %s: ", c->id, c->outgoing ? "to" : "from", c->peer, key);
+	n = snprintf(w.text, sizeof(w.text), "call %u %s %.120s %s: ", c->id, c->outgoing ? "to" : "from", c->peer,
+		     key);
 	va_start(args, fmt);
 	if (n > 0 && (size_t)n < sizeof(w.text))
 		(void)vsnprintf(w.text + n, sizeof(w.text) - (size_t)n, fmt, args);
@@ -108,8 +114,10 @@ struct addr addr_inner(const uint8_t ip[16])
 static enum err make_parts(struct vpn *v, const struct vpn_env *env, const struct config *cfg)
 {
 	struct sip_ua_config ua = { .rng = env->rng, .log = env->log, .max_calls = cfg->max_calls + 8 };
-	struct esp_plane_config esp = { .rng = env->rng, .log = log_of(env->log, "esp", ""),
-					.max_sas = cfg->max_calls * IKE_CHILDREN_MAX, .max_flows = 65536 };
+	struct esp_plane_config esp = { .rng = env->rng,
+					.log = log_of(env->log, "esp", ""),
+					.max_sas = cfg->max_calls * IKE_CHILDREN_MAX,
+					.max_flows = 65536 };
 	enum err e;
 
 	v->wants.cap = 64 + 8 * cfg->max_calls;
@@ -213,7 +221,7 @@ struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool
 	c->outgoing = outgoing;
 	c->began_us = now_us;
 	c->since_s = vpn_wall_s(v);
-	c->deadline_us = c->give_up_us = c->silent_since_us = TIME_NEVER;
+	c->deadline_us = c->choose_us = c->give_up_us = c->silent_since_us = TIME_NEVER;
 	vpn_tag(v, c);
 	while (*end)
 		end = &(*end)->next;
@@ -272,7 +280,7 @@ static bool gather_wanted(const struct vpn *v, unsigned i)
 
 static void gather_all(struct vpn *v, uint64_t now_us)
 {
-	for (unsigned i = v->n_gathers; i-- > 0; )
+	for (unsigned i = v->n_gathers; i-- > 0;)
 		if (!gather_wanted(v, i)) {
 			ice_gather_free(v->gathers[i]);
 			v->n_gathers--;
@@ -314,8 +322,8 @@ void vpn_set_locals(struct vpn *v, uint64_t now_us, const struct addr *locals, u
 	gather_all(v, now_us);
 }
 
-void vpn_set_server(struct vpn *v, uint64_t now_us, unsigned account, const struct addr *server, const struct addr *stun,
-		    const struct addr *local)
+void vpn_set_server(struct vpn *v, uint64_t now_us, unsigned account, const struct addr *server,
+		    const struct addr *stun, const struct addr *local)
 {
 	struct account *a;
 
@@ -329,8 +337,11 @@ void vpn_set_server(struct vpn *v, uint64_t now_us, unsigned account, const stru
 	if (a->sip) {
 		sip_ua_account_rebind(v->ua, now_us, a->sip, local, server);
 	} else {
-		struct sip_account_config cfg = { .aor = a->cfg->aor, .user = a->cfg->user, .password = a->cfg->password,
-						  .server = *server, .transport = a->cfg->server.transport,
+		struct sip_account_config cfg = { .aor = a->cfg->aor,
+						  .user = a->cfg->user,
+						  .password = a->cfg->password,
+						  .server = *server,
+						  .transport = a->cfg->server.transport,
 						  .insecure_digest = a->cfg->insecure_digest };
 
 		if (sip_ua_account_add(v->ua, now_us, &cfg, local, &a->sip) != OK)
@@ -387,16 +398,18 @@ void vpn_input_stun(struct vpn *v, uint64_t now_us, const struct path *path, str
 
 void vpn_input_ike(struct vpn *v, uint64_t now_us, const struct path *path, struct span d)
 {
-	tunnel_ike_input(v, now_us, path, d);
-	vpn_tick(v, now_us);
+	if (tunnel_ike_input(v, now_us, path, d))
+		vpn_tick(v, now_us);
 }
 
-unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n, struct esp_packet out[ESP_BATCH])
+unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
+		       struct esp_packet out[ESP_BATCH])
 {
 	return esp_plane_input(v->esp, now_us, in, n, out);
 }
 
-unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n, struct esp_packet out[ESP_BATCH])
+unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
+			 struct esp_packet out[ESP_BATCH])
 {
 	return esp_plane_output(v->esp, now_us, in, n, out);
 }
@@ -405,7 +418,7 @@ unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, 
 
 static void sweep(struct vpn *v)
 {
-	for (struct call **at = &v->calls; *at; ) {
+	for (struct call **at = &v->calls; *at;) {
 		struct call *c = *at;
 
 		if (c->state == CALL_CLOSING && !c->sa) {
@@ -505,7 +518,8 @@ enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request 
 	char aor[CFG_AOR_MAX];
 	struct call *c;
 
-	if (sdp_aor_normal(span_str(r->to), aor, sizeof(aor)) != OK || (r->service && strlen(r->service) > CFG_NAME_MAX))
+	if (sdp_aor_normal(span_str(r->to), aor, sizeof(aor)) != OK ||
+	    (r->service && strlen(r->service) > CFG_NAME_MAX))
 		return ERR_MALFORMED;
 	if (account >= v->cfg->n_accounts)
 		return ERR_NOTFOUND;

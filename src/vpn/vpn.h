@@ -4,10 +4,12 @@
  * policy, calls, Child SAs. No I/O and no clock; the daemon and the simulator link the same
  * objects and differ only in what they do with the outputs.
  *
- * In: SIP bytes, datagrams of the tunnel port (already classified, DESIGN 5), packets from the
- * TUN, commands of users, and the time. Out: bytes, packets, and `wants` (things only the host
- * can do), `events` (what a user is told). After every call that takes now_us, drain
- * vpn_poll_output(), vpn_poll_want() and vpn_poll_event(). */
+ * In: SIP bytes, datagrams of the tunnel port (classified by their first bytes: net/demux.h,
+ * docs/protocol.md), packets from the TUN, commands of users, and the time. Out: bytes, packets,
+ * `wants` (things only the host can do) and `events` (what a user is told). After every call that
+ * takes now_us, drain vpn_poll_want(), vpn_poll_output() and vpn_poll_event(), in this order:
+ * sockets of a call are closed before its last words leave. docs/architecture.md has the way of an
+ * INVITE and of a packet. */
 #pragma once
 #include "base/log.h"
 #include "base/path.h"
@@ -25,7 +27,7 @@ struct identity;
 struct vpn_env {
 	const struct rng *rng;
 	const struct log_sink *log;
-	int64_t (*wall_s)(void *arg);     /* unix time; for dates in descriptions and pins */
+	int64_t (*wall_s)(void *arg); /* unix time; for dates in descriptions and pins */
 	void *arg;
 };
 
@@ -46,7 +48,7 @@ void vpn_set_server(struct vpn *v, uint64_t now_us, unsigned account, const stru
 void vpn_input_sip(struct vpn *v, uint64_t now_us, const struct path *path, struct span bytes);
 void vpn_input_stream(struct vpn *v, uint64_t now_us, const struct path *path, enum stream_event ev);
 void vpn_input_stun(struct vpn *v, uint64_t now_us, const struct path *path, struct span d);
-void vpn_input_ike(struct vpn *v, uint64_t now_us, const struct path *path, struct span d);   /* without marker */
+void vpn_input_ike(struct vpn *v, uint64_t now_us, const struct path *path, struct span d); /* without marker */
 /* Decrypted in place; inner packets of the batch are put to `out` (valid until the next call); returns how many. */
 unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
 		       struct esp_packet out[ESP_BATCH]);
@@ -56,30 +58,30 @@ void vpn_tick(struct vpn *v, uint64_t now_us);
 uint64_t vpn_deadline_us(const struct vpn *v);
 
 /* ---- bytes out ---- */
-enum vpn_channel { VPN_SIP, VPN_STUN, VPN_IKE };      /* IKE: the host adds the non-ESP marker */
+enum vpn_channel { VPN_SIP, VPN_STUN, VPN_IKE }; /* IKE: the host adds the non-ESP marker */
 bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *ret);
 
 /* ---- things only the host can do ---- */
 enum vpn_want_kind {
-	VPN_WANT_PEER_UP,         /* route `peer` into the TUN (again, if another call has it already) */
-	VPN_WANT_PEER_DOWN,       /* every forward and relayed socket of `call` closed; the route away if `last` */
-	VPN_WANT_FORWARD,         /* caller: open a local listener for `grant`; answer vpn_forward_ready() */
-	VPN_WANT_FORWARD_CLOSE,   /* one grant ended */
-	VPN_WANT_SAVE_PINS,       /* trust_write(vpn_trust()) to the pins file */
-	VPN_WANT_AUDIT            /* a line for audit.log: text */
+	VPN_WANT_PEER_UP, /* route `peer` into the TUN (again, if another call has it already) */
+	VPN_WANT_PEER_DOWN, /* every forward and relayed socket of `call` closed; the route away if `last` */
+	VPN_WANT_FORWARD, /* caller: open a local listener for `grant`; answer vpn_forward_ready() */
+	VPN_WANT_FORWARD_CLOSE, /* one grant ended; callee: of the service `name` */
+	VPN_WANT_SAVE_PINS, /* trust_write(vpn_trust()) to the pins file */
+	VPN_WANT_AUDIT /* a line for audit.log: text */
 };
 struct vpn_want {
 	enum vpn_want_kind kind;
 	unsigned call;
 	uint32_t grant_id;
 	uint8_t protocol;
-	uint16_t port, local_port;        /* local_port: wished, 0 any */
+	uint16_t port, local_port; /* local_port: wished, 0 any */
 	char name[CFG_NAME_MAX + 1];
-	uint8_t self[16], peer[16];       /* inner addresses */
-	bool last;                        /* PEER_DOWN: no other call has this peer */
-	uint8_t spki[SDP_SPKI_MAX];       /* the peer's key, whose hash `peer` is; empty for a stock peer */
+	uint8_t self[16], peer[16]; /* inner addresses */
+	bool last; /* PEER_DOWN: no other call has this peer */
+	uint8_t spki[SDP_SPKI_MAX]; /* the peer's key, whose hash `peer` is; empty for a stock peer */
 	size_t spki_len;
-	uint64_t owner;                   /* the user's token of vpn_call() */
+	uint64_t owner; /* the user's token of vpn_call() */
 	char text[320];
 };
 bool vpn_poll_want(struct vpn *v, struct vpn_want *ret);
@@ -88,13 +90,13 @@ void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t g
 
 /* ---- users ---- */
 struct vpn_call_request {
-	const char *to;                   /* as typed; normalised here */
-	const char *service;              /* NULL: all that is allowed */
-	const char *from;                 /* account AOR, NULL: the first */
+	const char *to; /* as typed; normalised here */
+	const char *service; /* NULL: all that is allowed */
+	const char *from; /* account AOR, NULL: the first */
 	bool trust_first;
-	uint32_t timeout_s;               /* 0: the account's ring */
+	uint32_t timeout_s; /* 0: the account's ring */
 	uint16_t local_port;
-	uint64_t owner;                   /* opaque, comes back in events and wants */
+	uint64_t owner; /* opaque, comes back in events and wants */
 };
 /* ERR_NOTFOUND: no such account. ERR_LIMIT: max-calls. ERR_MALFORMED: not an address. What comes after
  * is told by events. */
@@ -105,7 +107,7 @@ MUST_CHECK enum err vpn_hangup(struct vpn *v, uint64_t now_us, unsigned call);
  * host is asked by VPN_WANT_FORWARD with an id that is no grant's. ERR_NOTFOUND, ERR_DENIED. */
 MUST_CHECK enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t protocol, uint16_t port,
 				uint16_t local_port);
-void vpn_hangup_all(struct vpn *v, uint64_t now_us);      /* and unregister: the daemon is going */
+void vpn_hangup_all(struct vpn *v, uint64_t now_us); /* and unregister: the daemon is going */
 /* True once nothing is left to be said (after vpn_hangup_all). */
 bool vpn_idle(const struct vpn *v);
 /* Changed policy: running calls are looked at again at once (revocation). cfg and trust moved in. */
@@ -115,37 +117,54 @@ MUST_CHECK enum err vpn_reload(struct vpn *v, uint64_t now_us, struct config *cf
 MUST_CHECK enum err vpn_trust_changed(struct vpn *v, uint64_t now_us);
 
 enum vpn_event_kind {
-	VPN_EV_REGISTERED, VPN_EV_REGISTER_FAILED,
-	VPN_EV_INCOMING,          /* callee: a known peer calls */
-	VPN_EV_TRYING, VPN_EV_RINGING, VPN_EV_ANSWERED, VPN_EV_PATH, VPN_EV_AUTHENTICATED, VPN_EV_WAITING,
-	VPN_EV_GRANTED, VPN_EV_REFUSED, VPN_EV_UP, VPN_EV_PATH_CHANGED, VPN_EV_ENDED
+	VPN_EV_REGISTERED,
+	VPN_EV_REGISTER_FAILED,
+	VPN_EV_INCOMING, /* callee: a known peer calls */
+	VPN_EV_TRYING,
+	VPN_EV_RINGING,
+	VPN_EV_ANSWERED,
+	VPN_EV_PATH,
+	VPN_EV_AUTHENTICATED,
+	VPN_EV_WAITING,
+	VPN_EV_GRANTED,
+	VPN_EV_REFUSED,
+	VPN_EV_UP,
+	VPN_EV_PATH_CHANGED,
+	VPN_EV_ENDED
 };
-const char *vpn_event_name(enum vpn_event_kind k);    /* the control protocol's words */
+const char *vpn_event_name(enum vpn_event_kind k); /* the control protocol's words */
 struct vpn_event {
 	enum vpn_event_kind kind;
 	unsigned account, call;
 	uint64_t owner;
-	uint32_t t_ms;                    /* since the call began */
+	uint32_t t_ms; /* since the call began */
 	char peer[CFG_AOR_MAX];
 	uint8_t key[SPKI_HASH];
 	bool has_key;
 	enum trust_level level;
-	char name[CFG_NAME_MAX + 1];      /* GRANTED, REFUSED */
+	char name[CFG_NAME_MAX + 1]; /* GRANTED, REFUSED */
 	uint8_t protocol;
 	uint16_t port;
-	struct addr local, remote;        /* GRANTED: where the forward listens; PATH: the pair */
-	char path_type[8];                /* host, srflx, prflx, relay */
-	int64_t until_s;                  /* 0: unlimited */
-	enum reason code;                 /* ENDED, REFUSED, REGISTER_FAILED */
-	char reason[256];                 /* one plain sentence */
+	struct addr local, remote; /* GRANTED: where the forward listens; PATH: the pair */
+	char path_type[8]; /* host, srflx, prflx, relay */
+	int64_t until_s; /* 0: unlimited */
+	enum reason code; /* ENDED, REFUSED, REGISTER_FAILED */
+	char reason[256]; /* one plain sentence */
 };
 bool vpn_poll_event(struct vpn *v, struct vpn_event *ret);
 
 /* ---- for `status`, `explain`, `trust` ---- */
 const struct config *vpn_config(const struct vpn *v);
 struct trust *vpn_trust(struct vpn *v);
-struct vpn_account_status { char aor[CFG_AOR_MAX]; bool registered; char reason[128]; uint8_t key[SPKI_HASH]; uint8_t address[16]; };
-bool vpn_account_status(const struct vpn *v, unsigned account, struct vpn_account_status *ret);   /* from 0; false: no more */
+struct vpn_account_status {
+	char aor[CFG_AOR_MAX];
+	bool registered;
+	char reason[128];
+	int64_t clock_off_s; /* by how much the registrar's clock is before ours; 0: up to 60 s, which does no harm */
+	uint8_t key[SPKI_HASH], address[16];
+};
+bool vpn_account_status(const struct vpn *v, unsigned account,
+			struct vpn_account_status *ret); /* from 0; false: no more */
 struct vpn_service_status {
 	char name[CFG_NAME_MAX + 1];
 	uint8_t protocol;
@@ -170,6 +189,12 @@ struct vpn_call_status {
 	struct vpn_service_status services[CFG_ALLOW_MAX];
 	struct esp_counters counters;
 };
-bool vpn_call_status(const struct vpn *v, unsigned *at, struct vpn_call_status *ret);   /* *at from 0; false: no more */
+bool vpn_call_status(const struct vpn *v, unsigned *at, struct vpn_call_status *ret); /* *at from 0; false: no more */
+/* What was dropped without being of any call. */
+struct vpn_drops {
+	uint64_t ike_unknown, ike_unvalidated, stun_unknown;
+	struct esp_counters esp; /* of all, calls included */
+};
+void vpn_drops(const struct vpn *v, struct vpn_drops *ret);
 /* The call between us and this inner address, 0: none. For relays and ping. */
 unsigned vpn_call_of_peer(const struct vpn *v, const uint8_t peer[16]);

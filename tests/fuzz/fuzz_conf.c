@@ -9,7 +9,12 @@
 #include "base/conf.h"
 #include "base/text.h"
 
-struct all { char name[32]; uint32_t s; bool b; unsigned n; };
+struct all {
+	char name[32];
+	uint32_t s;
+	bool b;
+	unsigned n;
+};
 
 static enum err set_s(void *o, struct span v, const char **x)
 {
@@ -43,11 +48,16 @@ static enum err begin(void *arg, struct span name, void **ret, const char **x)
 }
 
 static const struct conf_key keys[] = {
-	{ "s", false, false, set_s }, { "b", true, false, set_b }, { "a", false, true, set_addr }, { NULL, false, false, NULL },
+	{ "s", false, false, set_s },
+	{ "b", true, false, set_b },
+	{ "a", false, true, set_addr },
+	{ NULL, false, false, NULL },
 };
 static const struct conf_section sections[] = {
-	{ "u", CONF_UNNAMED, false, keys, begin, NULL }, { "r", CONF_UNNAMED, true, keys, begin, NULL },
-	{ "n", CONF_NAMED, true, keys, begin, NULL }, { NULL, CONF_UNNAMED, false, NULL, NULL, NULL },
+	{ "u", CONF_UNNAMED, false, keys, begin, NULL },
+	{ "r", CONF_UNNAMED, true, keys, begin, NULL },
+	{ "n", CONF_NAMED, true, keys, begin, NULL },
+	{ NULL, CONF_UNNAMED, false, NULL, NULL, NULL },
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -59,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char shown[20];
 
 	if (conf_parse("f", span_of(data, size), sections, &a, &e) == ERR_MALFORMED && !e.text[0])
-		abort();          /* a refusal without a sentence */
+		abort(); /* a refusal without a sentence */
 	if (strlen(text_escape(span_of(data, size), shown, sizeof(shown))) >= sizeof(shown))
 		abort();
 	return 0;

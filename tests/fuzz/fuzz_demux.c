@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* A datagram of the tunnel port: the definition of its kind and the kernel's program say the same (DESIGN 5). The first byte is
+/* A datagram of the tunnel port: the definition of its kind and the kernel's program say the same (docs/protocol.md). The first byte is
  * the number of data sockets.
  * covers: src/net/demux.c src/net/bpf.c */
 #include <stdlib.h>

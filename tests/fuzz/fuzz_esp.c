@@ -15,7 +15,7 @@ enum { STEP_OUTER, STEP_SEALED, STEP_INNER, STEP_TIME, STEP_SAS, STEPS };
 
 struct fuzz {
 	struct esp_plane *p;
-	struct esp_cipher peer_out, peer_in;      /* the peer's own two directions */
+	struct esp_cipher peer_out, peer_in; /* the peer's own two directions */
 	struct esp_sa_config sa;
 	uint64_t seq, now;
 	uint8_t buf[ESP_PACKET_MAX + 64];
@@ -85,18 +85,14 @@ static void step_sas(struct fuzz *f, uint8_t arg)
 	struct esp_counters k;
 
 	switch (arg % 5) {
-	case 0:
-		esp_call_hold(f->p, PAIR_CALL, arg & 0x80);
-		break;
+	case 0: esp_call_hold(f->p, PAIR_CALL, arg & 0x80); break;
 	case 1:
 		/* A sibling with the same keys; nothing is sent with it twice, for the numbers are the fuzzer's. */
 		c.spi_in += 1u + (arg >> 4);
 		c.grant_id += arg >> 7;
 		(void)!esp_sa_add(f->p, f->now, &c);
 		break;
-	case 2:
-		esp_sa_remove(f->p, c.spi_in + (arg >> 4));
-		break;
+	case 2: esp_sa_remove(f->p, c.spi_in + (arg >> 4)); break;
 	case 3:
 		esp_call_remove(f->p, PAIR_CALL);
 		(void)!esp_sa_add(f->p, f->now, &c);
@@ -118,12 +114,8 @@ static void step(struct fuzz *f, unsigned kind, uint8_t arg, struct span s)
 			put_be32(f->buf, f->sa.spi_in);
 		into(f, f->buf, s.len, 0);
 		break;
-	case STEP_SEALED:
-		step_sealed(f, arg, s);
-		break;
-	case STEP_INNER:
-		step_inner(f, s);
-		break;
+	case STEP_SEALED: step_sealed(f, arg, s); break;
+	case STEP_INNER: step_inner(f, s); break;
 	case STEP_TIME:
 		f->now += (uint64_t)arg * 997 * (arg & 1 ? 1000u : 40000u);
 		if (arg & 2)
@@ -131,9 +123,7 @@ static void step(struct fuzz *f, unsigned kind, uint8_t arg, struct span s)
 		if (arg & 2 && esp_plane_deadline_us(f->p) <= f->now)
 			abort();
 		break;
-	default:
-		step_sas(f, arg);
-		break;
+	default: step_sas(f, arg); break;
 	}
 }
 

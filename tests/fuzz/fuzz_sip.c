@@ -57,7 +57,9 @@ static void digest(void)
 static void forward(void)
 {
 	struct addr from = addr_ip4(0xc0000207, 99);
-	struct sip_edit e = { .push_via = SPAN_LIT("SIP/2.0/UDP x;branch=z9hG4bKq"), .received = from, .pop_route = true,
+	struct sip_edit e = { .push_via = SPAN_LIT("SIP/2.0/UDP x;branch=z9hG4bKq"),
+			      .received = from,
+			      .pop_route = true,
 			      .max_forwards = 5 };
 	struct wr w = wr_of(mem, sizeof(mem));
 	const char *why;

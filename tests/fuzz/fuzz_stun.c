@@ -26,7 +26,8 @@ static void sealed(const struct stun_msg *m)
 	if (stun_finish(&w, SPAN_LIT("VOkJxbRl1RmTxUk/WvJxBt"), true) != OK)
 		return;
 	if (stun_parse(wr_done(&w), &back) != OK || !back.has_fingerprint ||
-	    stun_check_integrity(&back, SPAN_LIT("VOkJxbRl1RmTxUk/WvJxBt")) != OK || back.cls != m->cls || back.method != m->method)
+	    stun_check_integrity(&back, SPAN_LIT("VOkJxbRl1RmTxUk/WvJxBt")) != OK || back.cls != m->cls ||
+	    back.method != m->method)
 		abort();
 	for (unsigned i = 0; i < back.n_attrs; i++) {
 		(void)!stun_attr_addr(&back, &back.attrs[i], &a);
@@ -34,7 +35,8 @@ static void sealed(const struct stun_msg *m)
 	}
 	(void)stun_error_code(&back);
 	(void)stun_unknown(&back, unknown, 4);
-	if (stun_serve(wr_done(&w), &from, &answer) && (m->cls != STUN_REQUEST || stun_parse(wr_done(&answer), &back) != OK))
+	if (stun_serve(wr_done(&w), &from, &answer) &&
+	    (m->cls != STUN_REQUEST || stun_parse(wr_done(&answer), &back) != OK))
 		abort();
 }
 

@@ -51,6 +51,7 @@ def network(lab):
         f.write("event_route[htable:mod-init] {\n%s}\n" % "".join('\t$sht(users=>%s) = "%s";\n' % u for u in PASSWORDS.items()))
     argv = [lablib.program("kamailio"), "-f", folder + "/kamailio.cfg", "-DD", "-E", "-m", "32", "-M", "8", "-P", folder + "/pid",
             "-w", folder, "-Y", folder]
+    lablib.stun_server(lab, lab.ns["sip"], SERVER)
     lab.kamailio = lab.spawn(lab.ns["sip"], argv, "kamailio")
 
     def listens():

@@ -123,6 +123,7 @@ class SipPeer:
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
         lab.at_close(self.close)
+        lablib.stun_server(lab, ns, address)
 
     def close(self):
         """Stops the thread and closes all."""

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* tests/sim/evil.c - the hostile signalling path: descriptions are rewritten as they leave the exchange. At level pinned
- * it may deny service and nothing else (DESIGN R4). It edits text, with no code of the daemons. */
+ * it may deny service and nothing else (docs/threat-model.md). It edits text, with no code of the daemons. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,12 +229,24 @@ static void record(struct world *w, const struct path *path, struct span message
 
 	if (evil->recorded)
 		return;
-	evil->recorded = malloc(message.len);
-	if (!evil->recorded)
-		abort();
-	memcpy(evil->recorded, message.p, message.len);
+	evil->recorded = sim_copy(message);
 	evil->recorded_len = message.len;
 	evil->recorded_path = *path;
+}
+
+static bool attackers(struct world *w, struct span theirs, struct wr *body)
+{
+	struct evil *evil = &w->evil;
+
+	if (!evil->made) {
+		if (!evil->attack || !evil->attack(w, theirs, body))
+			return false;
+		evil->made = sim_copy(wr_done(body));
+		evil->made_len = body->len;
+		return true;
+	}
+	wr_bytes(body, evil->made, evil->made_len);
+	return true;
 }
 
 bool evil_rewrite(struct world *w, const struct path *path, struct span *bytes)
@@ -262,7 +274,7 @@ bool evil_rewrite(struct world *w, const struct path *path, struct span *bytes)
 		return false;
 	}
 	if (cases[i].op == ATTACKER) {
-		if (!evil->attack || !evil->attack(w, old, &body))
+		if (!attackers(w, old, &body))
 			return true;
 		evil->n_hits++;
 	} else {

@@ -11,9 +11,9 @@
 
 static int64_t wall_s(void *arg)
 {
-	const struct world *w = arg;
+	const struct host *h = arg;
 
-	return SIM_WALL_S + (int64_t)((w->now_us - SECONDS(1000)) / 1000000);
+	return SIM_WALL_S + h->setup.clock_off_s + (int64_t)((h->w->now_us - SECONDS(1000)) / 1000000);
 }
 
 static void log_line(void *arg, enum log_level level, const char *area, const char *tag, const char *text)
@@ -41,24 +41,18 @@ static void place(struct host *h)
 		h->ip4 = addr_ip4(0xc0a8010bu + i, 0);
 	} else if (h->setup.nat != NAT_NONE) {
 		if (h->setup.outer != NAT_NONE) {
-			h->outer = calloc(1, sizeof(*h->outer));
-			if (!h->outer)
-				abort();
+			h->outer = sim_new(sizeof(*h->outer));
 			nat_init(h->outer, &w->net_rng, h->setup.outer, &provider);
 			outside = addr_ip4(0x64400001u + i, 0); /* 100.64/10 (RFC 6598) */
 		}
-		h->nat = calloc(1, sizeof(*h->nat));
-		if (!h->nat)
-			abort();
+		h->nat = sim_new(sizeof(*h->nat));
 		nat_init(h->nat, &w->net_rng, h->setup.nat, &outside);
 		/* homes often use the same addresses inside */
 		h->ip4 = addr_ip4(world_below(w, 2) ? 0xc0a8010au : 0xc0a8010au + (i << 8), 0);
 	}
 	if (h->setup.has_ip6) {
 		h->ip6 = addr_of(span_of(ip6, 16), 0);
-		h->firewall = calloc(1, sizeof(*h->firewall));
-		if (!h->firewall)
-			abort();
+		h->firewall = sim_new(sizeof(*h->firewall));
 		nat_init(h->firewall, &w->net_rng, NAT_PORT, &h->ip6);
 		h->firewall->firewall = true;
 	}
@@ -66,18 +60,19 @@ static void place(struct host *h)
 
 struct host *host_new(struct world *w, const struct host_setup *s)
 {
-	struct host *h = calloc(1, sizeof(*h));
+	struct host *h = sim_new(sizeof(*h));
 
-	if (!h || w->n_hosts == SIM_HOSTS_MAX)
+	if (w->n_hosts == SIM_HOSTS_MAX)
 		abort();
 	h->w = w;
 	h->index = w->n_hosts;
 	w->hosts[w->n_hosts++] = h;
 	h->setup = *s;
+	h->setup.extra = (char *)sim_copy(span_str(s->extra));
 	h->identity = pool_identity(s->identity);
 	h->deadline_us = TIME_NEVER;
-	h->events = calloc(SIM_EVENTS_MAX, sizeof(*h->events));
-	if (!h->events || spki_hash(identity_spki(h->identity), h->key) != OK ||
+	h->events = sim_new(SIM_EVENTS_MAX * sizeof(*h->events));
+	if (spki_hash(identity_spki(h->identity), h->key) != OK ||
 	    spki_address(identity_spki(h->identity), h->self) != OK)
 		abort();
 	(void)snprintf(h->name, sizeof(h->name), "%s%s", s->user, s->aor_user ? "'" : "");
@@ -99,6 +94,7 @@ void host_free(struct host *h)
 		free(h->nat);
 	free(h->outer);
 	free(h->firewall);
+	free((void *)(uintptr_t)h->setup.extra);
 	free(h->pins);
 	free(h->events);
 	free(h);
@@ -115,8 +111,7 @@ enum err host_load(struct host *h, struct config **ret_cfg, struct trust **ret_t
 		       "insecure-digest = yes\n%s",
 		       h->tunnel_port, h->setup.daemon ? h->setup.daemon : "", h->aor,
 		       h->setup.udp_signalling ? ";transport=udp" : ";transport=tcp", h->setup.user,
-		       h->setup.password ? h->setup.password : exch_password(h->setup.user),
-		       h->setup.extra ? h->setup.extra : "");
+		       h->setup.password ? h->setup.password : exch_password(h->setup.user), h->setup.extra);
 	e = config_parse("tielined.conf", span_str(text), ret_cfg, &why);
 	if (e == OK && (e = trust_new(ret_trust)) == OK)
 		e = trust_load(*ret_trust, "pins", span_str(h->pins ? h->pins : ""), *ret_cfg, &why);
@@ -128,7 +123,7 @@ enum err host_load(struct host *h, struct config **ret_cfg, struct trust **ret_t
 bool host_start(struct host *h)
 {
 	struct world *w = h->w;
-	struct vpn_env env = { .rng = &w->rng, .log = w->trace ? &h->sink : NULL, .wall_s = wall_s, .arg = w };
+	struct vpn_env env = { .rng = &w->rng, .log = w->trace ? &h->sink : NULL, .wall_s = wall_s, .arg = h };
 	struct addr locals[2], sip = h->ip4;
 	struct config *cfg = NULL;
 	struct trust *trust = NULL;
@@ -207,6 +202,8 @@ static void want_forward(struct host *h, const struct vpn_want *x)
 
 static void want_close(struct host *h, const struct vpn_want *x)
 {
+	if (x->name[0]) /* callee: connections to the service, which are not simulated */
+		return;
 	for (unsigned i = 0; i < h->n_forwards; i++)
 		if (h->forwards[i].call == x->call && h->forwards[i].grant_id == x->grant_id && h->forwards[i].open) {
 			h->forwards[i].open = false;
@@ -222,7 +219,7 @@ static void save_pins(struct host *h)
 	size_t len;
 
 	if (trust_write(vpn_trust(h->vpn), &text, &len) != OK)
-		abort();
+		return; /* no memory: said in a log */
 	free(h->pins);
 	h->pins = text;
 	h->n_saves++;

@@ -32,6 +32,7 @@ struct batch {
 	const struct scenario *scenario;
 	struct scenario_run run;
 	bool done, failed;
+	pid_t worker;
 	uint64_t seed, n_up, n_runs, failed_seed, ms, setup_us;
 	char why[400];
 };
@@ -87,6 +88,7 @@ static void run_batch(struct batch *b, const struct options *o)
 {
 	uint64_t start = now_ms();
 
+	b->worker = getpid();
 	for (uint64_t i = 0; i < o->count && !b->failed; i++)
 		run_one(b, o->seed + i, o->trace);
 	b->ms = now_ms() - start;
@@ -151,28 +153,36 @@ static pid_t start_worker(const struct options *o)
 	exit(0); /* and the leak checker has its say */
 }
 
+/* One that dies takes its batch with it, and another goes on. */
+static void bury(pid_t pid, int status)
+{
+	for (unsigned i = 0; i < board->n; i++) {
+		struct batch *b = &board->b[i];
+
+		if (b->done || b->worker != pid)
+			continue;
+		b->done = b->failed = true;
+		b->failed_seed = b->seed;
+		(void)snprintf(b->why, sizeof(b->why), WIFSIGNALED(status) ? "signal %d" : "exit status %d",
+			       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	}
+}
+
 static unsigned run_workers(const struct options *o)
 {
 	unsigned n_running = 0, n_bad = 0;
 	int status;
+	pid_t pid;
 
 	while (n_running < o->jobs && start_worker(o) > 0)
 		n_running++;
-	while (n_running && wait(&status) > 0) {
+	while (n_running && (pid = wait(&status)) > 0) {
 		n_running--;
 		if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 			continue;
 		n_bad++;
-		for (unsigned i = 0; i < board->n; i++) {
-			struct batch *b = &board->b[i];
-
-			if (b->seed && !b->done && WIFSIGNALED(status)) {
-				b->done = b->failed = true;
-				b->failed_seed = b->seed;
-				(void)snprintf(b->why, sizeof(b->why), "signal %d", WTERMSIG(status));
-			}
-		}
-		if (WIFSIGNALED(status) && board->next < board->n && start_worker(o) > 0)
+		bury(pid, status);
+		if (board->next < board->n && start_worker(o) > 0)
 			n_running++;
 	}
 	return n_bad;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* tests/sim/nat.c - NATs by mapping and filtering (RFC 4787, 4 and 5; DESIGN 11):
+/* tests/sim/nat.c - NATs by mapping and filtering (RFC 4787, 4 and 5; docs/architecture.md):
  *
  *   cone        endpoint-independent mapping, endpoint-independent filtering
  *   address     endpoint-independent mapping, address-dependent filtering

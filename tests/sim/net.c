@@ -93,6 +93,8 @@ static void echo(struct world *w, uint64_t delay_us, const struct addr *to, stru
 
 	memcpy(copy, d.p, d.len);
 	fly(w, delay_us + MS(1), &third, to, d, NULL);
+	if (!w->evil.damages)
+		return;
 	if (d.len > 8)
 		copy[8 + world_below(w, d.len - 8)] ^= (uint8_t)(1u << world_below(w, 8));
 	fly(w, delay_us + MS(1), &third, to, span_of(copy, d.len), NULL);

@@ -42,19 +42,20 @@ bool start_all(struct world *w)
 	return false;
 }
 
-bool pair_up_with(struct world *w, const struct scenario_run *r, struct pair *p, const char *alice, const char *bob)
+bool pair_up_with(struct world *w, const struct scenario_run *r, struct couple *p, const char *alice, const char *bob)
 {
 	struct host_setup a = { .user = "alice", .identity = ID_ALICE, .nat = r->nat[0], .extra = alice };
 	struct host_setup b = { .user = "bob", .identity = ID_BOB, .nat = r->nat[1], .extra = bob };
 
 	a.udp_signalling = world_below(w, 4) == 0;
+	b.udp_signalling = world_below(w, 4) == 0;
 	p->a = host_new(w, &a);
 	p->b = host_new(w, &b);
 	p->call = 0;
 	return start_all(w);
 }
 
-bool pair_up(struct world *w, const struct scenario_run *r, struct pair *p)
+bool pair_up(struct world *w, const struct scenario_run *r, struct couple *p)
 {
 	char bob[4096];
 
@@ -67,13 +68,13 @@ bool pair_up(struct world *w, const struct scenario_run *r, struct pair *p)
 
 static bool up_or_over(struct world *w, void *arg)
 {
-	const struct pair *p = arg;
+	const struct couple *p = arg;
 
 	(void)w;
 	return host_event(p->a, VPN_EV_UP, p->call) || host_event(p->a, VPN_EV_ENDED, p->call);
 }
 
-bool dial(struct world *w, struct pair *p, const char *service)
+bool dial(struct world *w, struct couple *p, const char *service)
 {
 	uint64_t began = w->now_us;
 
@@ -95,13 +96,13 @@ bool dial(struct world *w, struct pair *p, const char *service)
 
 static bool callee_up(struct world *w, void *arg)
 {
-	const struct pair *p = arg;
+	const struct couple *p = arg;
 
 	(void)w;
 	return host_event(p->b, VPN_EV_UP, 0) != NULL;
 }
 
-bool both_up(struct world *w, struct pair *p)
+bool both_up(struct world *w, struct couple *p)
 {
 	const struct vpn_event *over = host_event(p->a, VPN_EV_ENDED, p->call);
 
@@ -117,7 +118,7 @@ bool both_up(struct world *w, struct pair *p)
 	return !w->failed;
 }
 
-bool traffic(struct world *w, struct pair *p, uint16_t port)
+bool traffic(struct world *w, struct couple *p, uint16_t port)
 {
 	struct inner a = p->a->inner, b = p->b->inner;
 
@@ -168,13 +169,13 @@ bool until_ended(struct world *w, const struct host *h, unsigned call, uint64_t 
 
 static bool is_clean(struct world *w, void *arg)
 {
-	const struct pair *p = arg;
+	const struct couple *p = arg;
 
 	(void)w;
 	return !host_calls(p->a) && !host_calls(p->b);
 }
 
-bool both_clean(struct world *w, struct pair *p, uint64_t limit_us)
+bool both_clean(struct world *w, struct couple *p, uint64_t limit_us)
 {
 	if (world_until(w, is_clean, p, limit_us))
 		return true;
@@ -183,7 +184,7 @@ bool both_clean(struct world *w, struct pair *p, uint64_t limit_us)
 	return false;
 }
 
-bool ended_with(struct world *w, struct pair *p, enum reason code)
+bool ended_with(struct world *w, struct couple *p, enum reason code)
 {
 	const struct vpn_event *e = host_event(p->a, VPN_EV_ENDED, p->call);
 

@@ -11,25 +11,25 @@
 /* The other end is clean so much later: it waits a little longer for a path, or hears the BYE or DELETE. */
 #define OTHER_END_US SECONDS(60)
 
-struct pair {
+struct couple {
 	struct host *a, *b;
 	unsigned call;
 };
 
 /* alice who calls and bob who grants desktop, both registered; false: failed. */
-bool pair_up(struct world *w, const struct scenario_run *r, struct pair *p);
+bool pair_up(struct world *w, const struct scenario_run *r, struct couple *p);
 /* The same with sections of their own. */
-bool pair_up_with(struct world *w, const struct scenario_run *r, struct pair *p, const char *alice, const char *bob);
+bool pair_up_with(struct world *w, const struct scenario_run *r, struct couple *p, const char *alice, const char *bob);
 bool start_all(struct world *w); /* every host that is not running; until all are registered */
 /* alice calls; until her end is up or over. True: up. */
-bool dial(struct world *w, struct pair *p, const char *service);
+bool dial(struct world *w, struct couple *p, const char *service);
 /* Both ends are up (false: failed), and hold the same. */
-bool both_up(struct world *w, struct pair *p);
+bool both_up(struct world *w, struct couple *p);
 /* Ping both ways and a connection to a granted TCP port, over a lossy network. */
-bool traffic(struct world *w, struct pair *p, uint16_t port);
+bool traffic(struct world *w, struct couple *p, uint16_t port);
 /* alice's call has ended with this code; and both ends are clean soon. */
-bool ended_with(struct world *w, struct pair *p, enum reason code);
-bool both_clean(struct world *w, struct pair *p, uint64_t limit_us);
+bool ended_with(struct world *w, struct couple *p, enum reason code);
+bool both_clean(struct world *w, struct couple *p, uint64_t limit_us);
 bool until_ended(struct world *w, const struct host *h, unsigned call, uint64_t limit_us);
 
 /* scenario_call.c */

@@ -15,7 +15,7 @@ static uint64_t refused_by_plane(const struct host *h)
 
 /* What no grant covers, sent several times because datagrams get lost; the stacks say whether anything arrives. The
  * honest end counts it: its own plane on the way out, or, when the sender's checks nothing, the other's on the way in. */
-static void forbidden(struct world *w, struct pair *p)
+static void forbidden(struct world *w, struct couple *p)
 {
 	struct host *counts_a = p->a->hostile ? p->b : p->a, *counts_b = p->b->hostile ? p->a : p->b;
 	uint64_t before = refused_by_plane(counts_a);
@@ -49,7 +49,7 @@ static void forbidden(struct world *w, struct pair *p)
 }
 
 /* Left alone for a while: keepalives hold the NATs open, consent and liveness go on. */
-static bool rest(struct world *w, struct pair *p)
+static bool rest(struct world *w, struct couple *p)
 {
 	world_for(w, SECONDS(60) + world_below(w, SECONDS(340)));
 	if (w->failed)
@@ -61,7 +61,7 @@ static bool rest(struct world *w, struct pair *p)
 	return traffic(w, p, 5900);
 }
 
-static void hang_up(struct world *w, struct pair *p)
+static void hang_up(struct world *w, struct couple *p)
 {
 	struct host *h = world_below(w, 2) ? p->a : p->b, *other = h == p->a ? p->b : p->a;
 	unsigned call = h == p->a ? p->call : host_event(p->b, VPN_EV_UP, 0)->call;
@@ -80,7 +80,7 @@ static void hang_up(struct world *w, struct pair *p)
 			   e->reason);
 }
 
-static void no_path(struct world *w, struct pair *p)
+static void no_path(struct world *w, struct couple *p)
 {
 	const struct vpn_event *e = host_event(p->a, VPN_EV_ENDED, p->call);
 
@@ -92,7 +92,7 @@ static void no_path(struct world *w, struct pair *p)
 
 void run_call(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	bool works = nat_pair_works(r->nat[0], r->nat[1]);
 
 	if (!pair_up(w, r, &p))
@@ -123,7 +123,7 @@ void run_call(struct world *w, const struct scenario_run *r)
 /* Two services of one call: a Child SA each; a third one of the configuration is not this peer's. */
 void run_two(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	char bob[4096];
 	unsigned n;
 
@@ -160,7 +160,7 @@ void run_third(struct world *w, const struct scenario_run *r)
 	struct host_setup c = { .user = "carol",
 				.identity = ID_CAROL,
 				.nat = (enum nat_kind)world_below(w, NAT_SYMMETRIC) };
-	struct pair alice, carol;
+	struct couple alice, carol;
 	char bob[4096];
 	unsigned n;
 
@@ -200,7 +200,7 @@ void run_third(struct world *w, const struct scenario_run *r)
 
 static void simple(struct world *w, const struct host_setup *a, const struct host_setup *b, const char *path_type)
 {
-	struct pair p = { host_new(w, a), host_new(w, b), 0 };
+	struct couple p = { host_new(w, a), host_new(w, b), 0 };
 	const struct vpn_event *e;
 
 	world_allow(w, p.a, p.b, 6, 5900);

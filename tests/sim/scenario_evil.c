@@ -82,7 +82,7 @@ static void nobody_else(struct world *w, const struct host *m)
 void run_evil(struct world *w, const struct scenario_run *r)
 {
 	struct scenario_run mine = *r;
-	struct pair p;
+	struct couple p;
 	unsigned i = r->variant;
 	const struct vpn_event *e;
 
@@ -153,7 +153,7 @@ static void send_recorded(struct world *w, unsigned n)
 static void replay(struct world *w, const struct scenario_run *r)
 {
 	static const uint64_t later[] = { 1, 20, 350, 1000 };
-	struct pair p;
+	struct couple p;
 	unsigned n_incoming;
 	uint64_t n_ike;
 
@@ -185,7 +185,7 @@ static void replay(struct world *w, const struct scenario_run *r)
 /* The exchange gives bob's name to the attacker's device as well: two answers, one is pinned. */
 static void fork_attack(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct host *m;
 
 	if (!pair_up(w, r, &p))
@@ -193,8 +193,14 @@ static void fork_attack(struct world *w, const struct scenario_run *r)
 	m = attacker(w, "bob", "bob");
 	if (!host_start(m) || !start_all(w))
 		return;
-	(void)dial(w, &p, NULL);
-	if (w->failed || !both_up(w, &p) || !traffic(w, &p, 5900))
+	if (!dial(w, &p, NULL)) {
+		/* the true answer came more than the wait for forks after the false one: service is denied */
+		if (!w->failed)
+			(void)ended_with(w, &p, REASON_PIN);
+		nobody_else(w, m);
+		return;
+	}
+	if (!both_up(w, &p) || !traffic(w, &p, 5900))
 		return;
 	nobody_else(w, m);
 	host_hangup(p.a, p.call);
@@ -205,10 +211,31 @@ static void fork_attack(struct world *w, const struct scenario_run *r)
 	}
 }
 
+/* The same towards a caller who knows no key yet and says --trust-first: neither of two answers is taken (docs/threat-model.md). */
+static void fork_unpinned(struct world *w, const struct scenario_run *r)
+{
+	char bob[4096];
+	struct couple p;
+	struct host *m;
+
+	(void)snprintf(bob, sizeof(bob), SERVICE_DESKTOP "%s", peer_section(w, "alice", ID_ALICE, "desktop"));
+	if (!pair_up_with(w, r, &p, NULL, bob))
+		return;
+	m = attacker(w, "bob", "bob");
+	if (!host_start(m) || !start_all(w))
+		return;
+	p.call = host_call(p.a, BOB_AOR, NULL, true);
+	if (!until_ended(w, p.a, p.call, SECONDS(40)))
+		return;
+	if (trust_has_aor(vpn_trust(p.a->vpn), BOB_AOR))
+		world_fail(w, "one of two unknown keys is remembered");
+	(void)ended_with(w, &p, REASON_LEVEL);
+}
+
 /* Only the attacker's device is there under bob's name. */
 static void impostor(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct host *m;
 
 	if (!pair_up(w, r, &p))
@@ -229,7 +256,7 @@ static void impostor(struct world *w, const struct scenario_run *r)
 /* The attacker is a known peer under its own name, and claims alice's. */
 static void known_impostor(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	char bob[4096];
 
 	(void)snprintf(bob, sizeof(bob), SERVICE_DESKTOP "%s%s", peer_section(w, "alice", ID_ALICE, "desktop"),
@@ -251,16 +278,18 @@ static void known_impostor(struct world *w, const struct scenario_run *r)
 	(void)ended_with(w, &p, REASON_PIN);
 }
 
-/* Somebody on the wire repeats every datagram from another address, true and damaged. */
+/* Somebody on the wire repeats every datagram from another address; once the tunnel is up, also damaged (before that a damaged
+ * IKE_SA_INIT that overtakes the true one denies service: RFC 7296, 2.21.1). */
 static void wire(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	unsigned sent = 0;
 
 	w->loss_ppm = 0;
 	w->evil.echoes = true;
 	if (!pair_up(w, r, &p) || (!dial(w, &p, NULL) && w->failed) || !both_up(w, &p) || !traffic(w, &p, 5900))
 		return;
+	w->evil.damages = true;
 	world_for(w, SECONDS(2));
 	p.b->inner.n_echo_in = 0;
 	for (; sent < 20 && !w->failed; sent++) {
@@ -281,7 +310,11 @@ static const struct {
 	const char *name;
 	void (*run)(struct world *w, const struct scenario_run *r);
 } rows[] = {
-	{ "replay", replay }, { "fork", fork_attack }, { "impostor", impostor }, { "known-impostor", known_impostor },
+	{ "replay", replay },
+	{ "fork", fork_attack },
+	{ "fork-unpinned", fork_unpinned },
+	{ "impostor", impostor },
+	{ "known-impostor", known_impostor },
 	{ "wire", wire },
 };
 

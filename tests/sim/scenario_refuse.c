@@ -7,7 +7,7 @@
 #include "scenario.h"
 #include "vpn/impl.h"
 
-static void quiet_callee(struct world *w, const struct pair *p)
+static void quiet_callee(struct world *w, const struct couple *p)
 {
 	if (host_event_count(p->b, VPN_EV_INCOMING) || host_event_count(p->b, VPN_EV_ENDED))
 		world_fail(w, "the callee's users are told of a call that was refused");
@@ -16,7 +16,7 @@ static void quiet_callee(struct world *w, const struct pair *p)
 static void refused(struct world *w, const struct scenario_run *r, const char *alice, const char *bob, const char *to,
 		    const char *service, enum reason code)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!pair_up_with(w, r, &p, alice, bob))
 		return;
@@ -126,7 +126,7 @@ static void busy(struct world *w, const struct scenario_run *r)
 {
 	struct host_setup a = { .user = "alice", .identity = ID_ALICE, .nat = r->nat[0] },
 			  b = { .user = "bob", .identity = ID_BOB }, c = { .user = "carol", .identity = ID_CAROL };
-	struct pair alice, carol;
+	struct couple alice, carol;
 	char bob[4096];
 
 	(void)snprintf(bob, sizeof(bob), "%s%s", bob_grants(w, "alice", ID_ALICE, "desktop"),
@@ -153,7 +153,7 @@ static void busy(struct world *w, const struct scenario_run *r)
 /* What bob signs is not what his IKE shows: a broken or hostile peer. */
 static void wrong_fingerprint(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!pair_up(w, r, &p))
 		return;
@@ -169,7 +169,7 @@ static void stranger(struct world *w, const struct scenario_run *r)
 {
 	struct host_setup b = { .user = "bob", .identity = ID_BOB, .nat = r->nat[1] },
 			  m = { .user = "mallory", .identity = ID_MALLORY, .nat = r->nat[0] };
-	struct pair p;
+	struct couple p;
 	uint64_t absent_us, stranger_us, began;
 	uint64_t n_ike, n_stun;
 	unsigned n_audit;
@@ -212,7 +212,7 @@ static void stranger(struct world *w, const struct scenario_run *r)
 static void trust_first(struct world *w, const struct scenario_run *r)
 {
 	char bob[4096];
-	struct pair p;
+	struct couple p;
 	unsigned call;
 
 	(void)snprintf(bob, sizeof(bob), "%s", bob_grants(w, "alice", ID_ALICE, "desktop"));
@@ -249,7 +249,7 @@ static void trust_first(struct world *w, const struct scenario_run *r)
 /* No local port can be opened for what was granted. */
 static void no_forward(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!pair_up(w, r, &p))
 		return;
@@ -257,6 +257,31 @@ static void no_forward(struct world *w, const struct scenario_run *r)
 	(void)dial(w, &p, NULL);
 	if (!w->failed)
 		(void)ended_with(w, &p, REASON_USAGE);
+}
+
+/* Bob's clock is wrong by more than an offer's freshness: the caller is told, and so is who asks for bob's status. */
+static void wrong_clock(struct world *w, const struct scenario_run *r)
+{
+	struct host_setup a = {
+		.user = "alice", .identity = ID_ALICE, .nat = r->nat[0], .extra = peer_section(w, "bob", ID_BOB, NULL)
+	};
+	struct host_setup b = { .user = "bob", .identity = ID_BOB, .nat = r->nat[1], .clock_off_s = 400 };
+	struct vpn_account_status s;
+	struct couple p;
+
+	b.extra = bob_grants(w, "alice", ID_ALICE, "desktop");
+	p.a = host_new(w, &a);
+	p.b = host_new(w, &b);
+	if (!start_all(w))
+		return;
+	if (!vpn_account_status(p.a->vpn, 0, &s) || s.clock_off_s || !vpn_account_status(p.b->vpn, 0, &s) ||
+	    s.clock_off_s > -395 || s.clock_off_s < -405) {
+		world_fail(w, "the status says the clock is off by %lld s", (long long)s.clock_off_s);
+		return;
+	}
+	p.call = host_call(p.a, BOB_AOR, NULL, false);
+	if (until_ended(w, p.a, p.call, SECONDS(40)))
+		(void)ended_with(w, &p, REASON_SECURITY_LINES);
 }
 
 static const struct {
@@ -277,6 +302,7 @@ static const struct {
 	{ "stranger", stranger },
 	{ "trust-first", trust_first },
 	{ "no-forward", no_forward },
+	{ "wrong-clock", wrong_clock },
 };
 
 unsigned refuse_variants(void)

@@ -2,19 +2,22 @@
 /* Copyright The tieline authors */
 /* tests/sim/scenario_trouble.c - networks, daemons and exchanges that go away, and users who change their minds. */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "ice/agent_impl.h"
 #include "scenario.h"
 #include "vpn/impl.h"
 
 #define VANISHED_US SECONDS(30 + 120 + 30) /* consent, dead-after, and what the last answers take */
 
-static bool up(struct world *w, const struct scenario_run *r, struct pair *p)
+static bool up(struct world *w, const struct scenario_run *r, struct couple *p)
 {
 	return pair_up(w, r, p) && (dial(w, p, NULL) || !w->failed) && both_up(w, p) && traffic(w, p, 5900);
 }
 
 /* After whatever happened: a call works, and ends. */
-static void call_again(struct world *w, struct pair *p)
+static void call_again(struct world *w, struct couple *p)
 {
 	if (w->failed || !start_all(w) || (!dial(w, p, NULL) && w->failed) || !both_up(w, p) || !traffic(w, p, 5900))
 		return;
@@ -24,7 +27,7 @@ static void call_again(struct world *w, struct pair *p)
 
 static void vanishes(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct host *gone, *stays;
 	const struct vpn_event *e;
 
@@ -34,7 +37,7 @@ static void vanishes(struct world *w, const struct scenario_run *r)
 	stays = gone == p.a ? p.b : p.a;
 	gone->cut = true;
 	world_trace(w, "%s has no network any more", gone->name);
-	if (!until_ended(w, stays, 0, VANISHED_US) || !until_ended(w, gone, 0, SECONDS(20)))
+	if (!until_ended(w, stays, 0, VANISHED_US) || !until_ended(w, gone, 0, VANISHED_US))
 		return;
 	e = host_event(stays, VPN_EV_ENDED, 0);
 	if (e->code != REASON_VANISHED) {
@@ -46,20 +49,45 @@ static void vanishes(struct world *w, const struct scenario_run *r)
 	call_again(w, &p);
 }
 
-/* Back before dead-after: the call lives on. */
+/* ICE has chosen at both ends: from then on consent goes on while the other side is silent. */
+static bool chosen(struct world *w, void *arg)
+{
+	const struct couple *p = arg;
+	const struct call *a = p->a->vpn->calls, *b = p->b->vpn->calls;
+
+	(void)w;
+	return a && b && a->ice && b->ice && a->ice->selected != ICE_NO_PAIR && b->ice->selected != ICE_NO_PAIR;
+}
+
+/* Back before dead-after: the call lives on. Where the NAT has forgotten the mapping meanwhile, the other side's filter may
+ * keep the new one out; then both end in time. */
 static void comes_back(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct host *gone;
+	uint64_t cut_us = SECONDS(32) + world_below(w, SECONDS(50));
 
 	if (!up(w, r, &p))
 		return;
+	if (!world_until(w, chosen, &p, SECONDS(35))) {
+		world_fail(w, "ICE has not chosen after 35 s");
+		return;
+	}
 	gone = world_below(w, 2) ? p.a : p.b;
 	gone->cut = true;
-	world_for(w, SECONDS(35) + world_below(w, SECONDS(45)));
+	world_for(w, cut_us);
 	gone->cut = false;
 	world_for(w, SECONDS(30));
-	if (!w->failed && traffic(w, &p, 5900))
+	if (w->failed)
+		return;
+	if (gone->nat && gone->nat->timeout_us < cut_us + SECONDS(10)) {
+		world_for(w, VANISHED_US);
+		if (host_event(p.a, VPN_EV_ENDED, 0)) {
+			(void)both_clean(w, &p, SECONDS(10));
+			return;
+		}
+	}
+	if (traffic(w, &p, 5900))
 		host_hangup(p.a, p.call);
 	if (!w->failed)
 		(void)both_clean(w, &p, VANISHED_US);
@@ -67,7 +95,7 @@ static void comes_back(struct world *w, const struct scenario_run *r)
 
 static void vanishes_early(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct host *gone;
 
 	if (!pair_up(w, r, &p))
@@ -91,7 +119,7 @@ static void vanishes_early(struct world *w, const struct scenario_run *r)
 /* The tunnel does not need the exchange; its end is told on the path. */
 static void exchange_vanishes(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!up(w, r, &p))
 		return;
@@ -108,7 +136,7 @@ static void exchange_vanishes(struct world *w, const struct scenario_run *r)
 
 static void exchange_vanishes_early(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!pair_up(w, r, &p))
 		return;
@@ -127,7 +155,7 @@ static void exchange_vanishes_early(struct world *w, const struct scenario_run *
 /* A connection to the exchange is reset at any moment: the call comes up or ends with a reason; one that is up stays up. */
 static void stream_lost(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!pair_up(w, r, &p))
 		return;
@@ -149,7 +177,7 @@ static void stream_lost(struct world *w, const struct scenario_run *r)
 
 static void hang_up_early(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	struct vpn_call_status s;
 	unsigned at = 0;
 
@@ -171,13 +199,13 @@ static void hang_up_early(struct world *w, const struct scenario_run *r)
 static void glare(struct world *w, const struct scenario_run *r)
 {
 	char alice[4096], bob[4096];
-	struct pair p, back;
+	struct couple p, back;
 
 	(void)snprintf(alice, sizeof(alice), SERVICE_GAME "%s", peer_section(w, "bob", ID_BOB, "game"));
 	(void)snprintf(bob, sizeof(bob), SERVICE_DESKTOP "%s", peer_section(w, "alice", ID_ALICE, "desktop"));
 	if (!pair_up_with(w, r, &p, alice, bob))
 		return;
-	back = (struct pair){ p.b, p.a, 0 };
+	back = (struct couple){ p.b, p.a, 0 };
 	world_allow(w, p.a, p.b, 6, 5900);
 	world_allow(w, p.b, p.a, 17, 27015);
 	p.call = host_call(p.a, BOB_AOR, NULL, false);
@@ -204,7 +232,7 @@ static void glare(struct world *w, const struct scenario_run *r)
 /* A daemon dies without a word at any moment and is started again: calls work at once, and nothing is left behind. */
 static void killed(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!pair_up(w, r, &p))
 		return;
@@ -221,7 +249,7 @@ static void killed(struct world *w, const struct scenario_run *r)
 /* A second call of the same key replaces the first. */
 static void twice(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 	unsigned first;
 
 	if (!up(w, r, &p))
@@ -246,7 +274,8 @@ static enum err reload(struct host *h, const char *extra)
 	struct trust *trust;
 	enum err e;
 
-	h->setup.extra = extra;
+	free((void *)(uintptr_t)h->setup.extra);
+	h->setup.extra = (char *)sim_copy(span_str(extra));
 	if (host_load(h, &cfg, &trust) != OK)
 		return ERR_MALFORMED;
 	e = vpn_reload(h->vpn, h->w->now_us, cfg, trust);
@@ -257,7 +286,7 @@ static enum err reload(struct host *h, const char *extra)
 /* The owner takes the grant, or the key, out of his configuration: at once nothing passes any more. */
 static void revoked(struct world *w, const struct scenario_run *r)
 {
-	struct pair p;
+	struct couple p;
 
 	if (!up(w, r, &p))
 		return;
@@ -271,8 +300,7 @@ static void revoked(struct world *w, const struct scenario_run *r)
 	}
 	if (!w->failed && until_ended(w, p.a, p.call, SECONDS(30)))
 		(void)both_clean(w, &p, OTHER_END_US);
-	if (!w->failed && host_event(p.a, VPN_EV_ENDED, p.call)->code != REASON_REVOKED &&
-	    host_event(p.a, VPN_EV_ENDED, p.call)->code != REASON_OK)
+	if (!w->failed && host_event(p.a, VPN_EV_ENDED, p.call)->code != REASON_REVOKED)
 		world_fail(w, "ended with %d: %s", (int)host_event(p.a, VPN_EV_ENDED, p.call)->code,
 			   host_event(p.a, VPN_EV_ENDED, p.call)->reason);
 }
@@ -280,7 +308,7 @@ static void revoked(struct world *w, const struct scenario_run *r)
 static void runs_out(struct world *w, const struct scenario_run *r)
 {
 	char bob[4096];
-	struct pair p;
+	struct couple p;
 
 	(void)snprintf(bob, sizeof(bob), SERVICE_DESKTOP "%sfor = 60s\n",
 		       peer_section(w, "alice", ID_ALICE, "desktop"));
@@ -296,6 +324,37 @@ static void runs_out(struct world *w, const struct scenario_run *r)
 	if (host_event(p.a, VPN_EV_ENDED, p.call)->code != REASON_REVOKED)
 		world_fail(w, "ended with %d: %s", (int)host_event(p.a, VPN_EV_ENDED, p.call)->code,
 			   host_event(p.a, VPN_EV_ENDED, p.call)->reason);
+}
+
+#define MEMORY_SPAN 250 /* a call takes about this many allocations, both ends and the exchange together */
+
+/* Memory runs out once, at any place, or again and again for some seconds: the call comes up or ends with a reason, nothing is
+ * left, and as soon as there is memory calls work. */
+static void no_memory(struct world *w, const struct scenario_run *r)
+{
+	struct couple p;
+	unsigned long n = 1 + world_below(w, MEMORY_SPAN);
+	bool once = world_below(w, 2);
+
+	if (!pair_up(w, r, &p))
+		return;
+	memory_ill(once ? n : 0, once ? 0 : 4 + (unsigned)world_below(w, 60));
+	p.call = host_call(p.a, BOB_AOR, NULL, false);
+	world_for(w, once ? SECONDS(20) : world_below(w, SECONDS(30)));
+	memory_well();
+	world_trace(w, "memory: %lu of %lu allocations failed", memory_failures(), memory_count());
+	if (w->failed)
+		return;
+	world_for(w, CALL_BOUND_US);
+	if (p.call && !w->failed && !host_event(p.a, VPN_EV_ENDED, p.call)) {
+		if (!host_event(p.a, VPN_EV_UP, p.call))
+			world_fail(w, "neither up nor over");
+		host_hangup(p.a, p.call);
+	}
+	if (w->failed || !both_clean(w, &p, VANISHED_US))
+		return;
+	world_for(w, SECONDS(120)); /* registrations' back-off */
+	call_again(w, &p);
 }
 
 static const struct {
@@ -314,6 +373,7 @@ static const struct {
 	{ "twice", twice },
 	{ "revoked", revoked },
 	{ "runs-out", runs_out },
+	{ "no-memory", no_memory },
 };
 
 unsigned trouble_variants(void)

@@ -36,7 +36,7 @@ struct host;
 enum nat_kind { NAT_NONE, NAT_CONE, NAT_ADDRESS, NAT_PORT, NAT_SYMMETRIC, NAT_KINDS };
 const char *nat_kind_name(enum nat_kind k);
 bool nat_kind_parse(const char *name, enum nat_kind *ret);
-/* Without a relay all pairings come up but symmetric with symmetric or port-restricted (DESIGN 11). */
+/* Without a relay all pairings come up but symmetric with symmetric or port-restricted (docs/architecture.md). */
 bool nat_pair_works(enum nat_kind a, enum nat_kind b);
 
 #define NAT_MAPPINGS_MAX 64
@@ -96,7 +96,8 @@ struct host_setup {
 	enum nat_kind outer; /* a second NAT, of the provider */
 	bool udp_signalling, has_ip6, shares_lan;
 	const char *daemon; /* lines of [daemon] */
-	const char *extra; /* [peer] and [service] sections */
+	int64_t clock_off_s; /* its clock is wrong by so much */
+	const char *extra; /* [peer] and [service] sections; copied */
 };
 
 /* What the host's own inner programs did and saw. */
@@ -191,10 +192,12 @@ struct evil {
 	unsigned n_hits;
 	uint8_t *recorded; /* the first INVITE as it left for a callee */
 	size_t recorded_len;
-	bool echoes; /* repeats all datagrams from a third address, as they are and damaged */
+	bool echoes, damages; /* all datagrams come again from a third address, and damaged */
 	struct path recorded_path;
-	/* A complete description of the attacker's instead of this one. */
+	/* A complete description of the attacker's instead of this one; asked once, repeated for retransmissions. */
 	bool (*attack)(struct world *w, struct span theirs, struct wr *body);
+	uint8_t *made;
+	size_t made_len;
 };
 
 /* ---- the exchange ---- */
@@ -308,6 +311,16 @@ bool pool_make(void);
 void pool_free(void);
 const struct identity *pool_identity(unsigned i);
 void random_seed(uint64_t seed); /* OpenSSL's randomness from here on */
+
+/* ---- memory (wrap.c): allocations of the daemons and the exchange may fail, those of the simulator never do ---- */
+void *sim_new(size_t n); /* zeroed */
+void *sim_grow(void *p, size_t n);
+uint8_t *sim_copy(struct span s); /* with a NUL behind */
+/* From now on: the n-th allocation fails (0: none), and of all others one_in (0: none). */
+void memory_ill(unsigned long n, unsigned one_in);
+void memory_well(void);
+unsigned long memory_failures(void); /* since memory_ill() */
+unsigned long memory_count(void);
 
 /* wrap.c */
 void wrap_watch(struct world *w); /* whose SAs are recorded; NULL: nobody's */

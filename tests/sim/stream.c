@@ -80,9 +80,7 @@ static void open_stream(struct host *h, const struct out *o)
 
 	if (w->n_streams == w->cap_streams) {
 		w->cap_streams = w->cap_streams ? 2 * w->cap_streams : 16;
-		w->streams = realloc(w->streams, w->cap_streams * sizeof(*w->streams));
-		if (!w->streams)
-			abort();
+		w->streams = sim_grow(w->streams, w->cap_streams * sizeof(*w->streams));
 	}
 	s = &w->streams[w->n_streams++];
 	*s = (struct sim_stream){ .host = h,

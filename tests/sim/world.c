@@ -51,23 +51,15 @@ static bool before(const struct event *a, const struct event *b)
 
 void world_post(struct world *w, const struct event *e)
 {
-	struct event *own = malloc(sizeof(*own));
+	struct event *own = sim_new(sizeof(*own));
 	unsigned i;
 
-	if (!own)
-		abort();
 	*own = *e;
 	own->serial = w->serial++;
-	own->bytes = malloc(e->len + 1);
-	if (!own->bytes)
-		abort();
-	if (e->len)
-		memcpy(own->bytes, e->bytes, e->len);
+	own->bytes = sim_copy(span_of(e->bytes, e->len));
 	if (w->n_heap == w->cap_heap) {
 		w->cap_heap = w->cap_heap ? 2 * w->cap_heap : 256;
-		w->heap = realloc(w->heap, w->cap_heap * sizeof(struct event *));
-		if (!w->heap)
-			abort();
+		w->heap = sim_grow(w->heap, w->cap_heap * sizeof(struct event *));
 	}
 	for (i = w->n_heap++; i && before(own, w->heap[(i - 1) / 2]); i = (i - 1) / 2)
 		w->heap[i] = w->heap[(i - 1) / 2];
@@ -111,10 +103,8 @@ uint64_t world_below(struct world *w, uint64_t n)
 
 struct world *world_new(uint64_t seed, uint64_t salt, bool trace)
 {
-	struct world *w = calloc(1, sizeof(*w));
+	struct world *w = sim_new(sizeof(*w));
 
-	if (!w)
-		abort();
 	w->seed = seed;
 	w->trace = trace;
 	w->now_us = SECONDS(1000);
@@ -137,15 +127,17 @@ struct world *world_new(uint64_t seed, uint64_t salt, bool trace)
 
 void world_free(struct world *w)
 {
+	exch_kill(w);
 	for (unsigned i = 0; i < w->n_hosts; i++)
 		host_free(w->hosts[i]);
-	exch_kill(w);
 	for (unsigned i = 0; i < w->n_heap; i++)
 		event_free(w->heap[i]);
 	wrap_watch(NULL);
+	memory_well();
 	free(w->heap);
 	free(w->streams);
 	free(w->evil.recorded);
+	free(w->evil.made);
 	free(w);
 }
 

@@ -5,6 +5,7 @@
  * checks nothing. OpenSSL's randomness comes from the seed; identities are made once. */
 #define OPENSSL_API_COMPAT 0x10100000L
 #include <openssl/rand.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "crypto/cert.h"
@@ -103,4 +104,98 @@ void pool_free(void)
 const struct identity *pool_identity(unsigned i)
 {
 	return pool[i];
+}
+
+/* ---- memory: allocations of our own objects go through here as well ---- */
+
+static unsigned long n_until_failure, n_failures, n_allocations;
+static unsigned fails_one_in;
+static struct rng_seeded memory_state;
+static struct rng memory_rng;
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+char *__real_strdup(const char *s);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+char *__wrap_strdup(const char *s);
+
+void memory_ill(unsigned long n, unsigned one_in)
+{
+	n_until_failure = n;
+	fails_one_in = one_in;
+	n_failures = n_allocations = 0;
+	memory_rng = rng_seeded_init(&memory_state, n * 7919 + one_in);
+}
+
+void memory_well(void)
+{
+	n_until_failure = fails_one_in = 0;
+}
+
+unsigned long memory_failures(void)
+{
+	return n_failures;
+}
+
+unsigned long memory_count(void)
+{
+	return n_allocations;
+}
+
+static bool fails_now(void)
+{
+	n_allocations++;
+	if (!(n_until_failure && !--n_until_failure) && !(fails_one_in && rng_below(&memory_rng, fails_one_in) == 0))
+		return false;
+	n_failures++;
+	return true;
+}
+
+void *__wrap_malloc(size_t n)
+{
+	return fails_now() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return fails_now() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+	return fails_now() ? NULL : __real_realloc(p, n);
+}
+
+char *__wrap_strdup(const char *s)
+{
+	return fails_now() ? NULL : __real_strdup(s);
+}
+
+void *sim_new(size_t n)
+{
+	void *p = __real_calloc(1, n);
+
+	if (!p)
+		abort();
+	return p;
+}
+
+void *sim_grow(void *p, size_t n)
+{
+	p = __real_realloc(p, n);
+	if (!p)
+		abort();
+	return p;
+}
+
+uint8_t *sim_copy(struct span s)
+{
+	uint8_t *p = sim_new(s.len + 1);
+
+	if (s.len)
+		memcpy(p, s.p, s.len);
+	return p;
 }

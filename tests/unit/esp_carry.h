@@ -12,18 +12,23 @@
 #define PASS (-1)
 #define AT_RECEIVER(drop) (100 + (int)(drop))
 
-enum { SYN = ESP_TCP_SYN, ACK = ESP_TCP_ACK, SYNACK = ESP_TCP_SYN | ESP_TCP_ACK, FIN = ESP_TCP_FIN | ESP_TCP_ACK,
-       RST = ESP_TCP_RST };
+enum {
+	SYN = ESP_TCP_SYN,
+	ACK = ESP_TCP_ACK,
+	SYNACK = ESP_TCP_SYN | ESP_TCP_ACK,
+	FIN = ESP_TCP_FIN | ESP_TCP_ACK,
+	RST = ESP_TCP_RST
+};
 
 struct pair {
 	struct esp_plane *a, *b;
 	uint64_t now;
-	struct esp_cipher raw;            /* A's sending key, for an A that is hostile */
+	struct esp_cipher raw; /* A's sending key, for an A that is hostile */
 	uint64_t raw_seq;
-	uint8_t outer[ESP_PACKET_MAX];    /* the last datagram between them */
+	uint8_t outer[ESP_PACKET_MAX]; /* the last datagram between them */
 	size_t outer_len;
 	uint8_t outer_tos;
-	struct pkt got;                   /* the last packet that was delivered */
+	struct pkt got; /* the last packet that was delivered */
 	bool v6;
 };
 
@@ -102,7 +107,7 @@ static inline int deliver(struct pair *p, struct esp_plane *to, const uint8_t *o
 		memcpy(exact, outer, len);
 	in.path.tos = p->outer_tos;
 	n = esp_plane_input(to, p->now, &in, 1, out);
-	free(exact);                              /* what comes out is not in it */
+	free(exact); /* what comes out is not in it */
 	if (n == 0) {
 		int d = dropped(to, &before);
 
@@ -131,7 +136,8 @@ static inline int seal(struct pair *p, struct esp_plane *from, struct pkt pk)
 	}
 	assert_int_equal(out[0].call, PAIR_CALL);
 	assert_true(out[0].len <= pk.len + ESP_OVERHEAD);
-	assert_true(addr_eq(&out[0].path.remote, &(struct addr[]){ addr_ip4(from == p->a ? 0xc6336401 : 0xc0000201, 4500) }[0]));
+	assert_true(addr_eq(&out[0].path.remote,
+			    &(struct addr[]){ addr_ip4(from == p->a ? 0xc6336401 : 0xc0000201, 4500) }[0]));
 	memcpy(p->outer, out[0].p, out[0].len);
 	p->outer_len = out[0].len;
 	p->outer_tos = out[0].path.tos;
@@ -157,10 +163,11 @@ static inline int hostile_raw(struct pair *p, uint8_t next, struct span plain)
 {
 	size_t len;
 
-	p->raw_seq += 1000;               /* beyond what A's own plane has used */
+	p->raw_seq += 1000; /* beyond what A's own plane has used */
 	p->outer_tos = 0;
 	assert_int_equal(esp_packet_seal(&p->raw, PAIR_SPI_B, p->raw_seq, p->raw_seq, next, plain, p->outer,
-					 sizeof(p->outer), &len), OK);
+					 sizeof(p->outer), &len),
+			 OK);
 	return deliver(p, p->b, p->outer, len);
 }
 

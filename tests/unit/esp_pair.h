@@ -10,7 +10,7 @@
 #include "esp/plane.h"
 
 #define PAIR_CALL 7
-#define PAIR_SPI_A 0xc000a001u        /* inbound at A */
+#define PAIR_SPI_A 0xc000a001u /* inbound at A */
 #define PAIR_SPI_B 0xc000b001u
 
 struct pkt {
@@ -121,11 +121,14 @@ static inline struct pkt pkt_echo(bool v6, uint8_t src, uint8_t dst, bool reply)
 
 /* ---- two planes ---- */
 
-enum { HOST_A = 1, HOST_B = 2 };      /* last octets of the inner addresses */
+enum { HOST_A = 1, HOST_B = 2 }; /* last octets of the inner addresses */
 
-static inline struct esp_ts pair_ts(bool v6, uint8_t lo, uint8_t hi, uint8_t protocol, uint16_t port_lo, uint16_t port_hi)
+static inline struct esp_ts pair_ts(bool v6, uint8_t lo, uint8_t hi, uint8_t protocol, uint16_t port_lo,
+				    uint16_t port_hi)
 {
-	struct esp_ts ts = { .family = v6 ? ADDR_IP6 : ADDR_IP4, .protocol = protocol, .port_lo = port_lo, .port_hi = port_hi };
+	struct esp_ts ts = {
+		.family = v6 ? ADDR_IP6 : ADDR_IP4, .protocol = protocol, .port_lo = port_lo, .port_hi = port_hi
+	};
 
 	pkt_ip(ts.ip_lo, v6, lo);
 	pkt_ip(ts.ip_hi, v6, hi);
@@ -135,8 +138,13 @@ static inline struct esp_ts pair_ts(bool v6, uint8_t lo, uint8_t hi, uint8_t pro
 /* A's side of "TCP 5900, UDP 53 and ping at B": the desktop of B for A. */
 static inline struct esp_sa_config pair_config_a(bool v6)
 {
-	struct esp_sa_config c = { .spi_in = PAIR_SPI_A, .spi_out = PAIR_SPI_B, .alg = AEAD_AES128_GCM, .open = ESP_OPEN_OUT,
-				   .allow_ping = true, .call = PAIR_CALL, .grant_id = 1 };
+	struct esp_sa_config c = { .spi_in = PAIR_SPI_A,
+				   .spi_out = PAIR_SPI_B,
+				   .alg = AEAD_AES128_GCM,
+				   .open = ESP_OPEN_OUT,
+				   .allow_ping = true,
+				   .call = PAIR_CALL,
+				   .grant_id = 1 };
 	uint8_t icmp = v6 ? ESP_PROTO_ICMP6 : ESP_PROTO_ICMP;
 
 	memset(c.key_in, 0xaa, sizeof(c.key_in));

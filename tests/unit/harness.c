@@ -14,7 +14,7 @@
 
 /* ---- allocations of our objects go through here (ld --wrap) ---- */
 
-static unsigned long n_until_failure;     /* 0: never fail */
+static unsigned long n_until_failure; /* 0: never fail */
 static bool failed;
 
 static bool fails_now(void)

@@ -16,7 +16,12 @@
 #define FLYING_MAX 64
 #define KINDS (IKE_EV_FAILED + 1)
 
-struct flying { uint64_t due_us; int to; uint8_t bytes[IKE_MSG_MAX]; size_t len; };
+struct flying {
+	uint64_t due_us;
+	int to;
+	uint8_t bytes[IKE_MSG_MAX];
+	size_t len;
+};
 
 struct pair {
 	struct rng_seeded seed;
@@ -30,8 +35,8 @@ struct pair {
 	/* true: deliver. n counts from 0 over both sides. */
 	bool (*filter)(struct pair *p, int from, unsigned n, uint8_t *msg, size_t *len);
 	void *arg;
-	struct ike_cookies *cookies;      /* bob's dispatcher asks for them */
-	bool stock[2];                    /* takes its vendor ID away */
+	struct ike_cookies *cookies; /* bob's dispatcher asks for them */
+	bool stock[2]; /* takes its vendor ID away */
 	/* owners */
 	struct ike_decision decision, child_decision;
 	bool undecided;
@@ -39,10 +44,10 @@ struct pair {
 	struct ike_event last[2][KINDS];
 	struct ike_child children[2][32];
 	unsigned n_children[2];
-	uint32_t taken;                   /* an SPI that spi_taken() calls taken, 0: none */
+	uint32_t taken; /* an SPI that spi_taken() calls taken, 0: none */
 };
 
-static struct identity *pair_ids[3];  /* alice, bob, eve: made once, keys are slow */
+static struct identity *pair_ids[3]; /* alice, bob, eve: made once, keys are slow */
 
 static inline void pair_identities(void)
 {
@@ -115,9 +120,13 @@ static inline void pair_init(struct pair *p, uint64_t seed)
 	p->cfg[ALICE].tsi.ts[0] = pair_ts(1, 0, 0, 65535);
 	p->cfg[ALICE].tsr.ts[0] = pair_ts(2, 0, 0, 65535);
 	/* bob grants desktop and ssh; the Child SA of IKE_AUTH is the desktop's */
-	p->decision = (struct ike_decision){ .verdict = IKE_GRANTED, .request = 7, .n_grants = 2, .grants = {
-		{ .request = 7, .id = 101, .protocol = 6, .port = 5900, .name = "desktop" },
-		{ .request = 7, .id = 102, .protocol = 6, .port = 22, .seconds = 60, .name = "ssh" } } };
+	p->decision = (struct ike_decision){
+		.verdict = IKE_GRANTED,
+		.request = 7,
+		.n_grants = 2,
+		.grants = { { .request = 7, .id = 101, .protocol = 6, .port = 5900, .name = "desktop" },
+			    { .request = 7, .id = 102, .protocol = 6, .port = 22, .seconds = 60, .name = "ssh" } }
+	};
 	p->decision.ts_local.n = p->decision.ts_peer.n = 1;
 	p->decision.ts_local.ts[0] = pair_ts(2, 6, 5900, 5900);
 	p->decision.ts_peer.ts[0] = pair_ts(1, 6, 0, 65535);
@@ -316,9 +325,9 @@ static inline bool pair_child_same(const struct pair *p, unsigned n)
 
 	return p->n_children[ALICE] > n && p->n_children[BOB] > n && a->spi_in == b->spi_out &&
 	       a->spi_out == b->spi_in && a->key_len == b->key_len && a->alg == b->alg && a->key_len >= 20 &&
-	       !memcmp(a->key_in, b->key_out, a->key_len) &&
-	       !memcmp(a->key_out, b->key_in, a->key_len) && memcmp(a->key_in, a->key_out, a->key_len) &&
-	       a->spi_in >= IKE_ESP_SPI_OURS && b->spi_in >= IKE_ESP_SPI_OURS && a->request == b->request &&
-	       a->grant_id == b->grant_id && !memcmp(&a->ts_local, &b->ts_peer, sizeof(a->ts_local)) &&
+	       !memcmp(a->key_in, b->key_out, a->key_len) && !memcmp(a->key_out, b->key_in, a->key_len) &&
+	       memcmp(a->key_in, a->key_out, a->key_len) && a->spi_in >= IKE_ESP_SPI_OURS &&
+	       b->spi_in >= IKE_ESP_SPI_OURS && a->request == b->request && a->grant_id == b->grant_id &&
+	       !memcmp(&a->ts_local, &b->ts_peer, sizeof(a->ts_local)) &&
 	       !memcmp(&a->ts_peer, &b->ts_local, sizeof(a->ts_peer)) && a->we_initiated != b->we_initiated;
 }

@@ -84,7 +84,7 @@ static void writer_formats_to_the_last_byte(void **state)
 
 	(void)state;
 	wr_fmt(&w, "%d", 12);
-	wr_fmt(&w, "%s", "345");          /* fills it exactly: no room for a NUL */
+	wr_fmt(&w, "%s", "345"); /* fills it exactly: no room for a NUL */
 	assert_false(w.bad);
 	assert_memory_equal(mem, "12345", 5);
 	wr_fmt(&w, "%s", "");
@@ -106,7 +106,12 @@ static void patch_outside_is_refused(void **state)
 
 static void numbers(void **state)
 {
-	static const struct { const char *text; uint64_t max; bool ok; uint64_t value; } rows[] = {
+	static const struct {
+		const char *text;
+		uint64_t max;
+		bool ok;
+		uint64_t value;
+	} rows[] = {
 		{ "0", 10, true, 0 },
 		{ "10", 10, true, 10 },
 		{ "11", 10, false, 0 },

@@ -11,8 +11,16 @@
 #include "base/conf.h"
 #include "harness.h"
 
-struct thing { uint32_t time_s; bool on; unsigned n_list; char name[32]; };
-struct all { struct thing things[4]; unsigned n; };
+struct thing {
+	uint32_t time_s;
+	bool on;
+	unsigned n_list;
+	char name[32];
+};
+struct all {
+	struct thing things[4];
+	unsigned n;
+};
 
 static enum err set_time(void *o, struct span v, const char **x)
 {
@@ -55,7 +63,7 @@ static enum err end(void *arg, void *o, const char **x)
 }
 
 static const struct conf_key keys[] = {
-	{ "time", true, false, set_time }, { "on", false, false, set_on }, { "list", false, true, set_list },
+	{ "time", true, false, set_time },    { "on", false, false, set_on }, { "list", false, true, set_list },
 	{ "password", false, false, set_on }, { NULL, false, false, NULL },
 };
 static const struct conf_section sections[] = {
@@ -67,8 +75,9 @@ static const struct conf_section sections[] = {
 
 static void reads_what_is_there(void **state)
 {
-	static const char text[] = "# a comment\r\n\r\n[one]\r\ntime = 5m\n  on=yes  \nlist = a = b # not a comment\nlist=\n"
-				   "; another\n[many  two words ]\ntime=90\n[many x]\ntime = 1d\non = yes";
+	static const char text[] =
+		"# a comment\r\n\r\n[one]\r\ntime = 5m\n  on=yes  \nlist = a = b # not a comment\nlist=\n"
+		"; another\n[many  two words ]\ntime=90\n[many x]\ntime = 1d\non = yes";
 	struct all a = { 0 };
 	struct conf_error e;
 
@@ -85,7 +94,9 @@ static void reads_what_is_there(void **state)
 
 static void wrong_lines_are_named(void **state)
 {
-	static const struct { const char *text, *want; } rows[] = {
+	static const struct {
+		const char *text, *want;
+	} rows[] = {
 		{ "time = 1", "f:1: \"time\" stands outside of a section; expected [section] first" },
 		{ "[none]", "f:1: unknown section [none]; expected one that the manual lists" },
 		{ "[one x]", "f:1: section [one] has a name; expected [one]" },
@@ -101,8 +112,10 @@ static void wrong_lines_are_named(void **state)
 		{ "\n[one]\non = yes", "f:2: [one] has no \"time\"; expected time = VALUE" },
 		{ "[one]\ntime = 1\n[one]\n", "f:3: section [one] appears twice; expected it once" },
 		{ "[many a]\ntime = 1\n[many a]", "f:3: section [many] appears twice; expected it once" },
-		{ "[many a]\ntime = 2h\n", "f:1: section \"many\" is not accepted; expected on = yes with a time over an hour" },
-		{ "[many 12345678901234567890123456789012345]", "f:1: name \"12345678901234567890123456789012345\" is not accepted; expected a short name" },
+		{ "[many a]\ntime = 2h\n",
+		  "f:1: section \"many\" is not accepted; expected on = yes with a time over an hour" },
+		{ "[many 12345678901234567890123456789012345]",
+		  "f:1: name \"12345678901234567890123456789012345\" is not accepted; expected a short name" },
 	};
 	struct conf_error e;
 
@@ -133,16 +146,32 @@ static void limits(void **state)
 	free(big);
 	/* repeatable without a name, up to what the owner takes */
 	a.n = 0;
-	assert_int_equal(conf_parse("f", SPAN_LIT("[same]\ntime=1\n[same]\ntime=1\n[same]\ntime=1\n[same]\ntime=1\n[same]\ntime=1"),
-				    sections, &a, &e), ERR_MALFORMED);
+	assert_int_equal(
+		conf_parse("f",
+			   SPAN_LIT("[same]\ntime=1\n[same]\ntime=1\n[same]\ntime=1\n[same]\ntime=1\n[same]\ntime=1"),
+			   sections, &a, &e),
+		ERR_MALFORMED);
 	assert_int_equal(e.line, 9);
 }
 
 static void durations(void **state)
 {
-	static const struct { const char *text; bool ok; uint32_t s; } rows[] = {
-		{ "0", true, 0 }, { "90", true, 90 }, { "90s", true, 90 }, { "2m", true, 120 }, { "49710d", true, 4294944000u },
-		{ "49711d", false, 0 }, { "", false, 0 }, { "s", false, 0 }, { "1w", false, 0 }, { "-1s", false, 0 }, { "1 s", false, 0 },
+	static const struct {
+		const char *text;
+		bool ok;
+		uint32_t s;
+	} rows[] = {
+		{ "0", true, 0 },
+		{ "90", true, 90 },
+		{ "90s", true, 90 },
+		{ "2m", true, 120 },
+		{ "49710d", true, 4294944000u },
+		{ "49711d", false, 0 },
+		{ "", false, 0 },
+		{ "s", false, 0 },
+		{ "1w", false, 0 },
+		{ "-1s", false, 0 },
+		{ "1 s", false, 0 },
 	};
 
 	(void)state;
@@ -172,8 +201,11 @@ static void without_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(reads_what_is_there), cmocka_unit_test(wrong_lines_are_named), cmocka_unit_test(limits),
-		cmocka_unit_test(durations), cmocka_unit_test(without_memory),
+		cmocka_unit_test(reads_what_is_there),
+		cmocka_unit_test(wrong_lines_are_named),
+		cmocka_unit_test(limits),
+		cmocka_unit_test(durations),
+		cmocka_unit_test(without_memory),
 	};
 
 	return HARNESS_RUN(tests);

@@ -27,9 +27,9 @@ static void queue_keeps_order_and_bounds(void **state)
 	(void)state;
 	assert_non_null(q);
 	assert_int_equal(outq_push(q, OUT_SEND, &path, SPAN_LIT("12345")), OK);
-	assert_int_equal(outq_push(q, OUT_SEND, &path, SPAN_LIT("123456")), ERR_LIMIT);   /* bytes */
+	assert_int_equal(outq_push(q, OUT_SEND, &path, SPAN_LIT("123456")), ERR_LIMIT); /* bytes */
 	assert_int_equal(outq_push(q, OUT_CLOSE, &path, SPAN_NONE), OK);
-	assert_int_equal(outq_push(q, OUT_SEND, &path, SPAN_LIT("")), ERR_LIMIT);         /* items */
+	assert_int_equal(outq_push(q, OUT_SEND, &path, SPAN_LIT("")), ERR_LIMIT); /* items */
 	assert_int_equal(outq_dropped(q), 2);
 	assert_true(outq_poll(q, &o));
 	assert_int_equal(o.kind, OUT_SEND);
@@ -45,7 +45,12 @@ static void queue_keeps_order_and_bounds(void **state)
 
 /* ---- timers ---- */
 
-struct shot { struct timer timer; struct timers *all; unsigned *n_fired, order; uint64_t rearm_us; };
+struct shot {
+	struct timer timer;
+	struct timers *all;
+	unsigned *n_fired, order;
+	uint64_t rearm_us;
+};
 
 static void fired(void *arg, uint64_t now_us)
 {
@@ -82,7 +87,7 @@ static void timers_fire_in_order(void **state)
 	assert_int_equal(timers_deadline_us(t), 10);
 	timers_run(t, 50);
 	assert_int_equal(n, 6);
-	assert_int_equal(shots[1].order, 1);          /* equal deadlines: in order of arming */
+	assert_int_equal(shots[1].order, 1); /* equal deadlines: in order of arming */
 	assert_int_equal(shots[3].order, 2);
 	assert_int_equal(shots[7].order, 3);
 	assert_int_equal(shots[5].order, 4);
@@ -161,7 +166,7 @@ static void table_finds_what_was_put(void **state)
 	for (uint32_t i = 0; i < 1000; i++)
 		assert_ptr_equal(table_find(t, span_of(&i, 4)), i % 2 ? &values[i] : NULL);
 	assert_int_equal(table_put(t, span_of(&(uint32_t){ 1 }, 4), values), ERR_WRONG_STATE);
-	assert_int_equal(table_put(t, SPAN_NONE, values), OK);   /* an empty key is a key */
+	assert_int_equal(table_put(t, SPAN_NONE, values), OK); /* an empty key is a key */
 	assert_ptr_equal(table_take(t, SPAN_NONE), values);
 	/* a walk in order of insertion, removing as it goes */
 	for (uint32_t want = 1; want < 1000; want += 2) {

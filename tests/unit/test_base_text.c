@@ -15,12 +15,16 @@
 static void hex_both_ways(void **state)
 {
 	static const uint8_t bytes[] = { 0x4a, 0xad, 0xb9 };
-	static const struct { const char *text; bool colons; enum err want; } rows[] = {
+	static const struct {
+		const char *text;
+		bool colons;
+		enum err want;
+	} rows[] = {
 		{ "4aadb9", false, OK },
 		{ "4AADB9", true, OK },
 		{ "4A:AD:B9", true, OK },
 		{ "4A:AD", false, ERR_MALFORMED },
-		{ "4A:ADB9", true, ERR_MALFORMED },        /* between all or none */
+		{ "4A:ADB9", true, ERR_MALFORMED }, /* between all or none */
 		{ "4A:AD:", true, ERR_MALFORMED },
 		{ "4A:AD:B", true, ERR_MALFORMED },
 		{ ":4A:AD", true, ERR_MALFORMED },
@@ -37,7 +41,8 @@ static void hex_both_ways(void **state)
 	assert_string_equal(hex_colon_write(SPAN_OF(bytes), text, 9), "4A:AD:B9");
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		memset(dst, 0, sizeof(dst));
-		assert_int_equal(hex_parse(span_str(rows[i].text), rows[i].colons, dst, sizeof(dst), &len), rows[i].want);
+		assert_int_equal(hex_parse(span_str(rows[i].text), rows[i].colons, dst, sizeof(dst), &len),
+				 rows[i].want);
 		if (rows[i].want == OK) {
 			assert_int_equal(len, 3);
 			assert_memory_equal(dst, bytes, 3);
@@ -48,11 +53,19 @@ static void hex_both_ways(void **state)
 /* RFC 4648, 10, and what its section 3 forbids. */
 static void base64_both_ways(void **state)
 {
-	static const struct { const char *plain, *text; } rows[] = {
-		{ "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" },
-		{ "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" },
+	static const struct {
+		const char *plain, *text;
+	} rows[] = {
+		{ "", "" },
+		{ "f", "Zg==" },
+		{ "fo", "Zm8=" },
+		{ "foo", "Zm9v" },
+		{ "foob", "Zm9vYg==" },
+		{ "fooba", "Zm9vYmE=" },
+		{ "foobar", "Zm9vYmFy" },
 	};
-	static const char *const wrong[] = { "Zg", "Zg=", "Zh==", "Zm9=", "Z===", "====", "Zm 9", "Zm9v\n", "Zg==Zg==", "Zm9v=" };
+	static const char *const wrong[] = { "Zg",   "Zg=",  "Zh==",   "Zm9=",     "Z===",
+					     "====", "Zm 9", "Zm9v\n", "Zg==Zg==", "Zm9v=" };
 	uint8_t mem[16];
 	size_t len;
 
@@ -84,16 +97,26 @@ static void foreign_text_is_escaped(void **state)
 
 static void addresses(void **state)
 {
-	static const struct { const char *text, *want; } rows[] = {
+	static const struct {
+		const char *text, *want;
+	} rows[] = {
 		{ "192.0.2.1:4500", "192.0.2.1:4500" },
 		{ "192.0.2.1", "192.0.2.1:7" },
 		{ "[2001:db8::1]:80", "[2001:db8::1]:80" },
 		{ "2001:db8::1", "[2001:db8::1]:7" },
 		{ "[2001:db8::1]", "[2001:db8::1]:7" },
-		{ "::ffff:192.0.2.1", "192.0.2.1:7" },     /* mapped: one form for one address */
-		{ "192.0.2.1:", NULL }, { "192.0.2.1:65536", NULL }, { "192.0.2", NULL }, { "192.0.2.1.", NULL },
-		{ "[192.0.2.1]:1", NULL }, { "[2001:db8::1]x", NULL }, { "[2001:db8::1", NULL }, { "", NULL },
-		{ "example.org", NULL }, { "192.0.2.1 ", NULL }, { "fe80::1%eth0", NULL },
+		{ "::ffff:192.0.2.1", "192.0.2.1:7" }, /* mapped: one form for one address */
+		{ "192.0.2.1:", NULL },
+		{ "192.0.2.1:65536", NULL },
+		{ "192.0.2", NULL },
+		{ "192.0.2.1.", NULL },
+		{ "[192.0.2.1]:1", NULL },
+		{ "[2001:db8::1]x", NULL },
+		{ "[2001:db8::1", NULL },
+		{ "", NULL },
+		{ "example.org", NULL },
+		{ "192.0.2.1 ", NULL },
+		{ "fe80::1%eth0", NULL },
 	};
 	char text[ADDR_TEXT];
 	struct addr a, b;
@@ -113,7 +136,10 @@ static void addresses(void **state)
 
 static void kinds_of_addresses(void **state)
 {
-	static const struct { const char *text; bool private, loopback, link, multicast, any; } rows[] = {
+	static const struct {
+		const char *text;
+		bool private, loopback, link, multicast, any;
+	} rows[] = {
 		{ "10.1.2.3", true, false, false, false, false },
 		{ "172.15.0.1", false, false, false, false, false },
 		{ "172.31.0.1", true, false, false, false, false },
@@ -146,16 +172,17 @@ static void kinds_of_addresses(void **state)
 
 static void prefixes(void **state)
 {
-	static const struct { const char *prefix, *ip; bool has; } rows[] = {
-		{ "192.168.16.0/20", "192.168.31.255", true },
-		{ "192.168.16.0/20", "192.168.32.0", false },
-		{ "0.0.0.0/0", "203.0.113.1", true },
-		{ "0.0.0.0/0", "::1", false },
-		{ "2001:db8::/33", "2001:db8:7fff::1", true },
-		{ "2001:db8::/33", "2001:db8:8000::1", false },
+	static const struct {
+		const char *prefix, *ip;
+		bool has;
+	} rows[] = {
+		{ "192.168.16.0/20", "192.168.31.255", true }, { "192.168.16.0/20", "192.168.32.0", false },
+		{ "0.0.0.0/0", "203.0.113.1", true },          { "0.0.0.0/0", "::1", false },
+		{ "2001:db8::/33", "2001:db8:7fff::1", true }, { "2001:db8::/33", "2001:db8:8000::1", false },
 		{ "192.0.2.1/32", "192.0.2.1", true },
 	};
-	static const char *const wrong[] = { "192.168.16.1/20", "10.0.0.0/33", "10.0.0.0", "10.0.0.0/", "2001:db8::/129", "x/8" };
+	static const char *const wrong[] = { "192.168.16.1/20", "10.0.0.0/33",    "10.0.0.0",
+					     "10.0.0.0/",       "2001:db8::/129", "x/8" };
 	struct addr_prefix p;
 	struct addr a;
 
@@ -172,12 +199,9 @@ static void prefixes(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(hex_both_ways),
-		cmocka_unit_test(base64_both_ways),
-		cmocka_unit_test(foreign_text_is_escaped),
-		cmocka_unit_test(addresses),
-		cmocka_unit_test(kinds_of_addresses),
-		cmocka_unit_test(prefixes),
+		cmocka_unit_test(hex_both_ways),           cmocka_unit_test(base64_both_ways),
+		cmocka_unit_test(foreign_text_is_escaped), cmocka_unit_test(addresses),
+		cmocka_unit_test(kinds_of_addresses),      cmocka_unit_test(prefixes),
 	};
 
 	return HARNESS_RUN(tests);

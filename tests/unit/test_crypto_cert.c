@@ -33,7 +33,7 @@ static void identity_lives_through_its_files(void **state)
 	assert_false(identity_has_aor(back, "Home@example.org"));
 	assert_int_equal(identity_renew(back, two_aors, 2, DAY_S, &renewed), OK);
 	assert_true(span_eq(identity_spki(id), identity_spki(renewed)));
-	assert_true(identity_has_aor(renewed, "a,email:other@example.net"));   /* one name, not two */
+	assert_true(identity_has_aor(renewed, "a,email:other@example.net")); /* one name, not two */
 	assert_false(identity_has_aor(renewed, "other@example.net"));
 	assert_int_equal(identity_load(span_str(cert), span_str(key), &back), ERR_MALFORMED);
 	identity_free(back);
@@ -112,7 +112,7 @@ static void keys_must_be_whole_and_canonical(void **state)
 	memcpy(mem, spki.p, spki.len);
 	mem[spki.len] = 0;
 	assert_int_equal(pubkey_from_spki(span_of(mem, spki.len + 1), &k), ERR_MALFORMED);
-	mem[spki.len - 1] ^= 1;                           /* off the curve */
+	mem[spki.len - 1] ^= 1; /* off the curve */
 	assert_int_equal(pubkey_from_spki(span_of(mem, spki.len), &k), ERR_MALFORMED);
 	memcpy(mem, cert.p, cert.len);
 	assert_int_equal(pubkey_from_cert(span_of(mem, cert.len + 1), &k), ERR_MALFORMED);
@@ -121,10 +121,15 @@ static void keys_must_be_whole_and_canonical(void **state)
 
 static void names_of_keys(void **state)
 {
-	static const struct { const char *text; bool ok; } rows[] = {
+	static const struct {
+		const char *text;
+		bool ok;
+	} rows[] = {
 		{ "sha-256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", true },
 		{ "SHA-256:000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", true },
-		{ "sha-256:00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14:15:16:17:18:19:1a:1b:1c:1d:1e:1f", true },
+		{ "sha-256:00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14:15:16:17:18:19:1a:1b:1c:1d:"
+		  "1e:1f",
+		  true },
 		{ "sha-256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e", false },
 		{ "sha-256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20", false },
 		{ "sha-1:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", false },
@@ -202,7 +207,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(identity_lives_through_its_files), cmocka_unit_test(signatures),
 		cmocka_unit_test(keys_must_be_whole_and_canonical), cmocka_unit_test(names_of_keys),
-		cmocka_unit_test(formats_of_the_product), cmocka_unit_test(secrets),
+		cmocka_unit_test(formats_of_the_product),           cmocka_unit_test(secrets),
 	};
 
 	return HARNESS_RUN(tests);

@@ -34,7 +34,10 @@ static void assert_hex(struct span got, const char *want)
 /* RFC 1321 A.5, RFC 3174 7.3 and FIPS 180: "abc". */
 static void hash_of_abc(void **state)
 {
-	static const struct { enum hash_alg alg; const char *want; } rows[] = {
+	static const struct {
+		enum hash_alg alg;
+		const char *want;
+	} rows[] = {
 		{ HASH_MD5, "900150983cd24fb0d6963f7d28e17f72" },
 		{ HASH_SHA1, "a9993e364706816aba3e25717850c26c9cd0d89d" },
 		{ HASH_SHA256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" },
@@ -55,9 +58,13 @@ static void hash_of_abc(void **state)
 /* RFC 4231, test case 2. */
 static void hmac_rfc4231(void **state)
 {
-	static const struct { enum hash_alg alg; const char *want; } rows[] = {
+	static const struct {
+		enum hash_alg alg;
+		const char *want;
+	} rows[] = {
 		{ HASH_SHA256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843" },
-		{ HASH_SHA384, "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649" },
+		{ HASH_SHA384,
+		  "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649" },
 	};
 	struct span parts[] = { SPAN_LIT("what do ya want "), SPAN_LIT("for nothing?") };
 	uint8_t got[HASH_MAX];
@@ -80,7 +87,8 @@ static void hkdf_rfc5869(void **state)
 	(void)state;
 	memset(ikm, 0x0b, sizeof(ikm));
 	assert_int_equal(hkdf_of(HASH_SHA256, SPAN_OF(ikm), SPAN_NONE, okm, sizeof(okm)), OK);
-	assert_hex(SPAN_OF(okm), "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8");
+	assert_hex(SPAN_OF(okm),
+		   "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8");
 	assert_int_equal(hkdf_of(HASH_SHA256, SPAN_OF(ikm), SPAN_NONE, okm, 255 * 32 + 1), ERR_LIMIT);
 }
 
@@ -116,7 +124,8 @@ static void testmgr(const char *rel, enum aead_alg alg16, enum aead_alg alg32)
 	json_t *root = harness_json(rel), *v;
 	size_t i, n = 0;
 
-	json_array_foreach(json_object_get(root, "vectors"), i, v) {
+	json_array_foreach(json_object_get(root, "vectors"), i, v)
+	{
 		struct span key = harness_hex(v, "key"), salt = harness_hex(v, "salt"), iv = harness_hex(v, "iv");
 		struct span aad = harness_hex(v, "aad"), plain = harness_hex(v, "plaintext");
 		struct span sealed = harness_hex(v, "ciphertext_and_icv");
@@ -159,15 +168,19 @@ static void aead_gcm_wycheproof(void **state)
 	size_t g, i, n = 0;
 
 	(void)state;
-	json_array_foreach(json_object_get(root, "testGroups"), g, group) {
+	json_array_foreach(json_object_get(root, "testGroups"), g, group)
+	{
 		json_int_t bits = json_integer_value(json_object_get(group, "keySize"));
 
 		if (json_integer_value(json_object_get(group, "ivSize")) != 96 || (bits != 128 && bits != 256) ||
 		    json_integer_value(json_object_get(group, "tagSize")) != 128)
 			continue;
-		json_array_foreach(json_object_get(group, "tests"), i, v) {
-			struct span key = harness_hex(v, "key"), nonce = harness_hex(v, "iv"), aad = harness_hex(v, "aad");
-			struct span plain = harness_hex(v, "msg"), ct = harness_hex(v, "ct"), tag = harness_hex(v, "tag");
+		json_array_foreach(json_object_get(group, "tests"), i, v)
+		{
+			struct span key = harness_hex(v, "key"), nonce = harness_hex(v, "iv"),
+				    aad = harness_hex(v, "aad");
+			struct span plain = harness_hex(v, "msg"), ct = harness_hex(v, "ct"),
+				    tag = harness_hex(v, "tag");
 			uint8_t *sealed = malloc(ct.len + tag.len);
 
 			assert_non_null(sealed);
@@ -276,25 +289,26 @@ static void kex_x25519_wycheproof(void **state)
 
 	(void)state;
 	json_array_foreach(json_object_get(root, "testGroups"), g, group)
-		json_array_foreach(json_object_get(group, "tests"), i, v) {
-			struct span pub = harness_hex(v, "public"), priv = harness_hex(v, "private");
-			struct span want = harness_hex(v, "shared");
-			uint8_t shared[KEX_SHARED_MAX];
-			struct kex *k;
-			enum err e;
+		json_array_foreach(json_object_get(group, "tests"), i, v)
+	{
+		struct span pub = harness_hex(v, "public"), priv = harness_hex(v, "private");
+		struct span want = harness_hex(v, "shared");
+		uint8_t shared[KEX_SHARED_MAX];
+		struct kex *k;
+		enum err e;
 
-			assert_int_equal(kex_from_private(KEX_X25519, priv, &k), OK);
-			e = kex_shared(k, pub, shared);
-			/* RFC 8031, 5: an all-zero result MUST be refused. */
-			assert_int_equal(e, span_eq(want, SPAN_OF(zero)) || pub.len != 32 ? ERR_MALFORMED : OK);
-			if (e == OK)
-				assert_true(span_eq(SPAN_OF(shared), want));
-			kex_free(k);
-			free((void *)pub.p);
-			free((void *)priv.p);
-			free((void *)want.p);
-			n++;
-		}
+		assert_int_equal(kex_from_private(KEX_X25519, priv, &k), OK);
+		e = kex_shared(k, pub, shared);
+		/* RFC 8031, 5: an all-zero result MUST be refused. */
+		assert_int_equal(e, span_eq(want, SPAN_OF(zero)) || pub.len != 32 ? ERR_MALFORMED : OK);
+		if (e == OK)
+			assert_true(span_eq(SPAN_OF(shared), want));
+		kex_free(k);
+		free((void *)pub.p);
+		free((void *)priv.p);
+		free((void *)want.p);
+		n++;
+	}
 	assert_true(n > 400);
 	json_decref(root);
 }
@@ -310,7 +324,7 @@ static void kex_refuses_bad_points(void **state)
 	assert_int_equal(kex_new(KEX_P256, &rng, &k), OK);
 	memcpy(point, kex_public(k).p, 64);
 	assert_int_equal(kex_shared(k, SPAN_OF(point), shared), OK);
-	point[63] ^= 1;                                   /* off the curve */
+	point[63] ^= 1; /* off the curve */
 	assert_int_equal(kex_shared(k, SPAN_OF(point), shared), ERR_MALFORMED);
 	memset(point, 0, sizeof(point));
 	assert_int_equal(kex_shared(k, SPAN_OF(point), shared), ERR_MALFORMED);
@@ -343,12 +357,19 @@ static void kex_repeats_from_a_seed(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(hash_of_abc), cmocka_unit_test(hmac_rfc4231), cmocka_unit_test(hkdf_rfc5869),
-		cmocka_unit_test(aead_gcm_esp_vectors), cmocka_unit_test(aead_chacha_esp_vectors),
-		cmocka_unit_test(aead_gcm_wycheproof), cmocka_unit_test(aead_refuses_every_change),
-		cmocka_unit_test(aead_without_memory), cmocka_unit_test(kex_rfc5903_group19),
-		cmocka_unit_test(kex_rfc8031_group31), cmocka_unit_test(kex_x25519_wycheproof),
-		cmocka_unit_test(kex_refuses_bad_points), cmocka_unit_test(kex_repeats_from_a_seed),
+		cmocka_unit_test(hash_of_abc),
+		cmocka_unit_test(hmac_rfc4231),
+		cmocka_unit_test(hkdf_rfc5869),
+		cmocka_unit_test(aead_gcm_esp_vectors),
+		cmocka_unit_test(aead_chacha_esp_vectors),
+		cmocka_unit_test(aead_gcm_wycheproof),
+		cmocka_unit_test(aead_refuses_every_change),
+		cmocka_unit_test(aead_without_memory),
+		cmocka_unit_test(kex_rfc5903_group19),
+		cmocka_unit_test(kex_rfc8031_group31),
+		cmocka_unit_test(kex_x25519_wycheproof),
+		cmocka_unit_test(kex_refuses_bad_points),
+		cmocka_unit_test(kex_repeats_from_a_seed),
 	};
 
 	return HARNESS_RUN(tests);

@@ -140,6 +140,41 @@ static void nothing_to_act_on(void **state)
 	assert_int_equal(TIELINE("log"), 0);
 }
 
+/* Whatever is not in a [peer] section: a success would be one without effect. */
+static void needs_a_restart(void **state)
+{
+	static const char rest[] = "[service desktop]\nlisten = tcp/5900\n"
+				   "[peer sip:home@example.org]\nkey = " CONTROL_KEY "\nallow = desktop\n";
+	static const char account[] = "[account]\naor = sip:me@example.net\n";
+	static const struct {
+		const char *before, *of_account;
+	} rows[] = {
+		{ "[daemon]\ndead-after = 60s\n", "server = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n" },
+		{ "[daemon]\nlog-level = debug\n", "server = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n" },
+		{ "", "server = 192.0.2.1:5070\npassword = abcdefghijklmnopqrstuv\n" },
+		{ "", "server = 192.0.2.1;transport=udp\npassword = abcdefghijklmnopqrstuv\n" },
+		{ "", "server = 192.0.2.1\nstun = 192.0.2.2\npassword = abcdefghijklmnopqrstuv\n" },
+		{ "", "server = 192.0.2.1\nuser = you\npassword = abcdefghijklmnopqrstuv\n" },
+		{ "", "server = 192.0.2.1\npassword = another-one-of-22-bytes\n" },
+		{ "", "server = 192.0.2.1\npassword-file = /nonexistent\n" },
+		{ "", "server = 192.0.2.1\ninsecure-digest = yes\npassword = abcdefghijklmnopqrstuv\n" },
+		{ "", "server = 192.0.2.1\nring = 60s\npassword = abcdefghijklmnopqrstuv\n" },
+		{ "", "server = 192.0.2.1\ndpd = 60s\npassword = abcdefghijklmnopqrstuv\n" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[1024];
+
+		(void)snprintf(text, sizeof(text), "%s%s%s%s", rows[i].before, account, rows[i].of_account, rest);
+		control_conf(&engine, text);
+		if (TIELINE("reload") != 3 || !strstr(err_text, "restart"))
+			fail_msg("taken: %s%s", rows[i].before, rows[i].of_account);
+	}
+	control_conf(&engine, CONTROL_CONF);
+	assert_int_equal(TIELINE("reload"), 0);
+}
+
 static void reloaded(void **state)
 {
 	(void)state;
@@ -382,6 +417,7 @@ int main(void)
 		CASE(explained),
 		CASE(nothing_to_act_on),
 		CASE(reloaded),
+		CASE(needs_a_restart),
 		CASE(wrong_lines),
 		CASE(a_line_that_is_too_long),
 		CASE(calls_and_their_connections),

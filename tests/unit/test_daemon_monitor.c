@@ -22,12 +22,18 @@
 #include "harness.h"
 
 static struct cfg_peer peers[2] = {
-	{ .aor = "sip:a@example.com" }, { .aor = "sip:b@example.com", .has_address = true },
+	{ .aor = "sip:a@example.com" },
+	{ .aor = "sip:b@example.com", .has_address = true },
 };
 static struct config cfg = {
-	.interface = "tietest1", .peers = peers, .n_peers = 2, .n_services = 4,
-	.services = { { .name = "web", .protocol = 6, .port = 8080 }, { .name = "dns", .protocol = 17, .port = 53 },
-		      { .name = "local", .protocol = 6 }, { .name = "far", .protocol = 6, .port = 80, .has_target = true } },
+	.interface = "tietest1",
+	.peers = peers,
+	.n_peers = 2,
+	.n_services = 4,
+	.services = { { .name = "web", .protocol = 6, .port = 8080 },
+		      { .name = "dns", .protocol = 17, .port = 53 },
+		      { .name = "local", .protocol = 6 },
+		      { .name = "far", .protocol = 6, .port = 80, .has_target = true } },
 };
 static int mon = -1;
 static pid_t mon_pid;
@@ -149,7 +155,7 @@ static void inside(void **state)
 	rq.peer = peer;
 	assert_int_equal(ask(&rq, NULL), ERR_DENIED);
 	rq.peer = self;
-	rq.port = 22;                                      /* not asked for: the configuration's counts */
+	rq.port = 22; /* not asked for: the configuration's counts */
 	assert_int_equal(ask(&rq, &fd), OK);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
 	self.port = 8080;
@@ -166,7 +172,7 @@ static void inside(void **state)
 	rq = request(MONITOR_LISTEN, "nosuch", NULL);
 	rq.peer = self;
 	assert_int_equal(ask(&rq, NULL), ERR_DENIED);
-	memset(rq.service, 'a', sizeof(rq.service));       /* no end */
+	memset(rq.service, 'a', sizeof(rq.service)); /* no end */
 	assert_int_equal(ask(&rq, NULL), ERR_DENIED);
 
 	/* connecting: only to a peer with a route, which only a key or the configuration makes */
@@ -182,14 +188,14 @@ static void inside(void **state)
 	assert_int_equal(ask(&rq, NULL), ERR_DENIED);
 	rq = request(MONITOR_PEER_ROUTE, NULL, "our key");
 	rq.add = 1;
-	assert_int_equal(ask(&rq, NULL), ERR_DENIED);      /* that is ourselves */
+	assert_int_equal(ask(&rq, NULL), ERR_DENIED); /* that is ourselves */
 	rq = request(MONITOR_PEER_ROUTE, NULL, "peer's key");
-	assert_int_equal(ask(&rq, NULL), ERR_NOTFOUND);    /* nothing to remove */
+	assert_int_equal(ask(&rq, NULL), ERR_NOTFOUND); /* nothing to remove */
 	rq.add = 1;
 	assert_int_equal(ask(&rq, NULL), OK);
 	assert_int_equal(ask(&rq, NULL), OK);
 	rq = request(MONITOR_SELF_ADDRESS, NULL, "peer's key");
-	assert_int_equal(ask(&rq, NULL), ERR_DENIED);      /* and that a peer */
+	assert_int_equal(ask(&rq, NULL), ERR_DENIED); /* and that a peer */
 	rq = request(MONITOR_CONNECT, NULL, NULL);
 	rq.peer = peer;
 	rq.protocol = 6;
@@ -242,7 +248,7 @@ static void tunnel_port(void **state)
 
 	(void)state;
 	rq.n_data = 2;
-	assert_int_equal(ask(&rq, NULL), ERR_MALFORMED);   /* no family */
+	assert_int_equal(ask(&rq, NULL), ERR_MALFORMED); /* no family */
 	rq.family = 4;
 	rq.index = 1;
 	assert_int_equal(ask(&rq, NULL), ERR_WRONG_STATE); /* not open yet */
@@ -263,11 +269,10 @@ static void tunnel_port(void **state)
 	rq.family = 6;
 	switch (monitor_ask(mon, &rq, &reply, &fds[3])) {
 	case OK:
-		assert_int_equal(reply.port, port);        /* the same one */
+		assert_int_equal(reply.port, port); /* the same one */
 		(void)close(fds[3]);
 		break;
-	default:
-		break;                                     /* no IPv6 here */
+	default: break; /* no IPv6 here */
 	}
 	for (int i = 0; i < 3; i++)
 		(void)close(fds[i]);
@@ -333,7 +338,7 @@ static void service(void **state)
 	(void)close(fd);
 	if (tcp_listen(&local6, &listener6, &local6) == OK) {
 		rq = request(MONITOR_SERVICE, "local", NULL);
-		assert_int_equal(ask(&rq, &fd), OK);       /* by IPv6 when IPv4 refuses */
+		assert_int_equal(ask(&rq, &fd), OK); /* by IPv6 when IPv4 refuses */
 		accepts(listener6, fd);
 		(void)close(listener6);
 	}
@@ -347,7 +352,7 @@ static void dies_with_the_engine(void **state)
 	char hold;
 
 	(void)state;
-	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);    /* so that we see it end */
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0); /* so that we see it end */
 	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
 	engine = fork();
 	if (engine == 0) {
@@ -393,8 +398,8 @@ static void signals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WITH(inside), WITH(tunnel_port), WITH(out_of_form), WITH(service), WITH(signals),
-		cmocka_unit_test(dies_with_the_engine),
+		WITH(inside),  WITH(tunnel_port), WITH(out_of_form),
+		WITH(service), WITH(signals),     cmocka_unit_test(dies_with_the_engine),
 	};
 
 	return HARNESS_RUN(tests);

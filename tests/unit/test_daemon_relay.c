@@ -23,10 +23,10 @@
 struct world {
 	struct loop *loop;
 	struct relays *relays;
-	struct addr far;              /* where CONNECT and SERVICE lead */
-	int far_tcp, far_udp;         /* bound there */
-	struct addr inside;           /* where LISTEN listens */
-	unsigned call, max_sockets;   /* of every peer */
+	struct addr far; /* where CONNECT and SERVICE lead */
+	int far_tcp, far_udp; /* bound there */
+	struct addr inside; /* where LISTEN listens */
+	unsigned call, max_sockets; /* of every peer */
 	enum err refuse;
 	struct monitor_request last;
 	uint64_t due_us;
@@ -83,8 +83,11 @@ static uint64_t deadline(void *arg)
 
 static int start(void **state)
 {
-	struct relays_config cfg = { .monitor_fd = -1, .max_sockets = w.max_sockets ? w.max_sockets : 64,
-		.call_of_peer = call_of_peer, .open_socket = fake_open, .arg = &w };
+	struct relays_config cfg = { .monitor_fd = -1,
+				     .max_sockets = w.max_sockets ? w.max_sockets : 64,
+				     .call_of_peer = call_of_peer,
+				     .open_socket = fake_open,
+				     .arg = &w };
 	struct loop_hooks hooks = { .tick = tick, .deadline = deadline, .arg = &w };
 	struct addr any = addr_ip4(0x7f000001, 0);
 
@@ -125,14 +128,14 @@ static void step(void)
 	assert_int_equal(loop_run(w.loop), OK);
 }
 
-#define EVENTUALLY(cond) \
-	do { \
-		int i_ = 0; \
-		while (!(cond)) { \
-			if (++i_ > 5000) \
-				fail_msg("never: %s", #cond); \
-			step(); \
-		} \
+#define EVENTUALLY(cond)                                                                                               \
+	do {                                                                                                           \
+		int i_ = 0;                                                                                            \
+		while (!(cond)) {                                                                                      \
+			if (++i_ > 5000)                                                                               \
+				fail_msg("never: %s", #cond);                                                          \
+			step();                                                                                        \
+		}                                                                                                      \
 	} while (0)
 
 static int accept_far(void)
@@ -197,7 +200,7 @@ static void forward_tcp(void **state)
 	assert_int_equal(relays_forward(w.relays, 5, 2, 6, &peer, local.port, 0, true, &other), ERR_WRONG_STATE);
 	assert_int_equal(relays_forward(w.relays, 5, 2, 1, &peer, 0, 0, true, &other), ERR_UNSUPPORTED);
 	near = socket_to(&local, SOCK_STREAM);
-	say(near, "early");                               /* before the far end is connected */
+	say(near, "early"); /* before the far end is connected */
 	far = accept_far();
 	assert_int_equal(w.last.op, MONITOR_CONNECT);
 	assert_int_equal(w.last.protocol, 6);
@@ -250,7 +253,7 @@ static void other_user(void **state)
 	expect_reset(near);
 	(void)close(near);
 	assert_int_equal(stats->n_refused_user, 1);
-	assert_int_equal(w.last.op, 0);                   /* nobody was asked for anything */
+	assert_int_equal(w.last.op, 0); /* nobody was asked for anything */
 	fd = socket_to(&udp, SOCK_DGRAM);
 	say(fd, "x");
 	EVENTUALLY(stats->n_refused_user == 2);
@@ -358,7 +361,7 @@ static void serve_tcp(void **state)
 	expect_reset(far);
 	(void)close(near);
 	(void)close(far);
-	w.call = 0;                                       /* an address of no call */
+	w.call = 0; /* an address of no call */
 	near = socket_to(&w.inside, SOCK_STREAM);
 	expect_reset(near);
 	(void)close(near);
@@ -387,10 +390,10 @@ static void call_close(void **state)
 	near_a = socket_to(&a, SOCK_STREAM);
 	assert_int_equal(next(near_a, &byte, 1), -1);
 	assert_int_equal(errno, ECONNREFUSED);
-	relays_forward_close(w.relays, 6, 9);             /* no such grant */
+	relays_forward_close(w.relays, 6, 9); /* no such grant */
 	say(near_b, "c");
 	expect(far_b, "c");
-	relays_forward_close(w.relays, 6, 1);             /* a grant that ends takes its connections along */
+	relays_forward_close(w.relays, 6, 1); /* a grant that ends takes its connections along */
 	expect_reset(near_b);
 	expect_reset(far_b);
 	assert_int_equal(relays_stats(w.relays)->n_open, 0);
@@ -414,7 +417,7 @@ static void bounds(void **state)
 	refused = socket_to(&a, SOCK_STREAM);
 	expect_reset(refused);
 	(void)close(refused);
-	refused = socket_to(&b, SOCK_STREAM);             /* the other call has its share */
+	refused = socket_to(&b, SOCK_STREAM); /* the other call has its share */
 	(void)close(accept_far());
 	(void)close(refused);
 	for (int i = 0; i < 4; i++)
@@ -464,7 +467,7 @@ static void udp_both(const struct addr *local, enum monitor_op op)
 	expect(b, "to b");
 	say(a, "more");
 	again = expect_far("more");
-	assert_true(addr_eq(&again, &from_a));            /* the same session */
+	assert_true(addr_eq(&again, &from_a)); /* the same session */
 	assert_int_equal(stats->n_open, 2);
 	relays_call_close(w.relays, 5);
 	assert_int_equal(stats->n_open, 0);
@@ -538,10 +541,47 @@ static void serve_udp(void **state)
 	(void)close(a);
 }
 
+/* One service of a call is taken back: what that call has open there is closed at both ends, and nothing else. */
+static void service_close(void **state)
+{
+	struct addr self = addr_ip4(0x0a000001, 0), at_web, at_dns;
+	int near[2], far[2], dns_near;
+
+	(void)state;
+	assert_int_equal(relays_serve(w.relays, &self, &web), OK);
+	at_web = w.inside;
+	assert_int_equal(relays_serve(w.relays, &self, &dns), OK);
+	at_dns = w.inside;
+	for (unsigned i = 0; i < 2; i++) {
+		w.call = 5 + i;
+		near[i] = socket_to(&at_web, SOCK_STREAM);
+		far[i] = accept_far();
+	}
+	w.call = 5;
+	dns_near = socket_to(&at_dns, SOCK_DGRAM);
+	say(dns_near, "ask");
+	(void)expect_far("ask");
+	assert_int_equal(relays_stats(w.relays)->n_open, 3);
+	relays_service_close(w.relays, 5, "web");
+	expect_reset(near[0]);
+	expect_reset(far[0]);
+	say(near[1], "still");
+	expect(far[1], "still");
+	assert_int_equal(relays_stats(w.relays)->n_open, 2);
+	relays_service_close(w.relays, 5, "dns");
+	assert_int_equal(relays_stats(w.relays)->n_open, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		(void)close(near[i]);
+		(void)close(far[i]);
+	}
+	(void)close(dns_near);
+}
+
 static bool ladder(void *arg)
 {
-	struct relays_config cfg = { .loop = w.loop, .max_sockets = 16, .call_of_peer = call_of_peer,
-		.open_socket = fake_open, .arg = &w };
+	struct relays_config cfg = {
+		.loop = w.loop, .max_sockets = 16, .call_of_peer = call_of_peer, .open_socket = fake_open, .arg = &w
+	};
 	struct addr self = addr_ip4(0x0a000001, 0), local;
 	struct relays *r = NULL;
 	bool whole = relays_new(&cfg, &r) == OK && relays_serve(r, &self, &web) == OK &&
@@ -564,9 +604,13 @@ static void out_of_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WITH(forward_tcp), WITH(reset_is_passed_on), WITH(other_user), WITH(back_pressure), WITH(target_refuses),
-		WITH(serve_tcp), WITH(call_close), cmocka_unit_test_setup_teardown(bounds, start_small, stop),
-		WITH(forward_udp), WITH(port_changes_hands), WITH(serve_udp), WITH(out_of_memory),
+		WITH(forward_tcp),    WITH(reset_is_passed_on),
+		WITH(other_user),     WITH(back_pressure),
+		WITH(target_refuses), WITH(serve_tcp),
+		WITH(call_close),     cmocka_unit_test_setup_teardown(bounds, start_small, stop),
+		WITH(forward_udp),    WITH(port_changes_hands),
+		WITH(serve_udp),      WITH(service_close),
+		WITH(out_of_memory),
 	};
 
 	return HARNESS_RUN(tests);

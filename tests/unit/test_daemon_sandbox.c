@@ -52,14 +52,18 @@ static int behind(int (*fn)(void), bool filter)
 	return status;
 }
 
-#define TRY(cond) \
-	do { \
-		if (!(cond)) { \
-			(void)dprintf(2, "# line %d: %s, errno %d\n", __LINE__, #cond, errno); \
-			return 1; \
-		} \
+#define TRY(cond)                                                                                                      \
+	do {                                                                                                           \
+		if (!(cond)) {                                                                                         \
+			(void)dprintf(2, "# line %d: %s, errno %d\n", __LINE__, #cond, errno);                         \
+			return 1;                                                                                      \
+		}                                                                                                      \
 	} while (0)
-#define REFUSED(call) do { errno = 0; TRY((call) == -1 && errno == EPERM); } while (0)
+#define REFUSED(call)                                                                                                  \
+	do {                                                                                                           \
+		errno = 0;                                                                                             \
+		TRY((call) == -1 && errno == EPERM);                                                                   \
+	} while (0)
 
 static void expect_exit(int status, int code)
 {
@@ -183,7 +187,8 @@ static int refused(void)
 	REFUSED(ioctl(0, TIOCSTI, "x"));
 	REFUSED(syscall(SYS_memfd_create, "x", 0));
 	REFUSED(syscall(SYS_seccomp, 0, 0, NULL));
-	TRY(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EPERM);
+	TRY(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+	    errno == EPERM);
 	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	TRY(page != MAP_FAILED);
 	REFUSED(mprotect(page, 4096, PROT_READ | PROT_EXEC));
@@ -265,12 +270,12 @@ static int drop(void)
 	TRY(getgroups(4, groups) == 0);
 	TRY(setuid(0) == -1 && setgid(0) == -1);
 	TRY(prctl(PR_GET_DUMPABLE) == 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
-	TRY(prctl(PR_CAPBSET_READ, 12) == 0);          /* CAP_NET_ADMIN: not even in the bounding set */
+	TRY(prctl(PR_CAPBSET_READ, 12) == 0); /* CAP_NET_ADMIN: not even in the bounding set */
 	TRY(tun_open(-1, "tietest2", TUN_MTU, &fd) != OK);
 	TRY(netns_new(&fd) == ERR_DENIED);
 	TRY(access("/etc/shadow", R_OK) == -1);
 	TRY(udp_open(&low, &fd, &low) != OK || low.port == 1);
-	TRY(sandbox_drop("nobody") == OK);             /* is that user already */
+	TRY(sandbox_drop("nobody") == OK); /* is that user already */
 	TRY(sandbox_drop("root") == ERR_DENIED);
 	TRY(sandbox_filter() == OK);
 	TRY(works() == 0);
@@ -291,7 +296,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(allowed), cmocka_unit_test(may_abort), cmocka_unit_test(not_allowed),
-		cmocka_unit_test(kills), cmocka_unit_test(drops),
+		cmocka_unit_test(kills),   cmocka_unit_test(drops),
 	};
 
 	return HARNESS_RUN(tests);

@@ -124,14 +124,14 @@ static void step(void)
 	assert_int_equal(loop_run(loop), OK);
 }
 
-#define EVENTUALLY(cond) \
-	do { \
-		int i_ = 0; \
-		while (!(cond)) { \
-			if (++i_ > 10000) \
-				fail_msg("never: %s", #cond); \
-			step(); \
-		} \
+#define EVENTUALLY(cond)                                                                                               \
+	do {                                                                                                           \
+		int i_ = 0;                                                                                            \
+		while (!(cond)) {                                                                                      \
+			if (++i_ > 10000)                                                                              \
+				fail_msg("never: %s", #cond);                                                          \
+			step();                                                                                        \
+		}                                                                                                      \
 	} while (0)
 
 static int client(const struct addr *to, int type)
@@ -180,7 +180,7 @@ static void tcp_through(const struct addr *local, int listener)
 	assert_int_equal(next(near, in, sizeof(in)), 6);
 	/* the call's end on one side: the other side learns it by the reset, through the tunnel */
 	relays_call_close(b.relays, 3);
-	assert_int_equal(send(far, "x", 1, MSG_NOSIGNAL), -1);    /* its reader has ended before: only writing tells */
+	assert_int_equal(send(far, "x", 1, MSG_NOSIGNAL), -1); /* its reader has ended before: only writing tells */
 	assert_int_equal(errno, EPIPE);
 	assert_int_equal(next(near, in, sizeof(in)), -1);
 	assert_int_equal(errno, ECONNRESET);
@@ -193,7 +193,7 @@ static void udp_through(const struct addr *local, int service)
 	int near = client(local, SOCK_DGRAM);
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
-	static uint8_t big[5000];             /* in fragments inside the tunnel */
+	static uint8_t big[5000]; /* in fragments inside the tunnel */
 	ssize_t n;
 
 	assert_int_equal(send(near, big, sizeof(big), 0), sizeof(big));
@@ -240,7 +240,7 @@ static void from_user_to_service(void **state)
 	assert_int_equal(relays_forward(a.relays, 9, 2, 17, &peer, 0, getuid(), false, &local_udp), OK);
 	tcp_through(&local, listener);
 	udp_through(&local_udp, service);
-	assert_true(a.n_packets > 1000 && b.n_packets > 10);      /* how often TCP acknowledges is the kernel's affair */
+	assert_true(a.n_packets > 1000 && b.n_packets > 10); /* how often TCP acknowledges is the kernel's affair */
 	/* a port that is no service: refused inside, by the kernel of b's namespace */
 	peer.port = 22;
 	assert_int_equal(relays_forward(a.relays, 9, 3, 6, &peer, 0, getuid(), false, &local), OK);

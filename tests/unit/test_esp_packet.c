@@ -18,13 +18,15 @@ static void from_hex(const char *hex, uint8_t *dst, size_t cap, size_t *len)
 }
 
 /* RFC 7634, appendix A: an ICMP echo in tunnel mode, field by field. */
-static const char rfc7634_keymat[] =
-	"808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f" "a0a1a2a3";
-static const char rfc7634_inner[] =
-	"45000054a6f200004001e778c6336405c0000205" "08005b7a3a080000553bec100007362708090a0b0c0d0e0f"
-	"101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f3031323334353637";
+static const char rfc7634_keymat[] = "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f"
+				     "a0a1a2a3";
+static const char rfc7634_inner[] = "45000054a6f200004001e778c6336405c0000205"
+				    "08005b7a3a080000553bec100007362708090a0b0c0d0e0f"
+				    "101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f3031323334353637";
 static const char rfc7634_esp[] =
-	"01020304" "00000005" "1011121314151617"
+	"01020304"
+	"00000005"
+	"1011121314151617"
 	"24039428b97f417e3c13753a4f05087b67c352e6a7fab1b982d466ef407ae5c614ee8099d52844eb61aa95dfab4c02f7"
 	"2aa71e7c4c4f64c9befe2facc638e8f3cbec163fac469b502773f6fb94e664da9165b82829f641e0"
 	"76aaa8266b7fb0f7b11b369907e1ad43";
@@ -54,8 +56,9 @@ static void rfc7634_both_ways(void **state)
 
 	(void)state;
 	rfc7634_init(&v);
-	assert_int_equal(esp_packet_seal(&v.c, 0x01020304, 5, 0x1011121314151617u, ESP_NEXT_IP4, span_of(v.inner, v.inner_len),
-					 v.out, sizeof(v.out), &len), OK);
+	assert_int_equal(esp_packet_seal(&v.c, 0x01020304, 5, 0x1011121314151617u, ESP_NEXT_IP4,
+					 span_of(v.inner, v.inner_len), v.out, sizeof(v.out), &len),
+			 OK);
 	assert_int_equal(len, v.esp_len);
 	assert_memory_equal(v.out, v.esp, len);
 	assert_int_equal(esp_packet_head(span_of(v.esp, v.esp_len), &head), OK);
@@ -77,7 +80,7 @@ static void truncated_and_tampered(void **state)
 	(void)state;
 	rfc7634_init(&v);
 	for (size_t n = 0; n < v.esp_len; n++) {
-		uint8_t *exact = malloc(n + 1);        /* so that the sanitizer sees a read past it */
+		uint8_t *exact = malloc(n + 1); /* so that the sanitizer sees a read past it */
 
 		assert_non_null(exact);
 		memcpy(exact, v.esp, n);
@@ -89,7 +92,8 @@ static void truncated_and_tampered(void **state)
 		v.esp[bit / 8] ^= (uint8_t)(1 << bit % 8);
 		/* The number is authenticated as the window understood it. */
 		if (bit / 8 < 4 || bit / 8 >= 8)
-			assert_int_equal(esp_packet_open(&v.c, 5, span_of(v.esp, v.esp_len), v.out, &next, &inner), ERR_AUTH);
+			assert_int_equal(esp_packet_open(&v.c, 5, span_of(v.esp, v.esp_len), v.out, &next, &inner),
+					 ERR_AUTH);
 		v.esp[bit / 8] ^= (uint8_t)(1 << bit % 8);
 	}
 	assert_int_equal(esp_packet_open(&v.c, 6, span_of(v.esp, v.esp_len), v.out, &next, &inner), ERR_AUTH);
@@ -99,15 +103,16 @@ static void truncated_and_tampered(void **state)
 static void vector_rfc7634(void **state)
 {
 	json_t *j = harness_json("esp/rfc/rfc7634-appendix-a.json");
-	struct span keymat = harness_hex(j, "keymat"), iv = harness_hex(j, "iv"), inner = harness_hex(j, "inner_packet"),
-		    want = harness_hex(j, "esp");
+	struct span keymat = harness_hex(j, "keymat"), iv = harness_hex(j, "iv"),
+		    inner = harness_hex(j, "inner_packet"), want = harness_hex(j, "esp");
 	struct esp_cipher c;
 	uint8_t out[256];
 	size_t len;
 
 	(void)state;
 	assert_int_equal(esp_cipher_init(&c, AEAD_CHACHA20_POLY1305, keymat.p, false), OK);
-	assert_int_equal(esp_packet_seal(&c, 0x01020304, 5, be64(iv.p), ESP_NEXT_IP4, inner, out, sizeof(out), &len), OK);
+	assert_int_equal(esp_packet_seal(&c, 0x01020304, 5, be64(iv.p), ESP_NEXT_IP4, inner, out, sizeof(out), &len),
+			 OK);
 	assert_true(span_eq(span_of(out, len), want));
 	esp_cipher_done(&c);
 	free((void *)keymat.p);
@@ -146,7 +151,8 @@ static bool aead_case(enum aead_alg alg, struct span keymat, struct span aad, st
 
 		memcpy(copy, inner.p, inner.len);
 		assert_int_equal(esp_packet_seal(&c, be32(aad.p), seq, be64(iv.p), next, span_of(copy, inner.len), out,
-						 sizeof(out), &len), OK);
+						 sizeof(out), &len),
+				 OK);
 		assert_true(span_eq(span_of(out, len), wr_done(&w)));
 	}
 	packet[w.len - 1] ^= 1;
@@ -162,19 +168,22 @@ static unsigned aead_file(const char *rel, bool chacha, unsigned *ret_n)
 	size_t i;
 
 	*ret_n = 0;
-	json_array_foreach(json_object_get(j, "vectors"), i, v) {
+	json_array_foreach(json_object_get(j, "vectors"), i, v)
+	{
 		struct span key = harness_hex(v, "key"), salt = harness_hex(v, "salt"), aad = harness_hex(v, "aad"),
 			    iv = harness_hex(v, "iv"), plain = harness_hex(v, "plaintext"),
 			    sealed = harness_hex(v, "ciphertext_and_icv");
 		uint8_t keymat[AEAD_KEY_MAX + ESP_SALT];
-		bool usable = json_integer_value(json_object_get(v, "icv_len")) == 16 && (aad.len == 8 || aad.len == 12) &&
-			      (key.len == 16 || key.len == 32) && !strcmp(harness_text(v, "verdict"), "valid") &&
-			      plain.len >= ESP_TRAILER;
+		bool usable = json_integer_value(json_object_get(v, "icv_len")) == 16 &&
+			      (aad.len == 8 || aad.len == 12) && (key.len == 16 || key.len == 32) &&
+			      !strcmp(harness_text(v, "verdict"), "valid") && plain.len >= ESP_TRAILER;
 
 		if (usable) {
 			memcpy(keymat, key.p, key.len);
 			memcpy(keymat + key.len, salt.p, ESP_SALT);
-			n_whole += aead_case(chacha ? AEAD_CHACHA20_POLY1305 : key.len == 16 ? AEAD_AES128_GCM : AEAD_AES256_GCM,
+			n_whole += aead_case(chacha          ? AEAD_CHACHA20_POLY1305
+					     : key.len == 16 ? AEAD_AES128_GCM
+							     : AEAD_AES256_GCM,
 					     span_of(keymat, key.len + ESP_SALT), aad, iv, plain, sealed);
 			++*ret_n;
 		}
@@ -221,18 +230,21 @@ static void lengths(void **state)
 				uint64_t seq = esn ? 0x500000007u : 7;
 
 				assert_int_equal(esp_cipher_init(&c, algs[a], keymat, esn), OK);
-				assert_int_equal(esp_packet_seal(&c, 0xc0ffee01, seq, seq, ESP_NEXT_IP6, span_of(inner, n), packet,
-								 sizeof(packet), &len), OK);
+				assert_int_equal(esp_packet_seal(&c, 0xc0ffee01, seq, seq, ESP_NEXT_IP6,
+								 span_of(inner, n), packet, sizeof(packet), &len),
+						 OK);
 				assert_true(len >= n + ESP_MIN && len < n + ESP_MIN + 4 && len % 4 == 0);
 				assert_int_equal(be32(packet + 4), 7);
 				assert_int_equal(esp_packet_open(&c, seq, span_of(packet, len), out, &next, &got), OK);
 				assert_int_equal(next, ESP_NEXT_IP6);
 				assert_true(span_eq(got, span_of(inner, n)));
-				if (esn)       /* the half that is not sent counts */
-					assert_int_equal(esp_packet_open(&c, 7, span_of(packet, len), out, &next, &got), ERR_AUTH);
+				if (esn) /* the half that is not sent counts */
+					assert_int_equal(esp_packet_open(&c, 7, span_of(packet, len), out, &next, &got),
+							 ERR_AUTH);
 				for (size_t cap = 0; cap < len; cap++)
-					assert_int_equal(esp_packet_seal(&c, 0xc0ffee01, seq, seq, ESP_NEXT_IP6, span_of(inner, n),
-									 out, cap, &(size_t){ 0 }), ERR_LIMIT);
+					assert_int_equal(esp_packet_seal(&c, 0xc0ffee01, seq, seq, ESP_NEXT_IP6,
+									 span_of(inner, n), out, cap, &(size_t){ 0 }),
+							 ERR_LIMIT);
 				esp_cipher_done(&c);
 			}
 	esp_cipher_done(&(struct esp_cipher){ 0 });
@@ -241,20 +253,25 @@ static void lengths(void **state)
 /* Plaintexts that only the peer itself can send: sealed as they are. */
 static void trailers(void **state)
 {
-	static const struct { const char *plain; enum err e; size_t inner; uint8_t next; } row[] = {
+	static const struct {
+		const char *plain;
+		enum err e;
+		size_t inner;
+		uint8_t next;
+	} row[] = {
 		{ "0004", OK, 0, 4 },
 		{ "aabb0004", OK, 2, 4 },
 		{ "aa010104", OK, 1, 4 },
 		{ "aa0102030304", OK, 1, 4 },
 		{ "0102030405060629", OK, 0, 41 },
-		{ "aa020104", ERR_MALFORMED, 0, 0 },                      /* padding is not 1 */
+		{ "aa020104", ERR_MALFORMED, 0, 0 }, /* padding is not 1 */
 		{ "aa0102040304", ERR_MALFORMED, 0, 0 },
-		{ "aa0000000304", ERR_MALFORMED, 0, 0 },                  /* zeros */
-		{ "0104", ERR_MALFORMED, 0, 0 },                          /* longer than there is */
+		{ "aa0000000304", ERR_MALFORMED, 0, 0 }, /* zeros */
+		{ "0104", ERR_MALFORMED, 0, 0 }, /* longer than there is */
 		{ "0102030404", ERR_MALFORMED, 0, 0 },
 		{ "ff04", ERR_MALFORMED, 0, 0 },
 		{ "003b", OK, 0, ESP_NEXT_DUMMY },
-		{ "deadbeefff3b", OK, 0, ESP_NEXT_DUMMY },                /* RFC 4303, 2.6: need not be well-formed */
+		{ "deadbeefff3b", OK, 0, ESP_NEXT_DUMMY }, /* RFC 4303, 2.6: need not be well-formed */
 	};
 	static const uint8_t keymat[AEAD_KEY_MAX + ESP_SALT] = { 9 };
 	struct esp_cipher c;
@@ -268,7 +285,9 @@ static void trailers(void **state)
 		enum err e;
 
 		from_hex(row[i].plain, packet + ESP_HEAD, 64, &len);
-		assert_int_equal(aead_seal(c.aead, nonce, span_of(packet, 8), span_of(packet + ESP_HEAD, len), packet + ESP_HEAD), OK);
+		assert_int_equal(aead_seal(c.aead, nonce, span_of(packet, 8), span_of(packet + ESP_HEAD, len),
+					   packet + ESP_HEAD),
+				 OK);
 		e = esp_packet_open(&c, 1, span_of(packet, ESP_HEAD + len + AEAD_TAG), out, &next, &inner);
 		if (e != row[i].e || inner.len != row[i].inner || next != row[i].next)
 			fail_msg("row %zu", i);
@@ -296,12 +315,9 @@ static void allocation_ladder(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rfc7634_both_ways),
-		cmocka_unit_test(truncated_and_tampered),
-		cmocka_unit_test(vector_rfc7634),
-		cmocka_unit_test(vector_linux),
-		cmocka_unit_test(lengths),
-		cmocka_unit_test(trailers),
+		cmocka_unit_test(rfc7634_both_ways), cmocka_unit_test(truncated_and_tampered),
+		cmocka_unit_test(vector_rfc7634),    cmocka_unit_test(vector_linux),
+		cmocka_unit_test(lengths),           cmocka_unit_test(trailers),
 		cmocka_unit_test(allocation_ladder),
 	};
 

@@ -26,7 +26,7 @@ static void in_grant_passes(void **state)
 		assert_int_equal(carry(p, false, pkt_udp(v6, HOST_B, 53, HOST_A, 5353, 500)), PASS);
 		assert_int_equal(carry(p, true, pkt_echo(v6, HOST_A, HOST_B, false)), PASS);
 		assert_int_equal(carry(p, false, pkt_echo(v6, HOST_B, HOST_A, true)), PASS);
-		assert_int_equal(carry(p, false, pkt_echo(v6, HOST_B, HOST_A, false)), PASS);   /* both ways */
+		assert_int_equal(carry(p, false, pkt_echo(v6, HOST_B, HOST_A, false)), PASS); /* both ways */
 		assert_int_equal(carry(p, true, pkt_echo(v6, HOST_A, HOST_B, true)), PASS);
 		assert_true(esp_call_counters(p->a, PAIR_CALL, &c));
 		assert_int_equal(c.packets_out, 5);
@@ -46,14 +46,19 @@ static void out_of_grant_drops(void **state)
 	(void)state;
 	for (int v6 = 0; v6 < 2; v6++) {
 		struct pair *p = pair_new(v6);
-		const struct { struct pkt pk; int honest, evil; } row[] = {
+		const struct {
+			struct pkt pk;
+			int honest, evil;
+		} row[] = {
 			{ a_tcp(p, 40000, 22, SYN), ESP_DROP_NO_SA, AT_RECEIVER(ESP_DROP_SELECTOR) },
 			{ pkt_tcp(v6, HOST_A, 1, 3, 5900, SYN), ESP_DROP_NO_SA, AT_RECEIVER(ESP_DROP_SELECTOR) },
-			{ pkt_tcp(v6, 3, 1, HOST_B, 5900, SYN), ESP_DROP_NO_SA, AT_RECEIVER(ESP_DROP_SELECTOR) }, /* spoofed source */
+			{ pkt_tcp(v6, 3, 1, HOST_B, 5900, SYN), ESP_DROP_NO_SA,
+			  AT_RECEIVER(ESP_DROP_SELECTOR) }, /* spoofed source */
 			{ pkt_tcp(v6, HOST_B, 1, HOST_B, 5900, SYN), ESP_DROP_NO_SA, AT_RECEIVER(ESP_DROP_SELECTOR) },
 			{ pkt_udp(v6, HOST_A, 1, HOST_B, 54, 4), ESP_DROP_NO_SA, AT_RECEIVER(ESP_DROP_SELECTOR) },
 			{ pkt_udp(v6, HOST_A, 1, HOST_B, 5900, 4), ESP_DROP_NO_SA, AT_RECEIVER(ESP_DROP_SELECTOR) },
-			{ pkt_make(v6, HOST_A, HOST_B, 47, SPAN_LIT("gre")), ESP_DROP_NO_SA, AT_RECEIVER(ESP_DROP_SELECTOR) },
+			{ pkt_make(v6, HOST_A, HOST_B, 47, SPAN_LIT("gre")), ESP_DROP_NO_SA,
+			  AT_RECEIVER(ESP_DROP_SELECTOR) },
 			{ pkt_echo(v6, HOST_A, 3, false), ESP_DROP_NO_SA, AT_RECEIVER(ESP_DROP_SELECTOR) },
 			{ pkt_echo(v6, 3, HOST_B, false), ESP_DROP_NO_SA, AT_RECEIVER(ESP_DROP_SELECTOR) },
 			{ pkt_icmp(v6, HOST_A, HOST_B, v6 ? 137 : 5, 0, SPAN_LIT("redirect")), ESP_DROP_NO_SA,
@@ -62,7 +67,8 @@ static void out_of_grant_drops(void **state)
 			{ a_tcp(p, 40000, 5900, ACK), ESP_DROP_DIRECTION, AT_RECEIVER(ESP_DROP_DIRECTION) },
 			{ a_tcp(p, 40000, 5900, SYNACK), ESP_DROP_DIRECTION, AT_RECEIVER(ESP_DROP_DIRECTION) },
 			{ a_tcp(p, 40000, 5900, SYN | RST), ESP_DROP_DIRECTION, AT_RECEIVER(ESP_DROP_DIRECTION) },
-			{ a_tcp(p, 40000, 5900, SYN | ESP_TCP_FIN), ESP_DROP_DIRECTION, AT_RECEIVER(ESP_DROP_DIRECTION) },
+			{ a_tcp(p, 40000, 5900, SYN | ESP_TCP_FIN), ESP_DROP_DIRECTION,
+			  AT_RECEIVER(ESP_DROP_DIRECTION) },
 			{ a_tcp(p, 40000, 5900, 0), ESP_DROP_DIRECTION, AT_RECEIVER(ESP_DROP_DIRECTION) },
 		};
 
@@ -121,8 +127,10 @@ static void icmp_errors(void **state)
 	(void)state;
 	for (int v6 = 0; v6 < 2; v6++) {
 		struct pair *p = pair_new(v6);
-		struct pkt query = pkt_udp(v6, HOST_A, 5353, HOST_B, 53, 200), other = pkt_udp(v6, HOST_A, 5354, HOST_B, 53, 200);
-		struct pkt back = pkt_udp(v6, HOST_B, 53, HOST_A, 5353, 200), ping = pkt_echo(v6, HOST_B, HOST_A, false);
+		struct pkt query = pkt_udp(v6, HOST_A, 5353, HOST_B, 53, 200),
+			   other = pkt_udp(v6, HOST_A, 5354, HOST_B, 53, 200);
+		struct pkt back = pkt_udp(v6, HOST_B, 53, HOST_A, 5353, 200),
+			   ping = pkt_echo(v6, HOST_B, HOST_A, false);
 		size_t head = v6 ? 40 : 20;
 
 		assert_int_equal(carry(p, true, query), PASS);
@@ -138,10 +146,12 @@ static void icmp_errors(void **state)
 		assert_int_equal(carry(p, false, error_about(v6, HOST_B, HOST_A, &ping, 1000)), ESP_DROP_NO_SA);
 		/* A hostile A against B: the same, judged after decryption. */
 		assert_int_equal(hostile(p, error_about(v6, HOST_A, HOST_B, &back, 1000)), PASS);
-		assert_int_equal(hostile(p, error_about(v6, HOST_A, HOST_B, &query, 1000)), AT_RECEIVER(ESP_DROP_SELECTOR));
+		assert_int_equal(hostile(p, error_about(v6, HOST_A, HOST_B, &query, 1000)),
+				 AT_RECEIVER(ESP_DROP_SELECTOR));
 		assert_int_equal(hostile(p, error_about(v6, 3, HOST_B, &back, 1000)), AT_RECEIVER(ESP_DROP_SELECTOR));
 		assert_int_equal(hostile(p, error_about(v6, HOST_A, 3, &back, 1000)), AT_RECEIVER(ESP_DROP_SELECTOR));
-		assert_int_equal(hostile(p, error_about(v6, HOST_A, HOST_B, &back, head + 3)), AT_RECEIVER(ESP_DROP_FORMAT));
+		assert_int_equal(hostile(p, error_about(v6, HOST_A, HOST_B, &back, head + 3)),
+				 AT_RECEIVER(ESP_DROP_FORMAT));
 		/* The flow's end is the errors' end. */
 		p->now += SECONDS(60);
 		assert_int_equal(carry(p, false, error_about(v6, HOST_B, HOST_A, &query, 1000)), ESP_DROP_NO_SA);
@@ -153,7 +163,8 @@ static void icmp_errors(void **state)
 static void network_grant(void **state)
 {
 	struct esp_sa_config a = pair_config_a(true);
-	struct pkt gre = pkt_make(true, HOST_A, HOST_B, 47, SPAN_LIT("gre")), query = pkt_udp(true, HOST_A, 1, HOST_B, 9, 4);
+	struct pkt gre = pkt_make(true, HOST_A, HOST_B, 47, SPAN_LIT("gre")),
+		   query = pkt_udp(true, HOST_A, 1, HOST_B, 9, 4);
 	struct pair *p;
 
 	(void)state;
@@ -240,6 +251,25 @@ static void ping_refused(void **state)
 
 /* ---- numbers, hold, limits ---- */
 
+/* Taken back while the call is up: both ends' own echo and what a hostile peer sends, but not the service. */
+static void ping_taken_back(void **state)
+{
+	struct esp_sa_config a = pair_config_a(true);
+	struct pkt ping = pkt_echo(true, HOST_A, HOST_B, false);
+	struct pair *p;
+
+	(void)state;
+	p = pair_with(&a, true, 64);
+	assert_int_equal(carry(p, true, ping), PASS);
+	esp_call_ping_off(p->b, PAIR_CALL + 1);
+	assert_int_equal(carry(p, true, ping), PASS);
+	esp_call_ping_off(p->b, PAIR_CALL);
+	assert_int_equal(hostile(p, ping), AT_RECEIVER(ESP_DROP_SELECTOR));
+	assert_int_equal(carry(p, false, pkt_echo(true, HOST_B, HOST_A, false)), ESP_DROP_NO_SA);
+	assert_int_equal(carry(p, true, pkt_tcp(true, HOST_A, 40000, HOST_B, 5900, ESP_TCP_SYN)), PASS);
+	pair_free(p);
+}
+
 static void replay_and_forgery(void **state)
 {
 	struct pair *p = pair_new(true);
@@ -267,7 +297,7 @@ static void replay_and_forgery(void **state)
 	p->raw_seq += 2000;
 	assert_int_equal(hostile(p, a_tcp(p, 1, 5900, ACK)), PASS);
 	p->raw_seq -= 1000 + ESP_REPLAY_WINDOW;
-	assert_int_equal(hostile(p, a_tcp(p, 1, 5900, ACK)), AT_RECEIVER(ESP_DROP_REPLAY));   /* out on the left */
+	assert_int_equal(hostile(p, a_tcp(p, 1, 5900, ACK)), AT_RECEIVER(ESP_DROP_REPLAY)); /* out on the left */
 	p->outer_tos = 0;
 	memset(big, 0, sizeof(big));
 	put_be32(big, PAIR_SPI_B);
@@ -288,7 +318,7 @@ static void held(void **state)
 	assert_int_equal(carry(p, true, a_tcp(p, 7, 5900, ACK)), ESP_DROP_HELD);
 	assert_int_equal(carry(p, true, a_tcp(p, 8, 5900, SYN)), ESP_DROP_HELD);
 	assert_int_equal(carry(p, true, pkt_echo(true, HOST_A, HOST_B, false)), ESP_DROP_HELD);
-	assert_int_equal(carry(p, false, b_tcp(p, 5900, 7, ACK)), PASS);         /* inbound goes on */
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 7, ACK)), PASS); /* inbound goes on */
 	esp_call_hold(p->a, PAIR_CALL, false);
 	assert_int_equal(carry(p, true, a_tcp(p, 7, 5900, ACK)), PASS);
 	pair_free(p);
@@ -325,7 +355,7 @@ static void esn_passes(void **state)
 	a.alg = AEAD_CHACHA20_POLY1305;
 	p = pair_with(&a, true, 64);
 	handshake(p, 1);
-	for (unsigned i = 1; i < 8; i++) {        /* across 2^32 twice */
+	for (unsigned i = 1; i < 8; i++) { /* across 2^32 twice */
 		p->raw_seq = (uint64_t)i * 0x60000000u - 1000;
 		assert_int_equal(hostile(p, a_tcp(p, 1, 5900, ACK)), PASS);
 		assert_int_equal(deliver(p, p->b, p->outer, p->outer_len), AT_RECEIVER(ESP_DROP_REPLAY));
@@ -338,7 +368,8 @@ static void too_big(void **state)
 	struct pair *p = pair_new(false);
 
 	(void)state;
-	assert_int_equal(carry(p, true, pkt_udp(false, HOST_A, 1, HOST_B, 53, ESP_PACKET_MAX - ESP_OVERHEAD - 28)), PASS);
+	assert_int_equal(carry(p, true, pkt_udp(false, HOST_A, 1, HOST_B, 53, ESP_PACKET_MAX - ESP_OVERHEAD - 28)),
+			 PASS);
 	assert_int_equal(carry(p, true, pkt_udp(false, HOST_A, 1, HOST_B, 53, ESP_PACKET_MAX - ESP_OVERHEAD - 27)),
 			 ESP_DROP_TOO_BIG);
 	pair_free(p);
@@ -347,7 +378,11 @@ static void too_big(void **state)
 /* RFC 6040: the outer header carries the inner bits, and what the path marked comes back. */
 static void ecn(void **state)
 {
-	static const struct { uint8_t inner, outer; int result; uint8_t then; } row[] = {
+	static const struct {
+		uint8_t inner, outer;
+		int result;
+		uint8_t then;
+	} row[] = {
 		{ 0, 0, PASS, 0 }, { 0, 1, PASS, 0 }, { 0, 2, PASS, 0 }, { 0, 3, AT_RECEIVER(ESP_DROP_FORMAT), 0 },
 		{ 1, 0, PASS, 1 }, { 1, 1, PASS, 1 }, { 1, 2, PASS, 1 }, { 1, 3, PASS, 3 },
 		{ 2, 0, PASS, 2 }, { 2, 1, PASS, 1 }, { 2, 2, PASS, 2 }, { 2, 3, PASS, 3 },
@@ -479,6 +514,7 @@ int main(void)
 		cmocka_unit_test(network_grant),
 		cmocka_unit_test(ping_rate),
 		cmocka_unit_test(ping_refused),
+		cmocka_unit_test(ping_taken_back),
 		cmocka_unit_test(replay_and_forgery),
 		cmocka_unit_test(held),
 		cmocka_unit_test(exhausted),

@@ -24,20 +24,37 @@ static bool take(struct esp_replay *w, uint64_t seq)
 
 static void rows(void **state)
 {
-	static const struct { uint64_t seq; bool ok; } row[] = {
-		{ 0, false },                        /* never sent */
-		{ 2, true }, { 2, false },           /* duplicate */
-		{ 1, true }, { 1, false },           /* late, once */
-		{ W + 2, true }, { 2, false },       /* fell out on the left */
-		{ 3, true }, { 3, false },           /* the last one inside */
-		{ W + 1, true }, { W + 1, false },
-		{ 10 * W, true }, { 9 * W, false }, { 9 * W + 1, true }, { 9 * W + 1, false },
-		{ 10 * W - 63, true }, { 10 * W - 64, true }, { 10 * W - 65, true }, /* across words */
-		{ UINT32_MAX, true }, { UINT32_MAX, false },
-		{ (uint64_t)UINT32_MAX + 5, true },  /* extended numbers */
-		{ UINT32_MAX, false }, { (uint64_t)UINT32_MAX - 1, true },
-		{ UINT64_MAX, false },               /* never lets the window be driven to its end */
-		{ UINT64_MAX - 1, true }, { UINT64_MAX - 1, false }, { UINT64_MAX - 2, true },
+	static const struct {
+		uint64_t seq;
+		bool ok;
+	} row[] = {
+		{ 0, false }, /* never sent */
+		{ 2, true },
+		{ 2, false }, /* duplicate */
+		{ 1, true },
+		{ 1, false }, /* late, once */
+		{ W + 2, true },
+		{ 2, false }, /* fell out on the left */
+		{ 3, true },
+		{ 3, false }, /* the last one inside */
+		{ W + 1, true },
+		{ W + 1, false },
+		{ 10 * W, true },
+		{ 9 * W, false },
+		{ 9 * W + 1, true },
+		{ 9 * W + 1, false },
+		{ 10 * W - 63, true },
+		{ 10 * W - 64, true },
+		{ 10 * W - 65, true }, /* across words */
+		{ UINT32_MAX, true },
+		{ UINT32_MAX, false },
+		{ (uint64_t)UINT32_MAX + 5, true }, /* extended numbers */
+		{ UINT32_MAX, false },
+		{ (uint64_t)UINT32_MAX - 1, true },
+		{ UINT64_MAX, false }, /* never lets the window be driven to its end */
+		{ UINT64_MAX - 1, true },
+		{ UINT64_MAX - 1, false },
+		{ UINT64_MAX - 2, true },
 	};
 	struct esp_replay w;
 
@@ -59,7 +76,7 @@ static void check_changes_nothing(void **state)
 	assert_true(esp_replay_check(&w, 100000));
 	assert_true(esp_replay_check(&w, 78));
 	assert_memory_equal(&w, &before, sizeof(w));
-	esp_replay_mark(&w, 77);                      /* marking what is not acceptable neither */
+	esp_replay_mark(&w, 77); /* marking what is not acceptable neither */
 	esp_replay_mark(&w, 0);
 	assert_memory_equal(&w, &before, sizeof(w));
 }
@@ -101,18 +118,22 @@ static void model(void **state)
 
 static void extended(void **state)
 {
-	static const struct { uint64_t top; uint32_t low; uint64_t want; } row[] = {
+	static const struct {
+		uint64_t top;
+		uint32_t low;
+		uint64_t want;
+	} row[] = {
 		{ 0, 1, 1 },
-		{ 0, UINT32_MAX, 0 },                             /* before the first packet */
+		{ 0, UINT32_MAX, 0 }, /* before the first packet */
 		{ 5, UINT32_MAX - 5, 0 },
 		{ 5, UINT32_MAX / 2, UINT32_MAX / 2 },
 		{ 2000, 3000, 3000 },
 		{ 2000, 2000 - (W - 1), 2000 - (W - 1) },
-		{ 2000, 2000 - W, 0x100000000u + 2000 - W },      /* left of the window: the next space */
+		{ 2000, 2000 - W, 0x100000000u + 2000 - W }, /* left of the window: the next space */
 		{ 0xffffffffu, 3, 0x100000003u },
-		{ 0x100000003u, 0xfffffff0u, 0xfffffff0u },       /* the window reaches back */
+		{ 0x100000003u, 0xfffffff0u, 0xfffffff0u }, /* the window reaches back */
 		{ 0x100000003u, 4, 0x100000004u },
-		{ 0xffffffff00001000u, 1, 0 },                    /* there is no next space */
+		{ 0xffffffff00001000u, 1, 0 }, /* there is no next space */
 	};
 
 	(void)state;

@@ -23,7 +23,7 @@ static void removal_takes_flows(void **state)
 	b = pair_mirror(&a);
 	assert_true(esp_spi_taken(p->b, PAIR_SPI_B));
 	handshake(p, 1);
-	esp_sa_remove(p->b, PAIR_SPI_B + 1);      /* none */
+	esp_sa_remove(p->b, PAIR_SPI_B + 1); /* none */
 	assert_int_equal(carry(p, true, a_tcp(p, 1, 5900, ACK)), PASS);
 	esp_sa_remove(p->b, PAIR_SPI_B);
 	assert_false(esp_spi_taken(p->b, PAIR_SPI_B));
@@ -52,7 +52,7 @@ static void rekeying_keeps_flows(void **state)
 
 	(void)state;
 	handshake(p, 1);
-	assert_int_equal(seal(p, p->a, a_tcp(p, 1, 5900, ACK)), PASS);           /* on its way with the old SA */
+	assert_int_equal(seal(p, p->a, a_tcp(p, 1, 5900, ACK)), PASS); /* on its way with the old SA */
 	a.spi_in = PAIR_SPI_A + 1;
 	a.spi_out = PAIR_SPI_B + 1;
 	memset(a.key_in, 0x11, sizeof(a.key_in));
@@ -128,13 +128,15 @@ static void calls_do_not_mix(void **state)
 		struct pkt pk = a_tcp(p, 1, 5900, ACK), query = pkt_udp(true, HOST_B, 5900, HOST_A, 1, 4);
 		size_t len;
 
-		assert_int_equal(esp_packet_seal(&p->raw, a.spi_out, 1, 1, ESP_NEXT_IP6, span_of(pk.b, pk.len), p->outer,
-						 sizeof(p->outer), &len), OK);
+		assert_int_equal(esp_packet_seal(&p->raw, a.spi_out, 1, 1, ESP_NEXT_IP6, span_of(pk.b, pk.len),
+						 p->outer, sizeof(p->outer), &len),
+				 OK);
 		assert_int_equal(deliver(p, p->b, p->outer, len), AT_RECEIVER(ESP_DROP_DIRECTION));
 		query = b_tcp(p, 5900, 1, ACK);
 		pk = pkt_icmp(true, HOST_A, HOST_B, 1, 4, span_of(query.b, query.len));
-		assert_int_equal(esp_packet_seal(&p->raw, a.spi_out, 2, 2, ESP_NEXT_IP6, span_of(pk.b, pk.len), p->outer,
-						 sizeof(p->outer), &len), OK);
+		assert_int_equal(esp_packet_seal(&p->raw, a.spi_out, 2, 2, ESP_NEXT_IP6, span_of(pk.b, pk.len),
+						 p->outer, sizeof(p->outer), &len),
+				 OK);
 		assert_int_equal(deliver(p, p->b, p->outer, len), AT_RECEIVER(ESP_DROP_SELECTOR));
 	}
 	/* B's replies leave by the SA of the flow, not by the newest one. */
@@ -147,7 +149,9 @@ static void paths(void **state)
 {
 	struct pair *p = pair_new(true);
 	struct esp_packet in, out[ESP_BATCH];
-	struct path path = { .local = addr_ip4(0x0a000001, 4500), .remote = addr_ip4(0x0a000002, 9), .channel = 0x4001, .tos = 0xb8 };
+	struct path path = {
+		.local = addr_ip4(0x0a000001, 4500), .remote = addr_ip4(0x0a000002, 9), .channel = 0x4001, .tos = 0xb8
+	};
 	struct pkt pk = a_tcp(p, 1, 5900, SYN);
 
 	(void)state;
@@ -157,7 +161,7 @@ static void paths(void **state)
 	esp_inner_set_ecn(pk.b, 1);
 	assert_int_equal(esp_plane_output(p->a, p->now, &in, 1, out), 1);
 	assert_true(path_eq(&out[0].path, &path));
-	assert_int_equal(out[0].path.tos, 0xb9);  /* the path's DSCP, the packet's ECN */
+	assert_int_equal(out[0].path.tos, 0xb9); /* the path's DSCP, the packet's ECN */
 	/* What comes in says where it came from. */
 	in = out[0];
 	in.path.remote = addr_ip4(0x01020304, 5);
@@ -184,7 +188,12 @@ static void config_is_checked(void **state)
 	cfg.max_flows = 0;
 	assert_int_equal(esp_plane_new(&cfg, &none), ERR_LIMIT);
 	esp_plane_free(NULL);
-#define BAD(change) do { c = good; change; assert_int_equal(esp_sa_add(p, 0, &c), ERR_MALFORMED); } while (0)
+#define BAD(change)                                                                                                    \
+	do {                                                                                                           \
+		c = good;                                                                                              \
+		change;                                                                                                \
+		assert_int_equal(esp_sa_add(p, 0, &c), ERR_MALFORMED);                                                 \
+	} while (0)
 	BAD(c.spi_in = 255);
 	BAD(c.spi_out = 0);
 	BAD(c.alg = AEAD_COUNT);
@@ -238,7 +247,7 @@ static void batch(void **state)
 	out[5].p[20] ^= 1;
 	assert_int_equal(esp_plane_input(p->b, p->now, out, n, back), n - 1);
 	for (unsigned i = 0, at = 0; i < ESP_BATCH; i++) {
-		if (i % 3 == 0 || i == 8)             /* out[5] was pk[8] */
+		if (i % 3 == 0 || i == 8) /* out[5] was pk[8] */
 			continue;
 		assert_int_equal(back[at].len, pk[i].len);
 		assert_memory_equal(back[at].p, pk[i].b, pk[i].len);
@@ -277,7 +286,7 @@ static void time_outs(void **state)
 	p->now += SECONDS(3600);
 	assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, FIN)), PASS);
 	p->now += SECONDS(59);
-	assert_int_equal(carry(p, true, a_tcp(p, 1, 5900, ACK)), PASS);          /* not renewed */
+	assert_int_equal(carry(p, true, a_tcp(p, 1, 5900, ACK)), PASS); /* not renewed */
 	p->now += SECONDS(1);
 	assert_int_equal(carry(p, true, a_tcp(p, 1, 5900, ACK)), ESP_DROP_DIRECTION);
 	/* reset: the ports may be used again at once, by the side that may open */
@@ -308,9 +317,9 @@ static void room(void **state)
 	(void)state;
 	handshake(p, 1);
 	handshake(p, 2);
-	for (uint16_t port = 100; port < 200; port++)      /* a flood of SYNs, of which B's kernel answers none */
+	for (uint16_t port = 100; port < 200; port++) /* a flood of SYNs, of which B's kernel answers none */
 		assert_int_equal(hostile(p, a_tcp(p, port, 5900, SYN)), PASS);
-	assert_int_equal(carry(p, false, b_tcp(p, 5900, 197, SYNACK)), ESP_DROP_DIRECTION);      /* pushed out */
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 197, SYNACK)), ESP_DROP_DIRECTION); /* pushed out */
 	assert_int_equal(seal(p, p->b, b_tcp(p, 5900, 198, SYNACK)), PASS);
 	assert_int_equal(seal(p, p->b, b_tcp(p, 5900, 199, SYNACK)), PASS);
 	assert_int_equal(seal(p, p->b, b_tcp(p, 5900, 1, ACK)), PASS);
@@ -330,8 +339,9 @@ static void room(void **state)
 		struct pkt pk = pkt_tcp(true, 5, port, HOST_B, 5900, SYN);
 		size_t len;
 
-		assert_int_equal(esp_packet_seal(&p->raw, b.spi_in, port, port, ESP_NEXT_IP6, span_of(pk.b, pk.len), p->outer,
-						 sizeof(p->outer), &len), OK);
+		assert_int_equal(esp_packet_seal(&p->raw, b.spi_in, port, port, ESP_NEXT_IP6, span_of(pk.b, pk.len),
+						 p->outer, sizeof(p->outer), &len),
+				 OK);
 		assert_int_equal(deliver(p, p->b, p->outer, len), PASS);
 	}
 	assert_int_equal(hostile(p, a_tcp(p, 1, 5900, ACK)), PASS);
@@ -353,7 +363,7 @@ static void fair_eviction(void **state)
 		udp.ends.src_port = i;
 		t[i] = esp_tuple_of(&udp.ends, true);
 	}
-	for (unsigned i = 0; i < 4; i++) {        /* owner 0: three half open, owner 1: four answered */
+	for (unsigned i = 0; i < 4; i++) { /* owner 0: three half open, owner 1: four answered */
 		assert_true(esp_flow_make_room(f, 0));
 		(void)esp_flow_open(f, i, &t[i], true, 0, 1, NULL);
 		assert_true(esp_flow_make_room(f, 1));
@@ -361,13 +371,13 @@ static void fair_eviction(void **state)
 	}
 	esp_flow_note(f, 9, esp_flow_find(f, 9, &t[0]), &udp, false);
 	assert_false(esp_flow_make_room(f, 1));
-	assert_true(esp_flow_make_room(f, 2));    /* takes owner 0's oldest half-open one */
+	assert_true(esp_flow_make_room(f, 2)); /* takes owner 0's oldest half-open one */
 	assert_non_null(esp_flow_find(f, 9, &t[0]));
 	assert_null(esp_flow_find(f, 9, &t[1]));
 	assert_non_null(esp_flow_find(f, 9, &t[2]));
 	assert_int_equal(esp_flows_len(f), 7);
 	esp_flows_tick(f, SECONDS(60) + 3);
-	assert_int_equal(esp_flows_len(f), 1);    /* t[0], which was answered at 9 */
+	assert_int_equal(esp_flows_len(f), 1); /* t[0], which was answered at 9 */
 	assert_int_equal(esp_flows_deadline_us(f), SECONDS(60) + 9);
 	esp_flows_free(f);
 	esp_flows_free(NULL);

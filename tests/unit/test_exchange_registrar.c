@@ -323,6 +323,27 @@ static void strangers_make_room(void **state)
 	net_end();
 }
 
+/* A user with good credentials, too, gets no more than others leave. */
+static void one_user_takes_all_streams(void **state)
+{
+	struct path p;
+
+	(void)state;
+	net_begin();
+	for (unsigned i = 0; i < EXCHANGE_STREAMS_MAX; i++) {
+		int k = i < 900 ? 4 : 3;
+
+		p = net_tcp(k, 1 + i % 900);
+		assert_int_equal(net_register(k, &p, "a", net_password("a"), CONTACT), 200);
+		net_forget_inbox(k);
+	}
+	assert_int_equal(net_stats().n_streams, EXCHANGE_STREAMS_MAX);
+	p = net_tcp(1, 1);
+	assert_int_equal(net_register(1, &p, "b", net_password("b"), "Contact: <sip:b@h>\n"), 200);
+	assert_int_equal(net_stats().n_streams, EXCHANGE_STREAMS_MAX);
+	net_end();
+}
+
 static const char stream_text[] =
 	"\r\n\r\nREGISTER sip:example.net SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKt1\r\nFrom: "
 	"<sip:a@example.net>;tag=f\r\n"
@@ -441,6 +462,7 @@ int main(void)
 		cmocka_unit_test(out_of_order),
 		cmocka_unit_test(a_stream_of_a_stranger_is_closed),
 		cmocka_unit_test(strangers_make_room),
+		cmocka_unit_test(one_user_takes_all_streams),
 		cmocka_unit_test(pieces_and_cuts),
 		cmocka_unit_test(what_is_not_sip_closes_the_stream),
 		cmocka_unit_test(without_memory),

@@ -10,7 +10,7 @@
 #include "exchange_net.h"
 #include "harness.h"
 
-/* DESIGN 4.2: what a caller sees when nobody is registered, when the device does not know him, when its connection goes, and the
+/* docs/exchange.md: what a caller sees when nobody is registered, when the device does not know him, when its connection goes, and the
  * same three when he gives up before the second is over. */
 static void absent_is_absent(void **state)
 {

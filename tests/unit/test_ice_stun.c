@@ -41,9 +41,11 @@ static void rfc5769(void **state)
 	unsigned n = 0;
 
 	(void)state;
-	json_array_foreach(json_object_get(root, "vectors"), i, v) {
+	json_array_foreach(json_object_get(root, "vectors"), i, v)
+	{
 		const char *password = json_string_value(json_object_get(v, "password_short_term"));
-		const char *mapped = json_string_value(json_object_get(json_object_get(v, "attributes"), "XOR-MAPPED-ADDRESS"));
+		const char *mapped =
+			json_string_value(json_object_get(json_object_get(v, "attributes"), "XOR-MAPPED-ADDRESS"));
 		struct span bytes, id;
 		uint8_t *mem;
 
@@ -93,7 +95,8 @@ static void libnice_verdicts(void **state)
 	size_t i;
 
 	(void)state;
-	json_array_foreach(json_object_get(root, "messages"), i, v) {
+	json_array_foreach(json_object_get(root, "messages"), i, v)
+	{
 		struct span bytes = harness_hex(v, "hex");
 
 		assert_int_equal(stun_parse(bytes, &m) == OK, !strcmp(harness_text(v, "verdict"), "parse_ok"));
@@ -115,15 +118,18 @@ static void messages_of_browsers(void **state)
 	size_t i, k;
 
 	(void)state;
-	json_array_foreach(json_object_get(root, "messages"), i, v) {
+	json_array_foreach(json_object_get(root, "messages"), i, v)
+	{
 		char rel[128];
 		struct span bytes;
 
 		(void)snprintf(rel, sizeof(rel), "stun/real/%s", harness_text(v, "file"));
 		bytes = harness_file(rel);
-		assert_int_equal(stun_parse(bytes, &m), json_is_false(json_object_get(v, "fingerprint_valid")) ? ERR_AUTH : OK);
+		assert_int_equal(stun_parse(bytes, &m),
+				 json_is_false(json_object_get(v, "fingerprint_valid")) ? ERR_AUTH : OK);
 		if (m.raw.p == bytes.p)
-			json_array_foreach(json_object_get(v, "attributes"), k, a) {
+			json_array_foreach(json_object_get(v, "attributes"), k, a)
+			{
 				uint16_t type = (uint16_t)strtoul(harness_text(a, "type"), NULL, 16);
 				struct span value = harness_hex(a, "value");
 
@@ -233,7 +239,7 @@ static void server_answers_binding_requests_only(void **state)
 		struct wr w = wr_of(in, sizeof(in)), answer = wr_of(out, sizeof(out));
 
 		stun_begin(&w, STUN_REQUEST, STUN_BINDING, transaction);
-		stun_put_u32(&w, 0x0003, 6);              /* CHANGE-REQUEST: not ours */
+		stun_put_u32(&w, 0x0003, 6); /* CHANGE-REQUEST: not ours */
 		assert_int_equal(stun_finish(&w, SPAN_NONE, false), OK);
 		assert_true(stun_serve(wr_done(&w), &from, &answer));
 		assert_int_equal(stun_parse(wr_done(&answer), &m), OK);
@@ -250,11 +256,13 @@ static void candidate_lines(void **state)
 	size_t i;
 
 	(void)state;
-	json_array_foreach(json_object_get(root, "cases"), i, v) {
+	json_array_foreach(json_object_get(root, "cases"), i, v)
+	{
 		const char *text = harness_text(v, "candidate"), *verdict = harness_text(v, "verdict");
 		const json_t *want = json_object_get(v, "parsed");
 		struct ice_candidate c;
-		struct span line = span_of(text, json_string_length(json_object_get(v, "candidate")));  /* one holds a NUL */
+		struct span line =
+			span_of(text, json_string_length(json_object_get(v, "candidate"))); /* one holds a NUL */
 		enum err e;
 
 		if (span_starts(line, "candidate:"))
@@ -288,12 +296,12 @@ static void priorities(void **state)
 	size_t i;
 
 	(void)state;
-	json_array_foreach(json_object_get(root, "candidates"), i, v)
-		for (enum ice_type t = ICE_HOST; t <= ICE_RELAY; t++)
-			if (!strcmp(ice_type_name(t), harness_text(v, "type")))
-				assert_int_equal(ice_priority(t, (uint16_t)json_integer_value(json_object_get(v, "local_preference")),
-							      (uint32_t)json_integer_value(json_object_get(v, "component"))),
-						 json_integer_value(json_object_get(v, "priority")));
+	json_array_foreach(json_object_get(root, "candidates"), i,
+			   v) for (enum ice_type t = ICE_HOST; t <= ICE_RELAY;
+				   t++) if (!strcmp(ice_type_name(t), harness_text(v, "type")))
+		assert_int_equal(ice_priority(t, (uint16_t)json_integer_value(json_object_get(v, "local_preference")),
+					      (uint32_t)json_integer_value(json_object_get(v, "component"))),
+				 json_integer_value(json_object_get(v, "priority")));
 	/* RFC 8445, 6.1.2.3, with the numbers of the vectors' libnice pair */
 	assert_true(ice_pair_priority(1, 5000) == (1ull << 32) + 10000);
 	assert_true(ice_pair_priority(5000, 1) == (1ull << 32) + 10001);
@@ -303,10 +311,15 @@ static void priorities(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rfc5769), cmocka_unit_test(libnice_verdicts), cmocka_unit_test(messages_of_browsers),
-		cmocka_unit_test(written_is_read), cmocka_unit_test(attributes_behind_integrity_are_ignored),
-		cmocka_unit_test(limits), cmocka_unit_test(server_answers_binding_requests_only),
-		cmocka_unit_test(candidate_lines), cmocka_unit_test(priorities),
+		cmocka_unit_test(rfc5769),
+		cmocka_unit_test(libnice_verdicts),
+		cmocka_unit_test(messages_of_browsers),
+		cmocka_unit_test(written_is_read),
+		cmocka_unit_test(attributes_behind_integrity_are_ignored),
+		cmocka_unit_test(limits),
+		cmocka_unit_test(server_answers_binding_requests_only),
+		cmocka_unit_test(candidate_lines),
+		cmocka_unit_test(priorities),
 	};
 
 	return HARNESS_RUN(tests);

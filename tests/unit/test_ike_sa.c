@@ -123,7 +123,7 @@ static bool drop_auth(struct pair *q, int from, unsigned n, uint8_t *msg, size_t
 	return msg[18] != IKE_AUTH;
 }
 
-/* DESIGN 4.3: at an address that no check has proved three messages may go unanswered, and no more. */
+/* docs/protocol.md: at an address that no check has proved three messages may go unanswered, and no more. */
 static void nobody_at_that_address(void **state)
 {
 	unsigned n = 99;

@@ -328,7 +328,7 @@ static void ike_single_payloads(void **state)
 	json_decref(file);
 }
 
-/* One message with our own notifies, as CONTRACT has them; and where it is said to break. */
+/* One message with our own notifies, as docs/protocol.md has them; and where it is said to break. */
 static void ike_ours(void **state)
 {
 	static const uint8_t body[] = {

@@ -12,12 +12,17 @@
 #include "net/demux.h"
 #include "harness.h"
 
-/* ---- the table of DESIGN 5 ---- */
+/* ---- the table of docs/protocol.md ---- */
 
 #define COOKIE "\x21\x12\xa4\x42"
 #define TWELVE "abcdefghijkl"
 
-static const struct { const char *bytes; size_t len; enum demux_kind kind; const char *what; } rows[] = {
+static const struct {
+	const char *bytes;
+	size_t len;
+	enum demux_kind kind;
+	const char *what;
+} rows[] = {
 	{ "", 0, DEMUX_DROP, "empty" },
 	{ "\xff", 1, DEMUX_KEEPALIVE, "keepalive" },
 	{ "\xfe", 1, DEMUX_DROP, "another single octet" },

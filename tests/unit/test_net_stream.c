@@ -62,7 +62,7 @@ static void readable(void *arg, int fd, int events)
 	assert_int_equal(events, LOOP_READ);
 	assert_int_equal(read(fd, &byte, 1), 1);
 	note(c, byte);
-	loop_fd_free(c->watch);                   /* inside its own callback */
+	loop_fd_free(c->watch); /* inside its own callback */
 	c->watch = NULL;
 	assert_int_equal(loop_defer(c->loop, later, c), OK);
 	c->due_us = loop_now_us(c->loop) + MS(5);
@@ -93,7 +93,7 @@ static void loop_order(void **state)
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
 	assert_int_equal(loop_new(&c.loop), OK);
-	assert_int_equal(loop_run(c.loop), ERR_WRONG_STATE);      /* nothing could ever happen */
+	assert_int_equal(loop_run(c.loop), ERR_WRONG_STATE); /* nothing could ever happen */
 	c.fd = pair[1];
 	c.timer = (struct timer){ .fire = timer_fired, .arg = &c };
 	loop_hooks_set(c.loop, &hooks);
@@ -121,7 +121,7 @@ static void loop_order(void **state)
 
 struct side {
 	struct streams *streams;
-	struct path path;             /* of the last event or input */
+	struct path path; /* of the last event or input */
 	unsigned n_open, n_closed, n_failed;
 	size_t n_in;
 	uint8_t sum;
@@ -129,7 +129,7 @@ struct side {
 };
 
 static struct loop *loop;
-static struct side a, b;          /* a connects, b listens */
+static struct side a, b; /* a connects, b listens */
 static bool (*done)(void);
 static bool late;
 
@@ -201,8 +201,11 @@ static bool run_until(bool (*cond)(void), uint64_t ms)
 static struct addr begin(unsigned max_streams, uint32_t idle_s)
 {
 	struct addr any = addr_ip4(0x7f000001, 0), local;
-	struct streams_config cfg = { .max_streams = max_streams, .first_number = FIRST, .idle_s = idle_s,
-		.input = on_input, .event = on_event };
+	struct streams_config cfg = { .max_streams = max_streams,
+				      .first_number = FIRST,
+				      .idle_s = idle_s,
+				      .input = on_input,
+				      .event = on_event };
 	int fd;
 
 	memset(&a, 0, sizeof(a));
@@ -226,15 +229,42 @@ static void end(void)
 	loop_free(loop);
 }
 
-static bool both_open(void) { return a.n_open == 1 && b.n_open == 1; }
-static bool both_closed(void) { return a.n_closed == 1 && b.n_closed == 1; }
-static bool a_failed(void) { return a.n_failed == 1; }
-static bool a_closed(void) { return a.n_closed == 1; }
-static bool b_closed(void) { return b.n_closed == 1; }
-static bool b_got_5(void) { return b.n_in == 5; }
-static bool b_got_10(void) { return b.n_in == 10; }
-static bool never(void) { return false; }
-static bool echoed(void) { return a.n_in == STREAM_QUEUE_MAX; }
+static bool both_open(void)
+{
+	return a.n_open == 1 && b.n_open == 1;
+}
+static bool both_closed(void)
+{
+	return a.n_closed == 1 && b.n_closed == 1;
+}
+static bool a_failed(void)
+{
+	return a.n_failed == 1;
+}
+static bool a_closed(void)
+{
+	return a.n_closed == 1;
+}
+static bool b_closed(void)
+{
+	return b.n_closed == 1;
+}
+static bool b_got_5(void)
+{
+	return b.n_in == 5;
+}
+static bool b_got_10(void)
+{
+	return b.n_in == 10;
+}
+static bool never(void)
+{
+	return false;
+}
+static bool echoed(void)
+{
+	return a.n_in == STREAM_QUEUE_MAX;
+}
 
 static void open_send_close(void **state)
 {
@@ -242,7 +272,7 @@ static void open_send_close(void **state)
 
 	(void)state;
 	output(&a, OUT_OPEN, 1, &to, SPAN_NONE);
-	output(&a, OUT_SEND, 1, &to, SPAN_LIT("hello"));          /* waits for the connection */
+	output(&a, OUT_SEND, 1, &to, SPAN_LIT("hello")); /* waits for the connection */
 	assert_true(run_until(b_got_5, 5000));
 	assert_true(both_open());
 	assert_int_equal(a.path.stream, 1);
@@ -253,10 +283,10 @@ static void open_send_close(void **state)
 	assert_true(addr_eq(&b.path.remote, &a.path.local));
 	assert_true(addr_eq(&b.path.local, &to));
 	output(&a, OUT_SEND, 1, &to, SPAN_LIT("world"));
-	output(&a, OUT_CLOSE, 1, &to, SPAN_NONE);                 /* what was sent before still arrives */
+	output(&a, OUT_CLOSE, 1, &to, SPAN_NONE); /* what was sent before still arrives */
 	assert_true(run_until(both_closed, 5000));
 	assert_int_equal(b.n_in, 10);
-	output(&a, OUT_SEND, 1, &to, SPAN_LIT("late"));           /* nobody has this number any more */
+	output(&a, OUT_SEND, 1, &to, SPAN_LIT("late")); /* nobody has this number any more */
 	output(&a, OUT_CLOSE, 1, &to, SPAN_NONE);
 	assert_false(run_until(never, 20));
 	assert_int_equal(a.n_failed + b.n_failed, 0);
@@ -311,7 +341,7 @@ static void bounded(void **state)
 	memset(big, 3, sizeof(big));
 	b.echo = true;
 	output(&a, OUT_OPEN, 1, &to, SPAN_NONE);
-	for (size_t at = 0; at < sizeof(big); at += 4096)         /* all before it is connected */
+	for (size_t at = 0; at < sizeof(big); at += 4096) /* all before it is connected */
 		output(&a, OUT_SEND, 1, &to, span_of(big + at, 4096));
 	assert_true(run_until(echoed, 5000));
 	assert_int_equal(a.sum, (uint8_t)(3u * STREAM_QUEUE_MAX));
@@ -319,8 +349,8 @@ static void bounded(void **state)
 	output(&a, OUT_OPEN, 2, &to, SPAN_NONE);
 	output(&a, OUT_SEND, 2, &to, SPAN_OF(big));
 	output(&a, OUT_SEND, 2, &to, SPAN_LIT("x"));
-	assert_true(run_until(a_failed, 5000));                   /* it had not been open */
-	for (int i = 0; i < 200; i++)                             /* b does not run: it does not read */
+	assert_true(run_until(a_failed, 5000)); /* it had not been open */
+	for (int i = 0; i < 200; i++) /* b does not run: it does not read */
 		output(&a, OUT_SEND, 1, &to, SPAN_OF(big));
 	assert_true(run_until(a_closed, 5000));
 	assert_int_equal(a.path.stream, 1);
@@ -334,9 +364,9 @@ static void idle_and_limit(void **state)
 	(void)state;
 	output(&a, OUT_OPEN, 1, &to, SPAN_NONE);
 	assert_true(run_until(both_open, 5000));
-	output(&a, OUT_OPEN, 2, &to, SPAN_NONE);                  /* over max_streams */
+	output(&a, OUT_OPEN, 2, &to, SPAN_NONE); /* over max_streams */
 	assert_true(run_until(a_failed, 5000));
-	assert_true(run_until(b_closed, 5000));                   /* accepted, silent for 1 s */
+	assert_true(run_until(b_closed, 5000)); /* accepted, silent for 1 s */
 	assert_true(run_until(both_closed, 5000));
 	end();
 }
@@ -419,9 +449,9 @@ static void out_of_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(loop_order), cmocka_unit_test(open_send_close), cmocka_unit_test(refused),
-		cmocka_unit_test(send_anywhere), cmocka_unit_test(bounded), cmocka_unit_test(idle_and_limit),
-		cmocka_unit_test(accept_limit), cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(loop_order),    cmocka_unit_test(open_send_close), cmocka_unit_test(refused),
+		cmocka_unit_test(send_anywhere), cmocka_unit_test(bounded),         cmocka_unit_test(idle_and_limit),
+		cmocka_unit_test(accept_limit),  cmocka_unit_test(out_of_memory),
 	};
 
 	return HARNESS_RUN(tests);

@@ -83,7 +83,7 @@ static void namespace_and_tun(void **state)
 	assert_non_null(b);
 	assert_int_equal(netns_new(&ns), OK);
 	assert_int_equal(tun_open(ns, tun_name, TUN_MTU, &tun), OK);
-	assert_int_equal(if_nametoindex(tun_name), 0);            /* not where we are */
+	assert_int_equal(if_nametoindex(tun_name), 0); /* not where we are */
 	assert_int_equal(tun_open(ns, tun_name, TUN_MTU, &again), ERR_WRONG_STATE);
 	assert_int_equal(tun_open(ns, "a name that is too long", TUN_MTU, &again), ERR_LIMIT);
 	assert_int_equal(tun_address_add(ns, tun_name, &self, 128), OK);
@@ -99,7 +99,8 @@ static void namespace_and_tun(void **state)
 	self.port = 5000;
 	assert_int_equal(bind(fd, (struct sockaddr *)&ss, addr_to_sockaddr(&self, &ss)), 0);
 	peer.port = 6000;
-	assert_int_equal(sendto(fd, payload, sizeof(payload), 0, (struct sockaddr *)&ss, addr_to_sockaddr(&peer, &ss)), -1);
+	assert_int_equal(sendto(fd, payload, sizeof(payload), 0, (struct sockaddr *)&ss, addr_to_sockaddr(&peer, &ss)),
+			 -1);
 	assert_int_equal(tun_route(ns, tun_name, &peer, 128, true), OK);
 	assert_int_equal(tun_route(ns, tun_name, &peer, 128, true), OK);
 	assert_int_equal(sendto(fd, payload, sizeof(payload), 0, (struct sockaddr *)&ss, addr_to_sockaddr(&peer, &ss)),
@@ -126,7 +127,8 @@ static void namespace_and_tun(void **state)
 
 	assert_int_equal(tun_route(ns, tun_name, &peer, 128, false), OK);
 	assert_int_equal(tun_route(ns, tun_name, &peer, 128, false), ERR_NOTFOUND);
-	assert_int_equal(sendto(fd, payload, sizeof(payload), 0, (struct sockaddr *)&ss, addr_to_sockaddr(&peer, &ss)), -1);
+	assert_int_equal(sendto(fd, payload, sizeof(payload), 0, (struct sockaddr *)&ss, addr_to_sockaddr(&peer, &ss)),
+			 -1);
 	(void)close(fd);
 
 	/* IPv4 the same way */
@@ -163,7 +165,7 @@ static void namespace_is_private(void **state)
 	assert_int_equal(connect(fd, (struct sockaddr *)&ss, addr_to_sockaddr(&out, &ss)), -1);
 	(void)close(fd);
 	(void)close(ns);
-	assert_int_equal(netns_socket(ns, AF_INET, SOCK_DGRAM, 0, &fd), ERR_SYSTEM);      /* closed: no namespace */
+	assert_int_equal(netns_socket(ns, AF_INET, SOCK_DGRAM, 0, &fd), ERR_SYSTEM); /* closed: no namespace */
 }
 
 /* ---- whose socket ---- */
@@ -188,7 +190,7 @@ static void tcp_owner(const char *listen_at, bool mapped)
 	uint32_t uid = 12345;
 
 	if (tcp_listen(&local, &listener, &local) != OK)
-		return;               /* no IPv6 here */
+		return; /* no IPv6 here */
 	client = socket(mapped || local.family == ADDR_IP6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (mapped) {
 		struct addr in6 = { .family = ADDR_IP6, .port = local.port };
@@ -227,7 +229,8 @@ static void owner_tcp(void **state)
 
 static void owner_udp(void **state)
 {
-	struct addr server = addr_ip4(0x7f000001, 0), from, other = addr_ip4(0x7f000001, 4), any6 = { .family = ADDR_IP6 };
+	struct addr server = addr_ip4(0x7f000001, 0), from, other = addr_ip4(0x7f000001, 4),
+		    any6 = { .family = ADDR_IP6 };
 	struct sockaddr_storage ss;
 	int listener, fd, no = 0;
 	uint32_t uid;
@@ -241,7 +244,7 @@ static void owner_udp(void **state)
 	uid = 12345;
 	assert_int_equal(sock_owner(IPPROTO_UDP, &from, &server, &uid), OK);
 	assert_int_equal(uid, getuid());
-	assert_int_equal(sock_owner(IPPROTO_UDP, &from, &other, &uid), ERR_NOTFOUND);      /* connected elsewhere */
+	assert_int_equal(sock_owner(IPPROTO_UDP, &from, &other, &uid), ERR_NOTFOUND); /* connected elsewhere */
 	(void)close(fd);
 	assert_int_equal(sock_owner(IPPROTO_UDP, &from, &server, &uid), ERR_NOTFOUND);
 	/* not connected, bound to any address */
@@ -330,8 +333,12 @@ static void watch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(namespace_and_tun), cmocka_unit_test(namespace_is_private), cmocka_unit_test(owner_tcp),
-		cmocka_unit_test(owner_udp), cmocka_unit_test(owner_ambiguous), cmocka_unit_test(addresses),
+		cmocka_unit_test(namespace_and_tun),
+		cmocka_unit_test(namespace_is_private),
+		cmocka_unit_test(owner_tcp),
+		cmocka_unit_test(owner_udp),
+		cmocka_unit_test(owner_ambiguous),
+		cmocka_unit_test(addresses),
 		cmocka_unit_test(watch),
 	};
 

@@ -138,7 +138,7 @@ static void two_families_one_port(void **state)
 		skip();
 	b = udp_buffers_new();
 	assert_non_null(b);
-	for (int i = 0; i < 20 && e != OK; i++) {         /* the port may be another's in IPv6 */
+	for (int i = 0; i < 20 && e != OK; i++) { /* the port may be another's in IPv6 */
 		assert_int_equal(udp_group_open(ADDR_IP4, 0, 1, fds, &port), OK);
 		e = udp_group_open(ADDR_IP6, port, 1, fds + 2, &port6);
 		if (e != OK)
@@ -220,13 +220,13 @@ static void batches(void **state)
 	assert_int_equal(udp_group_open(ADDR_IP4, 0, 0, &group, &port), OK);
 	assert_int_equal(udp_open(&from, &fd, &from), OK);
 	path.remote.port = port;
-	path.local = addr_ip4(0x7f000009, 0);             /* the socket is bound to 127.0.0.1; this asks for another */
+	path.local = addr_ip4(0x7f000009, 0); /* the socket is bound to 127.0.0.1; this asks for another */
 	for (; n < UDP_BATCH; n++) {
 		bytes[n] = (uint8_t)n;
 		msgs[n] = (struct udp_msg){ .path = path, .p = &bytes[n], .len = 1 };
 		msgs[n].path.tos = (uint8_t)(n & 1 ? 4 : 0);
 	}
-	msgs[5].path.remote = loopback(ADDR_IP6, port);   /* cannot leave, and holds nobody up */
+	msgs[5].path.remote = loopback(ADDR_IP6, port); /* cannot leave, and holds nobody up */
 	assert_int_equal(udp_send_batch(fd, msgs, n), UDP_BATCH - 1);
 	while (got < UDP_BATCH - 1) {
 		struct pollfd p = { .fd = group, .events = POLLIN };
@@ -272,8 +272,8 @@ static void source(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(group_ip4), cmocka_unit_test(group_ip6), cmocka_unit_test(two_families_one_port),
-		cmocka_unit_test(port_in_use), cmocka_unit_test(batches), cmocka_unit_test(source),
+		cmocka_unit_test(group_ip4),   cmocka_unit_test(group_ip6), cmocka_unit_test(two_families_one_port),
+		cmocka_unit_test(port_in_use), cmocka_unit_test(batches),   cmocka_unit_test(source),
 	};
 
 	return HARNESS_RUN(tests);

@@ -15,7 +15,7 @@
 
 #define HEAD "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\n"
 
-static struct sdp d;              /* too big for a small stack */
+static struct sdp d; /* too big for a small stack */
 static struct sdp_ike m;
 
 static enum err parse(struct span text)
@@ -64,9 +64,10 @@ static void ladder(struct span text)
 
 static void a_description_in_parts(void **state)
 {
-	static const char text[] = HEAD "c=IN IP6 2001:db8::1\r\na=group:x 1 2\r\n"
-		"m=audio 49170/2 RTP/AVP 0 8\r\nb=AS:64\r\na=sendonly\r\na=rtpmap:0 PCMU/8000\r\n"
-		"m=application 0 udp ike-esp\r\nc=IN IP4 192.0.2.7\r\n";
+	static const char text[] =
+		HEAD "c=IN IP6 2001:db8::1\r\na=group:x 1 2\r\n"
+		     "m=audio 49170/2 RTP/AVP 0 8\r\nb=AS:64\r\na=sendonly\r\na=rtpmap:0 PCMU/8000\r\n"
+		     "m=application 0 udp ike-esp\r\nc=IN IP4 192.0.2.7\r\n";
 	unsigned at = 0;
 	struct addr a;
 
@@ -83,21 +84,44 @@ static void a_description_in_parts(void **state)
 	assert_null(sdp_attr_next(&d.media[0].s, "rtpmap", &at));
 	assert_int_equal(sdp_connection_parse(d.session.connection, &a), OK);
 	assert_int_equal(a.family, ADDR_IP6);
-	assert_int_equal(sdp_ike_find(&d), SDP_MEDIA_MAX);        /* port 0 */
+	assert_int_equal(sdp_ike_find(&d), SDP_MEDIA_MAX); /* port 0 */
 	ladder(span_str(text));
 }
 
 static void wrong_lines_are_refused(void **state)
 {
 	static const char *const rows[] = {
-		"", "v=1\r\n", "v=0\r\n", "v=0\r\nv=0\r\n", " v=0\r\n", HEAD "x=1\r\n", HEAD "A=1\r\n", HEAD "a\r\n", HEAD "\r\n",
-		HEAD "a=\r\n", HEAD "a=:x\r\n", HEAD "a=b c\r\n", HEAD "s=again\r\n", HEAD "o=- 1 1 IN IP4 192.0.2.1\r\n",
-		"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\nt=0 0\r\n", "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n",
-		"v=0\r\no=- x 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\n", "v=0\r\no=- 1 1 IN IPX 192.0.2.1\r\ns=-\r\nt=0 0\r\n",
-		"v=0\r\no=1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\n", "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0\r\n",
-		HEAD "c=IN IP4\r\n", HEAD "c=XX IP4 192.0.2.1\r\n", HEAD "m=audio 65536 RTP/AVP 0\r\n", HEAD "m=audio -1 RTP/AVP 0\r\n",
-		HEAD "m=audio 1/0 RTP/AVP 0\r\n", HEAD "m=audio 1 RTP/AVP\r\n", HEAD "m=audio\r\n", HEAD "m=\r\n",
-		HEAD "r=1 1 1\r\nr=\r\n", HEAD "m=audio 1 RTP/AVP 0\r\nt=0 0\r\n", "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nm=audio 1 x 0\r\n",
+		"",
+		"v=1\r\n",
+		"v=0\r\n",
+		"v=0\r\nv=0\r\n",
+		" v=0\r\n",
+		HEAD "x=1\r\n",
+		HEAD "A=1\r\n",
+		HEAD "a\r\n",
+		HEAD "\r\n",
+		HEAD "a=\r\n",
+		HEAD "a=:x\r\n",
+		HEAD "a=b c\r\n",
+		HEAD "s=again\r\n",
+		HEAD "o=- 1 1 IN IP4 192.0.2.1\r\n",
+		"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\nt=0 0\r\n",
+		"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n",
+		"v=0\r\no=- x 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\n",
+		"v=0\r\no=- 1 1 IN IPX 192.0.2.1\r\ns=-\r\nt=0 0\r\n",
+		"v=0\r\no=1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\n",
+		"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0\r\n",
+		HEAD "c=IN IP4\r\n",
+		HEAD "c=XX IP4 192.0.2.1\r\n",
+		HEAD "m=audio 65536 RTP/AVP 0\r\n",
+		HEAD "m=audio -1 RTP/AVP 0\r\n",
+		HEAD "m=audio 1/0 RTP/AVP 0\r\n",
+		HEAD "m=audio 1 RTP/AVP\r\n",
+		HEAD "m=audio\r\n",
+		HEAD "m=\r\n",
+		HEAD "r=1 1 1\r\nr=\r\n",
+		HEAD "m=audio 1 RTP/AVP 0\r\nt=0 0\r\n",
+		"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nm=audio 1 x 0\r\n",
 	};
 
 	(void)state;
@@ -138,7 +162,8 @@ static void parser_cases_of_others(void **state)
 	size_t i;
 
 	(void)state;
-	json_array_foreach(json_object_get(root, "cases"), i, v) {
+	json_array_foreach(json_object_get(root, "cases"), i, v)
+	{
 		char rel[256];
 		const char *verdict = harness_text(v, "verdict");
 		struct span text;
@@ -158,8 +183,8 @@ static void parser_cases_of_others(void **state)
 static void examples_of_rfcs(void **state)
 {
 	static const char *const files[] = {
-		"rfc3264/10.1-1-offer.sdp", "rfc3264/10.1-2-answer.sdp", "rfc4317/2.1-1-offer.sdp", "rfc4317/5.2-4-second-answer.sdp",
-		"rfc4317/4.3-3-second-offer.sdp", "rfc8839/4.2.6-example.sdp",
+		"rfc3264/10.1-1-offer.sdp",        "rfc3264/10.1-2-answer.sdp",      "rfc4317/2.1-1-offer.sdp",
+		"rfc4317/5.2-4-second-answer.sdp", "rfc4317/4.3-3-second-offer.sdp", "rfc8839/4.2.6-example.sdp",
 	};
 
 	(void)state;
@@ -178,8 +203,11 @@ static void examples_of_rfcs(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_description_in_parts), cmocka_unit_test(wrong_lines_are_refused), cmocka_unit_test(limits),
-		cmocka_unit_test(parser_cases_of_others), cmocka_unit_test(examples_of_rfcs),
+		cmocka_unit_test(a_description_in_parts),
+		cmocka_unit_test(wrong_lines_are_refused),
+		cmocka_unit_test(limits),
+		cmocka_unit_test(parser_cases_of_others),
+		cmocka_unit_test(examples_of_rfcs),
 	};
 
 	return HARNESS_RUN(tests);

@@ -19,8 +19,10 @@ static void challenge_with(const char *headers)
 	static char text[2048];
 	const char *why;
 	unsigned status;
-	int n = snprintf(text, sizeof(text), "SIP/2.0 401 Unauthorized\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n"
-			 "To: <sip:a@b>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 REGISTER\r\n%s\r\n", headers);
+	int n = snprintf(text, sizeof(text),
+			 "SIP/2.0 401 Unauthorized\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n"
+			 "To: <sip:a@b>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 REGISTER\r\n%s\r\n",
+			 headers);
 
 	assert_int_equal(sip_parse(span_of(text, (size_t)n), &m, &why, &status), OK);
 }
@@ -28,15 +30,19 @@ static void challenge_with(const char *headers)
 static void rfc7616_vector(void **state)
 {
 	json_t *v = harness_json("sip-digest/rfc7616-sha256.json");
-	struct sip_challenge c = { .hash = HASH_SHA256, .realm = span_str(harness_text(v, "realm")),
-				   .nonce = span_str(harness_text(v, "nonce")), .qop_auth = true };
+	struct sip_challenge c = { .hash = HASH_SHA256,
+				   .realm = span_str(harness_text(v, "realm")),
+				   .nonce = span_str(harness_text(v, "nonce")),
+				   .qop_auth = true };
 	struct sip_credentials k;
 	uint8_t mem[1024];
 	struct wr w = wr_of(mem, sizeof(mem));
 
 	(void)state;
-	assert_int_equal(sip_digest_answer(&c, harness_text(v, "username"), harness_text(v, "password"), harness_text(v, "method"),
-					   span_str(harness_text(v, "uri")), 1, harness_text(v, "cnonce"), &w), OK);
+	assert_int_equal(sip_digest_answer(&c, harness_text(v, "username"), harness_text(v, "password"),
+					   harness_text(v, "method"), span_str(harness_text(v, "uri")), 1,
+					   harness_text(v, "cnonce"), &w),
+			 OK);
 	assert_int_equal(sip_credentials_parse(wr_done(&w), &k), OK);
 	assert_true(span_eq_str(k.response, harness_text(v, "response")) && span_eq_str(k.nc, harness_text(v, "nc")));
 	json_decref(v);
@@ -53,7 +59,8 @@ static void both_sides(void **state)
 		uint8_t mem[1024];
 		struct wr w = wr_of(mem, sizeof(mem));
 
-		(void)snprintf(headers, sizeof(headers), "WWW-Authenticate: Digest realm=\"r, x\", nonce=\"n1\", opaque=\"\"%s%s\r\n",
+		(void)snprintf(headers, sizeof(headers),
+			       "WWW-Authenticate: Digest realm=\"r, x\", nonce=\"n1\", opaque=\"\"%s%s\r\n",
 			       i & 1 ? ",algorithm=SHA-256" : "", i & 2 ? ", qop=\"auth-int, auth\"" : "");
 		challenge_with(headers);
 		assert_int_equal(sip_challenge_best(&m, H_WWW_AUTHENTICATE, &c), OK);
@@ -79,7 +86,8 @@ static void the_best_challenge_wins(void **state)
 	(void)state;
 	challenge_with("WWW-Authenticate: Digest realm=\"a\", nonce=\"1\", algorithm=MD5\r\n"
 		       "WWW-Authenticate: Digest realm=\"a\", nonce=\"2\", algorithm=SHA-256, stale=TRUE\r\n"
-		       "WWW-Authenticate: Digest realm=\"a\", nonce=\"3\", algorithm=SHA-512-256\r\nWWW-Authenticate: Basic realm=\"a\"\r\n");
+		       "WWW-Authenticate: Digest realm=\"a\", nonce=\"3\", algorithm=SHA-512-256\r\nWWW-Authenticate: "
+		       "Basic realm=\"a\"\r\n");
 	assert_int_equal(sip_challenge_best(&m, H_WWW_AUTHENTICATE, &c), OK);
 	assert_true(c.hash == HASH_SHA256 && span_eq_str(c.nonce, "2") && c.stale);
 	challenge_with("WWW-Authenticate: Digest realm=\"a\", nonce=\"1\", qop=\"auth-int\"\r\n");
@@ -115,7 +123,9 @@ static void nonces(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rfc7616_vector), cmocka_unit_test(both_sides), cmocka_unit_test(the_best_challenge_wins),
+		cmocka_unit_test(rfc7616_vector),
+		cmocka_unit_test(both_sides),
+		cmocka_unit_test(the_best_challenge_wins),
 		cmocka_unit_test(nonces),
 	};
 

@@ -60,8 +60,11 @@ static void walk_everything(void)
 	{
 		struct wr w = wr_of(mem, sizeof(mem));
 		struct addr from = addr_ip4(0xc0000207, 99);
-		struct sip_edit e = { .push_via = SPAN_LIT("SIP/2.0/UDP x;branch=z9hG4bKq"), .received = from, .pop_route = true,
-				      .push_record_route = SPAN_LIT("<sip:x;lr>"), .max_forwards = 5 };
+		struct sip_edit e = { .push_via = SPAN_LIT("SIP/2.0/UDP x;branch=z9hG4bKq"),
+				      .received = from,
+				      .pop_route = true,
+				      .push_record_route = SPAN_LIT("<sip:x;lr>"),
+				      .max_forwards = 5 };
 
 		sip_write_edited(&w, &m, &e);
 		w = wr_of(mem, sizeof(mem));
@@ -81,7 +84,8 @@ static void fields(void **state)
 	assert_int_equal(parse_exact(invite, sizeof(invite) - 1), OK);
 	assert_true(m.is_request && m.method == SIP_INVITE && m.uri_ok && m.cseq == 7 && m.max_forwards == 70);
 	assert_true(span_eq_str(m.uri.user, "bob") && span_eq_str(m.uri.host, "example.net"));
-	assert_true(m.n_vias == 3 && m.via.transport == TRANSPORT_TCP && m.via.has_rport && !m.via.rport && m.via.port == 5060);
+	assert_true(m.n_vias == 3 && m.via.transport == TRANSPORT_TCP && m.via.has_rport && !m.via.rport &&
+		    m.via.port == 5060);
 	assert_true(span_eq_str(m.via.branch, "z9hG4bKa1"));
 	assert_int_equal(sip_via_next(&m, &vias, &v), OK);
 	assert_int_equal(sip_via_next(&m, &vias, &v), OK);
@@ -124,12 +128,14 @@ static void torture_file(const char *folder, const json_t *x)
 	e = parse_exact(d.p, d.len);
 	if (!strcmp(verdict, "parse_ok") ? e != OK : !strcmp(verdict, "reject") && e == OK)
 		fail_msg("%s: %s (%s), wanted %s", rel, err_name(e), why, verdict);
-	if (!strcmp(harness_text(x, "file"), "wsinv.dat"))       /* folds inside parameters */
-		assert_true(span_eq_str(m.from_tag, "98asjd8") && span_eq_str(m.to_tag, "1918181833n") && m.n_vias == 3);
+	if (!strcmp(harness_text(x, "file"), "wsinv.dat")) /* folds inside parameters */
+		assert_true(span_eq_str(m.from_tag, "98asjd8") && span_eq_str(m.to_tag, "1918181833n") &&
+			    m.n_vias == 3);
 	if (e == OK)
 		walk_everything();
 	else if (status)
-		assert_true(status == (unsigned)json_integer_value(json_array_get(json_object_get(x, "acceptable_status"), 0)));
+		assert_true(status ==
+			    (unsigned)json_integer_value(json_array_get(json_object_get(x, "acceptable_status"), 0)));
 	if (d.len < 1500)
 		truncations(d.p, d.len);
 	free((void *)(uintptr_t)d.p);
@@ -147,8 +153,7 @@ static void torture(void **state)
 
 		(void)snprintf(rel, sizeof(rel), "sip-torture/%s/verdicts.json", folders[i]);
 		root = harness_json(rel);
-		json_array_foreach(json_object_get(root, "messages"), k, x)
-			torture_file(folders[i], x);
+		json_array_foreach(json_object_get(root, "messages"), k, x) torture_file(folders[i], x);
 		json_decref(root);
 	}
 }
@@ -189,13 +194,23 @@ static void messages_of_others(void **state)
 
 static void refusals(void **state)
 {
-	static const struct { const char *from, *to; unsigned status; } rows[] = {
-		{ "SIP/2.0\r\nVia", "SIP/3.0\r\nVia", 505 }, { "CSeq: 7 INVITE", "CSeq: 7 BYE", 400 }, { "l: 4", "l: 5", 400 },
-		{ "l: 4", "l: -1", 400 }, { "sip:bob@example.net SIP", "<sip:bob@example.net> SIP", 400 },
-		{ "Max-Forwards: 70", "Max-Forwards: 256", 400 }, { "CSeq: 7 ", "CSeq: 2147483648 ", 0 },
-		{ "Call-ID: c1@x", "Call-ID: ", 0 }, { "To: <sip:bob@example.net>", "To: <sip:bob@example.net", 0 },
-		{ "INVITE sip", "INV\x01TE sip", 0 }, { "Via: SIP/2.0/TCP", "Via: SIP/1.0/TCP", 0 },
-		{ "From: \"A", "From: \"\"A", 0 }, { "Supported: 100rel", "Supported\x01: 100rel", 400 },
+	static const struct {
+		const char *from, *to;
+		unsigned status;
+	} rows[] = {
+		{ "SIP/2.0\r\nVia", "SIP/3.0\r\nVia", 505 },
+		{ "CSeq: 7 INVITE", "CSeq: 7 BYE", 400 },
+		{ "l: 4", "l: 5", 400 },
+		{ "l: 4", "l: -1", 400 },
+		{ "sip:bob@example.net SIP", "<sip:bob@example.net> SIP", 400 },
+		{ "Max-Forwards: 70", "Max-Forwards: 256", 400 },
+		{ "CSeq: 7 ", "CSeq: 2147483648 ", 0 },
+		{ "Call-ID: c1@x", "Call-ID: ", 0 },
+		{ "To: <sip:bob@example.net>", "To: <sip:bob@example.net", 0 },
+		{ "INVITE sip", "INV\x01TE sip", 0 },
+		{ "Via: SIP/2.0/TCP", "Via: SIP/1.0/TCP", 0 },
+		{ "From: \"A", "From: \"\"A", 0 },
+		{ "Supported: 100rel", "Supported\x01: 100rel", 400 },
 		{ "4\r\n\r\nbody", "4\r\nX\x01: y\r\n\r\nbody", 400 },
 	};
 
@@ -206,7 +221,8 @@ static void refusals(void **state)
 		int n;
 
 		assert_non_null(at);
-		n = snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - invite), invite, rows[i].to, at + strlen(rows[i].from));
+		n = snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - invite), invite, rows[i].to,
+			     at + strlen(rows[i].from));
 		if (parse_exact(text, (size_t)n) == OK || status != rows[i].status)
 			fail_msg("row %zu: status %u (%s)", i, status, why);
 	}
@@ -219,7 +235,7 @@ static void limits(void **state)
 
 	(void)state;
 	for (int count = SIP_HEADERS_MAX - 14; count < SIP_HEADERS_MAX + 3; count++) {
-		n = sizeof(invite) - 9;           /* before the blank line */
+		n = sizeof(invite) - 9; /* before the blank line */
 		memcpy(text, invite, n);
 		for (int i = 0; i < count; i++)
 			n += (size_t)snprintf(text + n, sizeof(text) - n, "X: y\r\n");
@@ -240,7 +256,7 @@ static void frames(void **state)
 
 	(void)state;
 	total = (size_t)snprintf(stream, sizeof(stream), "\r\n\r\n%s\r\n%s", invite, invite);
-	for (size_t have = 0; have <= total; have++)      /* byte by byte */
+	for (size_t have = 0; have <= total; have++) /* byte by byte */
 		while (have > at) {
 			enum sip_frame f = sip_frame(span_of(stream + at, have - at), &len, &ping);
 
@@ -258,10 +274,12 @@ static void frames(void **state)
 	assert_int_equal(sip_frame(SPAN_LIT("\r\n\r\n"), &len, &ping), SIP_FRAME_KEEPALIVE);
 	assert_true(ping && len == 4);
 	assert_int_equal(sip_frame(SPAN_LIT("BYE sip:x SIP/2.0\r\nTo: x\r\n\r\n"), &len, &ping), SIP_FRAME_BAD);
-	assert_int_equal(sip_frame(SPAN_LIT("BYE x SIP/2.0\r\nl: 1\r\nContent-Length: 2\r\n\r\n"), &len, &ping), SIP_FRAME_BAD);
+	assert_int_equal(sip_frame(SPAN_LIT("BYE x SIP/2.0\r\nl: 1\r\nContent-Length: 2\r\n\r\n"), &len, &ping),
+			 SIP_FRAME_BAD);
 	assert_int_equal(sip_frame(SPAN_LIT("BYE x SIP/2.0\r\nl: 99999999999\r\n\r\n"), &len, &ping), SIP_FRAME_BAD);
 	/* a length in a folded line is part of another header, and a folded length is a length */
-	assert_int_equal(sip_frame(SPAN_LIT("BYE x SIP/2.0\r\ns: a\r\n l: 9\r\nl: 0\r\n\r\n"), &len, &ping), SIP_FRAME_MESSAGE);
+	assert_int_equal(sip_frame(SPAN_LIT("BYE x SIP/2.0\r\ns: a\r\n l: 9\r\nl: 0\r\n\r\n"), &len, &ping),
+			 SIP_FRAME_MESSAGE);
 	assert_int_equal(sip_frame(SPAN_LIT("BYE x SIP/2.0\r\ns: a\r\n l: 0\r\n\r\n"), &len, &ping), SIP_FRAME_BAD);
 	assert_int_equal(sip_frame(SPAN_LIT("BYE x SIP/2.0\r\nl:\r\n 0\r\n\r\n"), &len, &ping), SIP_FRAME_MESSAGE);
 	assert_int_equal(sip_frame(SPAN_LIT("hello world\n"), &len, &ping), SIP_FRAME_BAD);
@@ -279,8 +297,12 @@ static void edits(void **state)
 	static uint8_t mem[4096], back[4096];
 	struct wr w = wr_of(mem, sizeof(mem)), r = wr_of(back, sizeof(back));
 	struct addr from = addr_ip4(0xc6336409, 61000);
-	struct sip_edit e = { .request_uri = SPAN_LIT("sip:u9@10.0.0.2:5060"), .push_via = SPAN_LIT("SIP/2.0/UDP p.example;branch=z9hG4bKp"),
-			      .received = from, .pop_route = true, .push_record_route = SPAN_LIT("<sip:p.example;lr>"), .max_forwards = 69 };
+	struct sip_edit e = { .request_uri = SPAN_LIT("sip:u9@10.0.0.2:5060"),
+			      .push_via = SPAN_LIT("SIP/2.0/UDP p.example;branch=z9hG4bKp"),
+			      .received = from,
+			      .pop_route = true,
+			      .push_record_route = SPAN_LIT("<sip:p.example;lr>"),
+			      .max_forwards = 69 };
 	struct sip_edit pop = { .pop_via = true, .max_forwards = -1 };
 	struct sip_walk walk = { .at = 0 };
 	struct sip_nameaddr n;
@@ -291,7 +313,8 @@ static void edits(void **state)
 	sip_write_edited(&w, &m, &e);
 	assert_false(w.bad);
 	assert_int_equal(parse_exact(mem, w.len), OK);
-	assert_true(m.n_vias == 4 && m.max_forwards == 69 && span_eq_str(m.uri.user, "u9") && span_eq_str(m.via.branch, "z9hG4bKp"));
+	assert_true(m.n_vias == 4 && m.max_forwards == 69 && span_eq_str(m.uri.user, "u9") &&
+		    span_eq_str(m.via.branch, "z9hG4bKp"));
 	assert_int_equal(sip_via_next(&m, &walk, &v), OK);
 	assert_int_equal(sip_via_next(&m, &walk, &v), OK);
 	assert_true(span_eq_str(v.received, "198.51.100.9") && v.rport == 61000 && span_eq_str(v.branch, "z9hG4bKa1"));
@@ -327,8 +350,11 @@ static void routes_go_from_the_top(void **state)
 		struct wr w = wr_of(mem, sizeof(mem));
 		struct sip_walk walk = { .at = 0 };
 		struct sip_nameaddr n;
-		int len = snprintf(text, sizeof(text), "BYE sip:b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKq\r\n%sFrom: <sip:a>;tag=1\r\n"
-				   "To: <sip:b>;tag=2\r\nCall-ID: c\r\nCSeq: 1 BYE\r\n\r\n", routes[i % 3]);
+		int len =
+			snprintf(text, sizeof(text),
+				 "BYE sip:b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKq\r\n%sFrom: <sip:a>;tag=1\r\n"
+				 "To: <sip:b>;tag=2\r\nCall-ID: c\r\nCSeq: 1 BYE\r\n\r\n",
+				 routes[i % 3]);
 
 		assert_int_equal(parse_exact(text, (size_t)len), OK);
 		sip_write_edited(&w, &m, &e);
@@ -353,7 +379,7 @@ static void values_cannot_add_lines(void **state)
 	sip_write_request(&w, "BYE", SPAN_LIT("sip:a\nb"));
 	assert_true(w.bad);
 	w = wr_of(mem, sizeof(mem));
-	sip_write_header(&w, H_CONTACT, SPAN_LIT("a\r\n b"));     /* a fold becomes blanks */
+	sip_write_header(&w, H_CONTACT, SPAN_LIT("a\r\n b")); /* a fold becomes blanks */
 	assert_true(!w.bad && span_find_span(span_sub(wr_done(&w), 0, w.len - 2), SPAN_LIT("\r")) == w.len - 2);
 	w = wr_of(mem, sizeof(mem));
 	sip_write_status(&w, 200, "O\nK");
@@ -363,9 +389,15 @@ static void values_cannot_add_lines(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(fields), cmocka_unit_test(torture), cmocka_unit_test(messages_of_others),
-		cmocka_unit_test(refusals), cmocka_unit_test(limits), cmocka_unit_test(frames), cmocka_unit_test(edits),
-		cmocka_unit_test(routes_go_from_the_top), cmocka_unit_test(values_cannot_add_lines),
+		cmocka_unit_test(fields),
+		cmocka_unit_test(torture),
+		cmocka_unit_test(messages_of_others),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(limits),
+		cmocka_unit_test(frames),
+		cmocka_unit_test(edits),
+		cmocka_unit_test(routes_go_from_the_top),
+		cmocka_unit_test(values_cannot_add_lines),
 	};
 
 	return HARNESS_RUN(tests);

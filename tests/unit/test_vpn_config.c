@@ -21,7 +21,8 @@ static const char whole[] =
 	"[account]\naor = two@example.net\nserver = exchange.example.net\npassword-file = /x\n"
 	"[service desktop]\nlisten = tcp/5900\n[service dns]\nlisten = udp/53\ntarget = 192.168.1.1:53\n"
 	"[peer bob@example.net]\nkey = " KEY_A "\nallow = desktop, dns\nfor = 1h\nrequire = sas\nping = no\n"
-	"[peer sip:box@example.net]\nbare = yes\nice = no\nsha1 = no\ncert = " KEY_A "\naddress = fd00::2\nallow = dns\n";
+	"[peer sip:box@example.net]\nbare = yes\nice = no\nsha1 = no\ncert = " KEY_A
+	"\naddress = fd00::2\nallow = dns\n";
 
 static void every_key(void **state)
 {
@@ -45,7 +46,8 @@ static void every_key(void **state)
 	assert_true(c->accounts[1].stun.port == 3478 && c->accounts[1].server.transport == TRANSPORT_TCP);
 	assert_true(config_service(c, "dns")->has_target && !config_service(c, "desktop")->has_target);
 	assert_int_equal(config_peer(c, "sip:bob@example.net")->n_allow, 2);
-	assert_true(config_peer(c, "sip:bob@example.net")->require == LEVEL_SAS && !config_peer(c, "sip:bob@example.net")->ping);
+	assert_true(config_peer(c, "sip:bob@example.net")->require == LEVEL_SAS &&
+		    !config_peer(c, "sip:bob@example.net")->ping);
 	assert_true(config_peer(c, "sip:box@example.net")->bare && !config_peer(c, "sip:box@example.net")->ice);
 	assert_null(config_peer(c, "sip:eve@example.net"));
 	config_free(c);
@@ -54,7 +56,9 @@ static void every_key(void **state)
 /* Each is refused with a sentence that holds these words, and nothing is returned. */
 static void refusals(void **state)
 {
-	static const struct { const char *text, *words; } rows[] = {
+	static const struct {
+		const char *text, *words;
+	} rows[] = {
 		{ "", "no [account]" },
 		{ "[account]\naor = x\n", "f:2" },
 		{ ACCOUNT "[service a b]\nlisten = tcp/1\n", "a name of letters" },
@@ -68,6 +72,9 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nkey = md5:00\n", "sha-256:" },
 		{ ACCOUNT "[peer p@e]\nice = no\n", "bare = yes with" },
 		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\n", "cert or key" },
+		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A
+			  "\n[peer q@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A "\n",
+		  "of its own" },
 		{ ACCOUNT "[peer p@e]\n[peer sips:p@E]\n", "each peer once" },
 		{ ACCOUNT "[network n]\n", "host = yes" },
 		{ ACCOUNT "[call n]\n", "not available" },
@@ -129,7 +136,9 @@ static void allocation_failures(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_key), cmocka_unit_test(refusals), cmocka_unit_test(every_truncation),
+		cmocka_unit_test(every_key),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(every_truncation),
 		cmocka_unit_test(allocation_failures),
 	};
 
