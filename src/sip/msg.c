@@ -236,7 +236,8 @@ static enum err parse_address(const struct sip_msg *m, enum sip_h h, const char 
 		return ERR_MALFORMED;
 	if (!sip_param(ret->params, "tag", ret_tag))
 		*ret_tag = SPAN_NONE;
-	return OK;
+	/* 25.1: a token. Anything else, a folded line in it say, would be another tag once it is written again. */
+	return ret_tag->len && !sip_token_ok(*ret_tag) ? ERR_MALFORMED : OK;
 }
 
 static enum err parse_cseq(struct sip_msg *m, const char **ret_why)
