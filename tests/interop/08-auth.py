@@ -197,7 +197,8 @@ def network(lab):
     lab.reply = None
     lab.sip = sippeer.SipPeer(lab, lab.stock, STOCK, answer=lambda offer: lab.reply)
     # what is in the state folder already stays
-    lab.d = lablib.Daemon(lab, "tielined", lab.home, ACCOUNT + "".join(PEER % {"name": c.name, "inner": c.inner, "proof": c.proof} for c in CASES))
+    lab.conf = ACCOUNT + "".join(PEER % {"name": c.name, "inner": c.inner, "proof": c.proof} for c in CASES)
+    lab.d = lablib.Daemon(lab, "tielined", lab.home, lab.conf)
     os.makedirs(lab.d.state)
     for ours, theirs in (("identity.key", "home.key"), ("identity.crt", "home.pem")):
         with open("%s/%s" % (lab.pki, theirs)) as f, open("%s/%s" % (lab.d.state, ours), "w") as g:
@@ -322,15 +323,29 @@ def ca_in(lab):
     called(lab, "ca")
 
 
+# Before the kernel puts fragments together; and what it counts.
+NO_FRAGMENTS = """
+table ip broken {
+	counter lost {}
+	chain in { type filter hook prerouting priority -450; ip frag-off & 0x3fff != 0 counter name lost drop; }
+}
+"""
+
+
 def big(lab):
-    "certificates of over 3000 bytes in fragments, both ways: tielined calls"
+    "certificates of over 3000 bytes in fragments, both ways, on a path that loses IP fragments: tielined calls"
+    for ns in (lab.home, lab.stock):
+        lablib.run(["ip", "netns", "exec", ns, "nft", NO_FRAGMENTS])
     calls(lab, "ca-big")
     lablib.check("splitting IKE message" in log(lab) and "reassembled fragmented IKE message" in log(lab), "charon cuts and puts together")
 
 
 def big_in(lab):
-    "certificates of over 3000 bytes in fragments, both ways: strongSwan calls"
+    "certificates of over 3000 bytes in fragments, both ways, on a path that loses IP fragments: strongSwan calls"
     called(lab, "ca-big")
+    for ns in (lab.home, lab.stock):
+        text = lablib.run(["ip", "netns", "exec", ns, "nft", "list", "counter", "ip", "broken", "lost"])
+        lablib.check("packets 0 " in text, "IP fragments: " + text)
     lablib.check("splitting IKE message" in log(lab) and "reassembled fragmented IKE message" in log(lab), "charon cuts and puts together")
 
 
@@ -363,10 +378,30 @@ def ppk_wrong(lab):
     called_fails(lab, "ppk-wrong", "no post-quantum key")
 
 
+def reload(lab):
+    "reload: the CAs that were read stay; another one takes a restart; a file that is not there is an error at the start"
+    lablib.check(lab.d.control.call("reload")["code"] == 0, "reload")
+    calls(lab, "ca")
+    lab.d.configure(lab.conf.replace("/root.pem", "/strange.pem", 1))
+    done = lab.d.control.call("reload")
+    lablib.check(done["code"] != 0 and "strange.pem has not been read before" in done["reason"], "reload: %s" % done)
+    calls(lab, "ca")
+    other = lablib.Daemon(lab, "other", lab.home, lab.conf.replace("/root.pem", "/nothing.pem", 1))
+    for path, words in (("/nothing.pem", "no such file"), ("/home.pem", "expected the certificate of a CA")):
+        other.configure(lab.conf.replace("/root.pem", path, 1))
+        try:
+            other.start()
+        except lablib.Failed:
+            lablib.check(lab.pki + path + ": " + words in other.process.text(), "it says why: " + other.process.text())
+            lablib.check(other.stop() == 2, "exit status 2")
+        else:
+            raise lablib.Failed("it starts")
+
+
 def stop(lab):
     "nothing is left, tielined ends with 0"
     lablib.check(not lab.sip.errors, "the SIP peer had no trouble: %s" % lab.sip.errors)
     lablib.check(lab.d.stop() == 0, "tielined ends with 0")
 
 
-lablib.main("ta", [network, psk, psk_in, psk_wrong, psk_unknown, ca, ca_in, big, big_in, ca_wrong, ppk, ppk_in, ppk_wrong, stop], needs=charon.NEEDS)
+lablib.main("ta", [network, psk, psk_in, psk_wrong, psk_unknown, ca, ca_in, big, big_in, ca_wrong, ppk, ppk_in, ppk_wrong, reload, stop], needs=charon.NEEDS + ["nft"])
