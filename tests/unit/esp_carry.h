@@ -45,7 +45,7 @@ static inline struct esp_plane *plane(unsigned max_sas, unsigned max_flows)
 
 static inline void pair_raw(struct pair *p, const struct esp_sa_config *a)
 {
-	assert_int_equal(esp_cipher_init(&p->raw, a->alg, a->key_out, a->esn), OK);
+	assert_int_equal(esp_cipher_init(&p->raw, a->alg, a->key_out, NULL, a->esn), OK);
 	p->raw_seq = 0;
 }
 

@@ -352,7 +352,7 @@ static void esn_passes(void **state)
 
 	(void)state;
 	a.esn = true;
-	a.alg = AEAD_CHACHA20_POLY1305;
+	a.alg = CIPHER_CHACHA20_POLY1305;
 	p = pair_with(&a, true, 64);
 	handshake(p, 1);
 	for (unsigned i = 1; i < 8; i++) { /* across 2^32 twice */
