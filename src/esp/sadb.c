@@ -2,6 +2,7 @@
 /* Copyright The tieline authors */
 #include "esp/sadb.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,6 +126,7 @@ static void sa_free(struct esp_sa *sa)
 void esp_sadb_done(struct esp_sadb *db)
 {
 	while (db->newest)
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) removing it makes another one the newest */
 		esp_sadb_remove(db, db->newest);
 	table_free(db->by_spi);
 	free(db->call);
@@ -159,6 +161,7 @@ static struct esp_call *call_place(struct esp_sadb *db, uint32_t call)
 		if (!c || at->idle_since < c->idle_since)
 			c = at;
 	}
+	assert(c);
 	*c = (struct esp_call){ .used = true, .call = call };
 	return c;
 }

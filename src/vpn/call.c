@@ -156,6 +156,7 @@ static void begin_outgoing(struct vpn *v, struct call *c, uint64_t now_us)
 		call_end(v, c, now_us, REASON_EXCHANGE, a->reason[0] ? a->reason : NULL);
 	} else {
 		/* looked at again when the registration changes; at the latest then */
+		/* NOLINTNEXTLINE(bugprone-branch-clone) both waits are 8 s, for reasons of their own */
 		deadline(c, a->registered ? c->began_us + CALL_GATHER_WAIT_US : c->began_us + CALL_REGISTER_WAIT_US,
 			 REASON_EXCHANGE, NULL);
 	}
