@@ -46,6 +46,8 @@ static const struct ike_alg table[] = {
 	{ "esn", IKE_T_ESN, 1, 0, { .encr = NULL } },
 	{ "noesn", IKE_T_ESN, 0, 0, { .encr = NULL } },
 };
+/* A word is once in a proposal, so the proposal holds them all, and what complete() adds was not in it. */
+_Static_assert(COUNT(table) <= IKE_LIST_ALGS, "room for each word");
 enum { ROW_PRFSHA256 = 6, ROW_NOESN = 15 };
 
 /* 128 bits first: they match the strength of the first two groups, and are the faster ones per packet. */
@@ -108,9 +110,6 @@ static bool complete(struct ike_list_proposal *p, bool esp, const char **x)
 	*x = "in esp ciphers, sha256, esn and noesn only";
 	if (esp && (n_of(p, IKE_T_PRF) || n_of(p, IKE_T_KE)))
 		return false;
-	*x = "at most 20 words in a proposal";
-	if (p->n == IKE_LIST_ALGS)
-		return false;
 	if (esp) {
 		if (!n_of(p, IKE_T_ESN))
 			p->row[p->n++] = ROW_NOESN;
@@ -144,9 +143,6 @@ static bool proposal_parse(struct span text, bool esp, struct ike_list_proposal 
 		for (unsigned i = 0; i < p->n; i++)
 			if (p->row[i] == row)
 				return false;
-		*x = "at most 20 words in a proposal";
-		if (p->n == IKE_LIST_ALGS)
-			return false;
 		p->row[p->n++] = row;
 	}
 	return complete(p, esp, x);

@@ -44,7 +44,7 @@ struct ike_suite {
 };
 
 #define IKE_LIST_PROPOSALS 8
-#define IKE_LIST_ALGS 20 /* of one proposal */
+#define IKE_LIST_ALGS 16 /* of one proposal: each word once */
 
 /* One row of the table of algorithms. */
 struct ike_alg {
