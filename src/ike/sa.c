@@ -67,6 +67,10 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 	if (!sa)
 		return ERR_NOMEM;
 	sa->cfg = *cfg;
+	if (!cfg->ike.n)
+		ike_list_default(false, &sa->cfg.ike);
+	if (!cfg->esp.n)
+		ike_list_default(true, &sa->cfg.esp);
 	sa->log = cfg->log;
 	sa->state = cfg->initiator ? IKE_IDLE : IKE_LISTENING;
 	sa->limit_us = sa->retry_us = TIME_NEVER;

@@ -423,6 +423,16 @@ static enum err peer_address(void *o, struct span v, const char **x)
 	return OK;
 }
 
+static enum err peer_ike(void *o, struct span v, const char **x)
+{
+	return ike_list_parse(v, false, &((struct cfg_peer *)o)->ike, x);
+}
+
+static enum err peer_esp(void *o, struct span v, const char **x)
+{
+	return ike_list_parse(v, true, &((struct cfg_peer *)o)->esp, x);
+}
+
 static enum err peer_unbuilt(void *o, struct span v, const char **x)
 {
 	(void)o;
@@ -443,6 +453,8 @@ static const struct conf_key peer_keys[] = {
 	{ "address", false, false, peer_address },
 	{ "ice", false, false, peer_ice },
 	{ "sha1", false, false, peer_sha1 },
+	{ "ike", false, false, peer_ike },
+	{ "esp", false, false, peer_esp },
 	{ "ca", false, false, peer_unbuilt },
 	{ "psk", false, false, peer_unbuilt },
 	{ "ppk", false, false, peer_unbuilt },

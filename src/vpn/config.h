@@ -11,6 +11,7 @@
 #include "base/path.h"
 #include "crypto/cert.h"
 #include "crypto/hash.h"
+#include "ike/suite.h"
 
 #define CFG_AOR_MAX 256
 #define CFG_NAME_MAX 63 /* of a service or network */
@@ -61,6 +62,7 @@ struct cfg_peer {
 	uint8_t cert[32]; /* SHA-256 of the DER certificate */
 	bool has_address;
 	struct addr address; /* inner address of a stock peer */
+	struct ike_list ike, esp; /* n 0: the default list */
 };
 
 struct cfg_call { /* [call NAME]: kept up unattended */
