@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* ike/auth.h - who signs the AUTH payload, and who may (RFC 7296, 2.15; RFC 7427; RFC 4754).
- * Methods: 14 digital signature with ECDSA, and 9 for peers that do not know 14. */
+ * Methods: 14 digital signature, and 9 to 11 of peers that do not know 14. We sign by 14, or 9, with the P-256 key that we
+ * have; we verify ECDSA, Ed25519, RSA-PSS and RSA PKCS#1, with SHA-256 and better. */
 #pragma once
 #include "ike/keys.h"
 
 #define IKE_AUTH_SHARED_KEY 2 /* RFC 7296, 2.15 */
 #define IKE_AUTH_ECDSA_256 9 /* RFC 4754: SHA-256, P-256, r || s */
+#define IKE_AUTH_ECDSA_384 10 /* SHA-384, P-384 */
+#define IKE_AUTH_ECDSA_521 11 /* SHA-512, P-521 */
 #define IKE_AUTH_DIGITAL_SIGNATURE 14 /* RFC 7427 */
 
 /* What one side's AUTH covers. */

@@ -66,6 +66,10 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 	if (!sa)
 		return ERR_NOMEM;
 	sa->cfg = *cfg;
+	if (!cfg->ike.n)
+		ike_list_default(false, &sa->cfg.ike);
+	if (!cfg->esp.n)
+		ike_list_default(true, &sa->cfg.esp);
 	(void)cert_anchor_ref(sa->cfg.ca);
 	sa->log = cfg->log;
 	sa->state = cfg->initiator ? IKE_IDLE : IKE_LISTENING;

@@ -17,10 +17,10 @@
 #include "base/path.h"
 #include "base/rng.h"
 #include "base/timers.h"
-#include "crypto/aead.h"
 #include "crypto/cert.h"
 #include "crypto/chain.h"
 #include "crypto/kex.h"
+#include "ike/suite.h"
 
 struct ike_sa;
 
@@ -96,6 +96,8 @@ struct ike_config {
 	uint32_t request;
 	char names[IKE_GRANTS_MAX][IKE_NAME_MAX + 1];
 	unsigned n_names;
+	/* What is offered and taken; n 0: the default list. */
+	struct ike_list ike, esp;
 	/* Selectors proposed (initiator, and CREATE_CHILD_SA that we start). */
 	struct ike_ts_list tsi, tsr;
 	/* Is this inbound ESP SPI taken? A pure question, asked while an SPI is chosen. */
@@ -196,9 +198,9 @@ const char *ike_notify_text(uint16_t notify);
 
 struct ike_child {
 	uint32_t spi_in, spi_out;
-	enum aead_alg alg;
-	uint8_t key_in[AEAD_KEY_MAX + 4], key_out[AEAD_KEY_MAX + 4]; /* key || salt (RFC 4106, 8.1) */
-	size_t key_len; /* with the salt */
+	enum cipher_alg alg;
+	uint8_t key_in[CIPHER_KEY_MAX], key_out[CIPHER_KEY_MAX];
+	size_t key_len; /* cipher_key_size(alg) */
 	struct ike_ts_list ts_local, ts_peer;
 	bool esn, we_initiated;
 	uint32_t request, grant_id;

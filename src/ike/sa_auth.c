@@ -96,7 +96,7 @@ enum err ike_auth_build(const struct ike_sa *sa, struct ike_keys *keys, struct i
 		ike_build_notify(b, IKE_N_INITIAL_CONTACT, SPAN_NONE);
 	if (wants_child(sa)) {
 		put_be32(spi, s->spi_in);
-		ike_build_offer(b, IKE_PROTO_ESP, SPAN_OF(spi));
+		ike_build_offer(b, &sa->cfg.esp, IKE_PROTO_ESP, SPAN_OF(spi));
 		ike_build_ts(b, IKE_P_TSI, &cfg->tsi);
 		ike_build_ts(b, IKE_P_TSR, &cfg->tsr);
 	}
@@ -392,7 +392,7 @@ static enum err ask_parse(const struct ike_sa *sa, const struct ike_in *in, stru
 	if (!ask->no_request)
 		err = ike_request_parse(n.data, &q);
 	if (err == OK)
-		err = ike_child_parse(in, ask);
+		err = ike_child_parse(sa, in, ask);
 	if (err != OK)
 		return err;
 	memcpy(ask->ni, s->ni, s->ni_len);

@@ -204,7 +204,7 @@ MUST_CHECK enum err ike_grants_take(const struct ike_sa *sa, const struct ike_ch
 				    struct ike_outcome *ret);
 /* ---- child.c ---- */
 MUST_CHECK enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret);
-MUST_CHECK enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask);
+MUST_CHECK enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask);
 /* Responder: SA, [Nr,] TSi, TSr into b, or the notify that says why not (*ret_notify). nr: for KEYMAT. */
 MUST_CHECK enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask,
 				     const struct ike_decision *d, struct span nr, struct ike_events *ev,

@@ -67,7 +67,7 @@ static enum err request_build(const struct ike_sa *sa, const struct ike_setup *s
 	ike_build_start(b, b->w.p, b->w.cap, &h);
 	if (cookie.len) /* 2.6: the first payload */
 		ike_build_notify(b, IKE_N_COOKIE, cookie);
-	ike_build_offer(b, IKE_PROTO_IKE, SPAN_NONE);
+	ike_build_offer(b, &sa->cfg.ike, IKE_PROTO_IKE, SPAN_NONE);
 	ike_build_ke(b, group->id, kex_public(kex));
 	ike_build_bytes(b, IKE_P_NONCE, span_of(s->ni, s->ni_len));
 	e = nat_detection(sa, b, 0, &sa->path);
@@ -83,6 +83,7 @@ static enum err request_build(const struct ike_sa *sa, const struct ike_setup *s
 
 enum err ike_init_start(struct ike_sa *sa, uint64_t now_us)
 {
+	const struct ike_group *group = ike_group_first(&sa->cfg.ike);
 	struct ike_setup *s = sa->setup;
 	uint8_t mem[INIT_MAX];
 	struct ike_build b = { .w = wr_of(mem, sizeof(mem)) };
@@ -93,9 +94,9 @@ enum err ike_init_start(struct ike_sa *sa, uint64_t now_us)
 	s->ni_len = IKE_NONCE_OURS;
 	rng_fill(sa->cfg.rng, s->ni, s->ni_len);
 	sa->window.sends_max = sa->cfg.first_sends;
-	e = kex_new(ike_group_first()->kex, sa->cfg.rng, &kex);
+	e = kex_new(group->kex, sa->cfg.rng, &kex);
 	if (e == OK)
-		e = request_build(sa, s, ike_group_first(), kex, SPAN_NONE, &b, &msg);
+		e = request_build(sa, s, group, kex, SPAN_NONE, &b, &msg);
 	if (e == OK)
 		e = ike_copy(msg, &s->init_i, &s->init_i_len);
 	if (e == OK)
@@ -105,7 +106,7 @@ enum err ike_init_start(struct ike_sa *sa, uint64_t now_us)
 		return e;
 	}
 	s->kex = kex;
-	s->group = ike_group_first();
+	s->group = group;
 	ike_enter(sa, IKE_INIT_SENT, "IKE_SA_INIT sent");
 	ike_send(sa, &sa->path, msg);
 	return OK;
@@ -163,7 +164,7 @@ static bool try_again(struct ike_sa *sa, const struct ike_in *in)
 	}
 	if (ike_notify_find(&in->chain, IKE_N_INVALID_KE_PAYLOAD, &n)) {
 		/* Unprotected, so obeyed once: it can choose among our groups and nothing more. */
-		const struct ike_group *g = n.data.len == 2 ? ike_group_find(be16(n.data.p)) : NULL;
+		const struct ike_group *g = n.data.len == 2 ? ike_group_find(&sa->cfg.ike, be16(n.data.p)) : NULL;
 
 		if (g && g != s->group && !s->ke_changed && s->n_restarts < IKE_RESTARTS_MAX)
 			restart(sa, in->now_us, span_of(s->cookie, s->cookie_len), g);
@@ -222,7 +223,7 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 	if (e == OK)
 		e = ike_offer_parse(psa->body, &offer);
 	if (e == OK)
-		e = ike_proposal_chosen(&offer, IKE_PROTO_IKE, &ret->suite, &p);
+		e = ike_proposal_chosen(&sa->cfg.ike, &offer, IKE_PROTO_IKE, &ret->suite, &p);
 	if (e == ERR_DENIED)
 		ike_suspect(sa, in->now_us, IKE_FAIL_NO_PROPOSAL, 0);
 	if (e == OK)
@@ -234,7 +235,7 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 	if (e == OK)
 		e = kex_shared(s->kex, ke.value, shared);
 	if (e == OK)
-		e = ike_keys_derive(&ret->suite, true, span_of(s->ni, s->ni_len), ret->nonce,
+		e = ike_keys_derive(&ret->suite, sa->cfg.rng, true, span_of(s->ni, s->ni_len), ret->nonce,
 				    span_of(shared, kex_shared_size(s->group->kex)), sa->spi_i, in->h.spi_r,
 				    &ret->keys);
 	if (e == OK && sa->cfg.ppk.len)
@@ -275,6 +276,7 @@ static enum err auth_send(struct ike_sa *sa, const struct ike_in *in, struct out
 	secret_wipe(&o->keys, sizeof(o->keys));
 	kex_free(s->kex);
 	s->kex = NULL;
+	log_info(&sa->log, "IKE suite %s", ike_suite_text(&sa->suite, (char[IKE_SUITE_TEXT]){ 0 }));
 	ike_enter(sa, IKE_AUTH_SENT, "IKE_SA_INIT answered");
 	ike_send(sa, &sa->path, msg);
 	return OK;
@@ -359,7 +361,7 @@ static enum err request_read(struct ike_sa *sa, const struct ike_in *in, struct 
 		e = ike_nonce_parse(pn->body, &ret->nonce);
 	if (e != OK)
 		return e;
-	if (ike_proposal_choose(&offer, IKE_PROTO_IKE, ret_ke->group, &ret->suite, &p) != OK) {
+	if (ike_proposal_choose(&sa->cfg.ike, &offer, IKE_PROTO_IKE, ret_ke->group, &ret->suite, &p) != OK) {
 		ike_suspect(sa, in->now_us, IKE_FAIL_NO_PROPOSAL, IKE_N_NO_PROPOSAL_CHOSEN);
 		answer_plain(sa, in, IKE_N_NO_PROPOSAL_CHOSEN, SPAN_NONE);
 		return ERR_DENIED;
@@ -414,6 +416,7 @@ static void request_commit(struct ike_sa *sa, const struct ike_in *in, struct ou
 		sa->path = *in->path;
 		sa->has_path = true;
 	}
+	log_info(&sa->log, "IKE suite %s", ike_suite_text(&sa->suite, (char[IKE_SUITE_TEXT]){ 0 }));
 	ike_enter(sa, IKE_INIT_DONE, "IKE_SA_INIT answered");
 	ike_send(sa, in->path, msg);
 }
@@ -441,7 +444,7 @@ static enum err request_answer(struct ike_sa *sa, const struct ike_in *in, struc
 	if (e == OK)
 		e = kex_shared(kex, ke->value, shared);
 	if (e == OK)
-		e = ike_keys_derive(&o->suite, false, o->nonce, span_of(s->nr, s->nr_len),
+		e = ike_keys_derive(&o->suite, sa->cfg.rng, false, o->nonce, span_of(s->nr, s->nr_len),
 				    span_of(shared, kex_shared_size(o->suite.group->kex)), sa->spi_i, sa->spi_r,
 				    &o->keys);
 	if (e == OK)

@@ -150,7 +150,7 @@ static void protected_input(struct ike_sa *sa, struct ike_in *in)
 	sk = ike_chain_find(&in->chain, IKE_P_SK);
 	if (!sk && sa->takes_fragments)
 		sk = ike_chain_find(&in->chain, IKE_P_SKF);
-	if (!sk || !sa->keys.in.aead) {
+	if (!sk || !sa->keys.in.cipher) {
 		sa->stats.n_stray++;
 		return;
 	}

@@ -423,6 +423,16 @@ static enum err peer_address(void *o, struct span v, const char **x)
 	return OK;
 }
 
+static enum err peer_ike(void *o, struct span v, const char **x)
+{
+	return ike_list_parse(v, false, &((struct cfg_peer *)o)->ike, x);
+}
+
+static enum err peer_esp(void *o, struct span v, const char **x)
+{
+	return ike_list_parse(v, true, &((struct cfg_peer *)o)->esp, x);
+}
+
 static enum err peer_psk(void *o, struct span v, const char **x)
 {
 	return config_set_secret(v, 16, &((struct cfg_peer *)o)->psk, x);
@@ -458,6 +468,8 @@ static const struct conf_key peer_keys[] = {
 	{ "address", false, false, peer_address },
 	{ "ice", false, false, peer_ice },
 	{ "sha1", false, false, peer_sha1 },
+	{ "ike", false, false, peer_ike },
+	{ "esp", false, false, peer_esp },
 	{ "ca", false, false, peer_ca },
 	{ "psk", false, false, peer_psk },
 	{ "ppk", false, false, peer_ppk },

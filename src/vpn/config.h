@@ -12,6 +12,7 @@
 #include "crypto/cert.h"
 #include "crypto/chain.h"
 #include "crypto/hash.h"
+#include "ike/suite.h"
 
 #define CFG_AOR_MAX 256
 #define CFG_NAME_MAX 63 /* of a service or network */
@@ -73,6 +74,7 @@ struct cfg_peer {
 	struct cert_anchor *ca; /* owned */
 	bool has_address;
 	struct addr address; /* inner address of a stock peer */
+	struct ike_list ike, esp; /* n 0: the default list */
 };
 
 struct cfg_call { /* [call NAME]: kept up unattended */

@@ -203,6 +203,7 @@ static bool mail_of(const char *aor, char *dst, size_t cap)
 /* The IKE configuration of this call from the other side's description. */
 static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 {
+	const struct cfg_peer *peer = config_peer(v->cfg, c->peer);
 	struct ike_config *k = calloc(1, sizeof(*k));
 
 	if (!k)
@@ -219,8 +220,12 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	if (!mail_of(v->cfg->accounts[c->account].aor, k->local_aor, sizeof(k->local_aor)) ||
 	    !mail_of(c->peer, k->peer_aor, sizeof(k->peer_aor)))
 		return ERR_LIMIT;
-	if (!take_fingerprints(m, config_peer(v->cfg, c->peer), k))
+	if (!take_fingerprints(m, peer, k))
 		return ERR_AUTH;
+	if (peer) {
+		k->ike = peer->ike;
+		k->esp = peer->esp;
+	}
 	k->has_peer_key = c->has_key;
 	memcpy(k->peer_key, c->key, SPKI_HASH);
 	k->bare = c->bare;

@@ -26,7 +26,7 @@ static void inside(struct pair *p, int to, bool is_response, struct span s)
 	struct span msg;
 	uint8_t mem[IKE_MSG_MAX];
 
-	if (s.len < 2 || !from->keys.out.aead)
+	if (s.len < 2 || !from->keys.out.cipher)
 		return;
 	h = ike_header_of(from, (uint8_t)(IKE_SA_INIT + s.p[0] % 4), is_response,
 			  is_response ? p->sa[to]->window.next_out - 1 : p->sa[to]->window.next_in);
@@ -71,7 +71,7 @@ static void check(const struct pair *p)
 		const struct ike_sa *sa = p->sa[i];
 
 		if (sa->n_children > IKE_CHILDREN_MAX ||
-		    (sa->state == IKE_DEAD && (sa->n_children || sa->keys.out.aead)))
+		    (sa->state == IKE_DEAD && (sa->n_children || sa->keys.out.cipher)))
 			abort();
 		if (sa->state >= IKE_UP && sa->state < IKE_DEAD && sa->setup)
 			abort();

@@ -318,18 +318,20 @@ static void rules(void **state)
 }
 
 /* Every length of content: cut, opened, joined. */
-static void lengths(void **state)
+static void lengths_of(enum cipher_alg alg)
 {
 	static uint8_t content[IKE_MSG_MAX], mem[IKE_MSG_MAX], plain[IKE_MSG_MAX], joined[IKE_MSG_MAX];
-	static const uint8_t key[20] = { 1 };
+	static const uint8_t key[CIPHER_KEY_MAX] = { 1 };
+	const struct span sk_e = span_of(key, cipher_encr_size(alg)), sk_a = span_of(key, cipher_integ_size(alg));
 	const size_t chunk = IKE_FRAGMENT_MAX - IKE_FRAGMENT_OVER;
+	struct rng_seeded seed;
+	struct rng rng = rng_seeded_init(&seed, 1);
 	struct ike_sk k, open;
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(content); i++)
 		content[i] = (uint8_t)(i * 7);
-	assert_int_equal(ike_sk_init(&k, AEAD_AES128_GCM, SPAN_OF(key)), OK);
-	assert_int_equal(ike_sk_init(&open, AEAD_AES128_GCM, SPAN_OF(key)), OK);
+	assert_int_equal(ike_sk_init(&k, alg, sk_e, sk_a, &rng), OK);
+	assert_int_equal(ike_sk_init(&open, alg, sk_e, sk_a, NULL), OK);
 	for (size_t len = 0; len < sizeof(mem);
 	     len += len < 3 || len % chunk < 2 || len % chunk == chunk - 1 ? 1 : 61) {
 		struct ike_parts *parts = NULL;
@@ -375,6 +377,13 @@ static void lengths(void **state)
 	}
 	ike_sk_done(&k);
 	ike_sk_done(&open);
+}
+
+static void lengths(void **state)
+{
+	(void)state;
+	for (enum cipher_alg alg = 0; alg < CIPHER_COUNT; alg++)
+		lengths_of(alg);
 }
 
 /* ---- damage ---- */

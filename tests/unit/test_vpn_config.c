@@ -24,6 +24,7 @@ static const char whole[] =
 	"[account]\naor = two@example.net\nserver = exchange.example.net\npassword-file = /x\n"
 	"[service desktop]\nlisten = tcp/5900\n[service dns]\nlisten = udp/53\ntarget = 192.168.1.1:53\n"
 	"[peer bob@example.net]\nkey = " KEY_A "\nallow = desktop, dns\nfor = 1h\nrequire = sas\nping = no\n"
+	"ike = aes256gcm16-prfsha384-ecp384, aes256-sha256-modp2048\nesp = aes256gcm16\n"
 	"[peer sip:box@example.net]\nbare = yes\nice = no\nsha1 = no\ncert = " KEY_A
 	"\naddress = fd00::2\nallow = dns\n"
 	"[peer sip:shared@example.net]\nbare = yes\naddress = fd00::3\npsk = 0x" HEX16 "\nppk = house-1 0x" HEX16
@@ -55,6 +56,9 @@ static void every_key(void **state)
 	assert_true(config_peer(c, "sip:bob@example.net")->require == LEVEL_SAS &&
 		    !config_peer(c, "sip:bob@example.net")->ping);
 	assert_true(config_peer(c, "sip:box@example.net")->bare && !config_peer(c, "sip:box@example.net")->ice);
+	assert_int_equal(config_peer(c, "sip:bob@example.net")->ike.n, 2);
+	assert_int_equal(config_peer(c, "sip:bob@example.net")->esp.n, 1);
+	assert_int_equal(config_peer(c, "sip:box@example.net")->ike.n, 0);
 	assert_null(config_peer(c, "sip:eve@example.net"));
 	assert_int_equal(config_peer(c, "sip:shared@example.net")->psk.len, 16);
 	assert_int_equal(config_peer(c, "sip:shared@example.net")->psk.bytes[1], 0x1e);
@@ -83,6 +87,10 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nallow = nothing\n", "allows \"nothing\"" },
 		{ ACCOUNT "[peer p@e]\nask = yes\n", "not available in this version" },
 		{ ACCOUNT "[peer p@e]\nkey = md5:00\n", "sha-256:" },
+		{ ACCOUNT "[peer p@e]\nike = 3des-sha1-modp1024\n", "words such as aes256gcm16" },
+		{ ACCOUNT "[peer p@e]\nike = aes256gcm16-prfsha256\n", "a group in each proposal" },
+		{ ACCOUNT "[peer p@e]\nesp = aes256\n", "sha256 with aes128 or aes256" },
+		{ ACCOUNT "[peer p@e]\nesp =\n", "words such as" },
 		{ ACCOUNT "[peer p@e]\nice = no\n", "bare = yes with" },
 		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\n", "cert, key, ca or psk" },
 		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A
