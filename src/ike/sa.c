@@ -161,6 +161,13 @@ void ike_fail(struct ike_sa *sa, enum ike_failure why, uint16_t notify)
 	end(sa, IKE_EV_FAILED, why, notify);
 }
 
+void ike_fail_rules(struct ike_sa *sa, uint16_t notify)
+{
+	if (sa->state != IKE_DEAD)
+		sa->detail = "the other side sent a message that breaks the rules of IKE";
+	ike_fail(sa, IKE_FAIL_PROTOCOL, notify);
+}
+
 void ike_close(struct ike_sa *sa, const char *why)
 {
 	if (sa->state == IKE_DEAD)

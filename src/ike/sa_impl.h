@@ -150,6 +150,8 @@ struct ike_in {
 /* ---- sa.c ---- */
 void ike_enter(struct ike_sa *sa, enum ike_state to, const char *why);
 void ike_fail(struct ike_sa *sa, enum ike_failure why, uint16_t notify);
+/* IKE_FAIL_PROTOCOL by our own judgement: the notify, if any, is ours and not the peer's. */
+void ike_fail_rules(struct ike_sa *sa, uint16_t notify);
 void ike_close(struct ike_sa *sa, const char *why);
 void ike_suspect(struct ike_sa *sa, uint64_t now_us, enum ike_failure why, uint16_t notify);
 /* NULL: out of memory. */
