@@ -70,7 +70,7 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 		ike_list_default(false, &sa->cfg.ike);
 	if (!cfg->esp.n)
 		ike_list_default(true, &sa->cfg.esp);
-	(void)cert_anchor_ref(sa->cfg.ca);
+	sa->cfg.ca = NULL; /* needed while the SA is set up only */
 	sa->log = cfg->log;
 	sa->state = cfg->initiator ? IKE_IDLE : IKE_LISTENING;
 	sa->limit_us = sa->retry_us = TIME_NEVER;
@@ -80,6 +80,7 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 		ike_sa_free(sa);
 		return ERR_NOMEM;
 	}
+	sa->setup->ca = cert_anchor_ref(cfg->ca);
 	while (!spi)
 		spi = rng_u64(cfg->rng);
 	*(cfg->initiator ? &sa->spi_i : &sa->spi_r) = spi;
@@ -102,6 +103,7 @@ void ike_setup_free(struct ike_setup *s)
 	kex_free(s->kex);
 	free(s->init_i);
 	free(s->init_r);
+	cert_anchor_free(s->ca);
 	secret_wipe(s, sizeof(*s));
 	free(s);
 }
@@ -137,7 +139,6 @@ void ike_sa_free(struct ike_sa *sa)
 	ike_window_done(&sa->window);
 	ike_events_drop(&sa->events);
 	outq_free(sa->out);
-	ike_config_done(&sa->cfg);
 	secret_wipe(sa, sizeof(*sa));
 	free(sa);
 }

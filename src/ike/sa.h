@@ -109,7 +109,7 @@ struct ike_config {
 	uint32_t dpd_s; /* liveness check after that much silence; 0: off */
 };
 
-/* Wipes the secrets of a configuration and lets go of its anchor. */
+/* The owner's: wipes the secrets of a configuration and lets go of its anchor. */
 void ike_config_done(struct ike_config *cfg);
 MUST_CHECK enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret);
 void ike_sa_free(struct ike_sa *sa); /* sends nothing; wipes */

@@ -218,9 +218,9 @@ static enum err cert_verify(struct ike_sa *sa, const struct ike_keys *keys, cons
 		return ERR_AUTH;
 	}
 	e = ike_peer_verify(cfg, keys, what, certs[0], auth, ret_fail, ret_key);
-	if (e != OK || !cfg->ca)
+	if (e != OK || !sa->setup->ca)
 		return e;
-	e = cert_chain_verify(cfg->ca, certs, n, cfg->wall_s, cfg->peer_aor, &detail);
+	e = cert_chain_verify(sa->setup->ca, certs, n, cfg->wall_s, cfg->peer_aor, &detail);
 	if (e == ERR_AUTH) {
 		*ret_fail = IKE_FAIL_CHAIN;
 		sa->detail = detail;

@@ -57,6 +57,7 @@ struct ike_setup {
 	unsigned n_restarts;
 	bool ke_changed; /* INVALID_KE_PAYLOAD was obeyed once */
 	bool digital; /* the peer takes method 14 with SHA-256 */
+	struct cert_anchor *ca; /* our share of the owner's */
 	bool use_ppk; /* responder: the initiator has said that it does (RFC 8784, 3) */
 	uint32_t spi_in; /* initiator: of the first Child SA */
 };
