@@ -6,8 +6,7 @@
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 
-/* RFC 8247, 2 and RFC 8221, 5, 6: what must and should be there, and nothing that should not. Words are those
- * of strongSwan. */
+/* RFC 8247, 2 and RFC 8221, 5, 6; what of them is left out and why: docs/protocol.md. Words are those of strongSwan. */
 static const struct ike_encr encrs[] = {
 	{ 20, 128, CIPHER_AES128_GCM, "AES-GCM-16-128" },         { 20, 256, CIPHER_AES256_GCM, "AES-GCM-16-256" },
 	{ 28, 0, CIPHER_CHACHA20_POLY1305, "ChaCha20-Poly1305" }, /* RFC 7634, 4: no Key Length attribute */
