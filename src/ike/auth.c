@@ -9,7 +9,6 @@
 /* RFC 7427, appendix A.3.2: ecdsa-with-SHA256, by which we sign. */
 static const uint8_t own_signature[] = { 0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02 };
 #define SHA2_256 2 /* RFC 7427, 7 */
-#define OCTETS_MAX (IKE_MSG_MAX + IKE_NONCE_MAX + HASH_MAX)
 
 struct span ike_hash_algorithms(void)
 {
@@ -30,10 +29,10 @@ bool ike_hash_algorithms_suit(struct span data)
 }
 
 /* 2.15: RealMessage | Nonce of the other | prf(SK_p, ID payload without its generic header). */
-static enum err octets_of(const struct ike_keys *k, const struct ike_signed *s, uint8_t mem[OCTETS_MAX],
-			  struct span *ret)
+enum err ike_auth_octets(const struct ike_keys *k, const struct ike_signed *s, uint8_t mem[IKE_OCTETS_MAX],
+			 struct span *ret)
 {
-	struct wr w = wr_of(mem, OCTETS_MAX);
+	struct wr w = wr_of(mem, IKE_OCTETS_MAX);
 	uint8_t mac[HASH_MAX];
 	enum err e = ike_auth_mac(k, s->of_initiator, s->id_body, mac);
 
@@ -49,10 +48,10 @@ static enum err octets_of(const struct ike_keys *k, const struct ike_signed *s, 
 enum err ike_auth_sign(const struct identity *id, const struct ike_keys *k, const struct ike_signed *s, bool digital,
 		       struct ike_build *b)
 {
-	uint8_t mem[OCTETS_MAX], sig[SIG_MAX];
+	uint8_t mem[IKE_OCTETS_MAX], sig[SIG_MAX];
 	struct span octets;
 	size_t len = 64;
-	enum err e = octets_of(k, s, mem, &octets);
+	enum err e = ike_auth_octets(k, s, mem, &octets);
 
 	if (e != OK)
 		return e;
@@ -128,7 +127,7 @@ static enum err key_verify(const struct ike_config *cfg, const struct ike_keys *
 			   const struct pubkey *key, const struct ike_auth *auth, enum ike_failure *ret_fail,
 			   uint8_t ret_key[SPKI_HASH])
 {
-	uint8_t mem[OCTETS_MAX], name[SPKI_HASH];
+	uint8_t mem[IKE_OCTETS_MAX], name[SPKI_HASH];
 	struct span octets;
 	enum err e = spki_hash(pubkey_spki(key), name);
 
@@ -138,7 +137,7 @@ static enum err key_verify(const struct ike_config *cfg, const struct ike_keys *
 		*ret_fail = IKE_FAIL_PIN;
 		return ERR_AUTH;
 	}
-	e = octets_of(k, s, mem, &octets);
+	e = ike_auth_octets(k, s, mem, &octets);
 	if (e != OK)
 		return e;
 	e = verify_signature(key, auth, octets);

@@ -6,6 +6,8 @@
 
 #include "crypto/secret.h"
 
+#define SKF_NUMBERS 4
+
 enum err ike_prf_plus(enum hash_alg prf, struct span key, struct span seed, uint8_t *ret, size_t len)
 {
 	size_t size = hash_size(prf);
@@ -210,13 +212,25 @@ void ike_build_sk(struct ike_build *b)
 	b->sk_at = b->open_at;
 	b->open_at = 0; /* it is closed by ike_build_seal() */
 	wr_zero(&b->w, CIPHER_IV_MIN);
+	b->in_at = b->w.len;
+}
+
+void ike_build_skf(struct ike_build *b, uint16_t number, uint16_t total)
+{
+	ike_build_open(b, IKE_P_SKF);
+	b->sk_at = b->open_at;
+	b->open_at = 0;
+	wr_u16(&b->w, number);
+	wr_u16(&b->w, total);
+	wr_zero(&b->w, CIPHER_IV_MIN);
+	b->in_at = b->w.len;
 }
 
 /* RFC 5282, 5.1: the associated data are all octets from the header through the SK payload's generic
  * header; the IV is not among them. RFC 7296, 3.14: else the ICV covers all that precedes it. */
 enum err ike_build_seal(struct ike_build *b, struct ike_sk *k, struct span *ret)
 {
-	size_t body = b->sk_at + IKE_PAYLOAD_HDR, content = body + CIPHER_IV_MIN, len;
+	size_t content = b->in_at, body = content - CIPHER_IV_MIN, len;
 	enum err e;
 
 	ike_build_close(b);
@@ -234,6 +248,9 @@ enum err ike_build_seal(struct ike_build *b, struct ike_sk *k, struct span *ret)
 
 enum err ike_sk_open(struct ike_sk *k, struct span msg, const struct ike_payload *p, uint8_t *plain, struct span *ret)
 {
+	/* number and total of a fragment are before the IV, and as authentic as the header (RFC 7383, 2.5) */
+	struct span sealed = span_from(p->body, p->type == IKE_P_SKF ? SKF_NUMBERS : 0);
+
 	/* p is the last payload of msg (ike_chain_parse), so its body ends where msg ends */
-	return ike_sk_unseal(k, span_sub(msg, 0, msg.len - p->body.len), p->body, plain, ret);
+	return ike_sk_unseal(k, span_sub(msg, 0, msg.len - sealed.len), sealed, plain, ret);
 }

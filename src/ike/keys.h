@@ -45,9 +45,11 @@ MUST_CHECK enum err ike_auth_mac(const struct ike_keys *k, bool of_initiator, st
 
 /* Opens an SK payload in a message that is being built; inner payloads follow as usual. */
 void ike_build_sk(struct ike_build *b);
+/* The same with an SKF payload (RFC 7383, 2.5); bytes of its content follow. */
+void ike_build_skf(struct ike_build *b, uint16_t number, uint16_t total);
 /* Closes everything, encrypts in place. */
 MUST_CHECK enum err ike_build_seal(struct ike_build *b, struct ike_sk *k, struct span *ret);
-/* Decrypts the SK payload p of msg into plain (of p->body.len at least); *ret is what is inside, without
+/* Decrypts the SK or SKF payload p of msg into plain (of p->body.len at least); *ret is what is inside, without
  * padding, to be walked from p->next. ERR_AUTH: not by that key. ERR_MALFORMED: a length that no such payload
  * has, or by that key, with a padding that is none. */
 MUST_CHECK enum err ike_sk_open(struct ike_sk *k, struct span msg, const struct ike_payload *p, uint8_t *plain,

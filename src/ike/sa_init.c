@@ -74,6 +74,9 @@ static enum err request_build(const struct ike_sa *sa, const struct ike_setup *s
 	if (e != OK)
 		return e;
 	ike_build_notify(b, IKE_N_SIGNATURE_HASH_ALGORITHMS, ike_hash_algorithms());
+	ike_build_notify(b, IKE_N_FRAGMENTATION_SUPPORTED, SPAN_NONE);
+	if (sa->cfg.ppk.len) /* RFC 8784, 3 */
+		ike_build_notify(b, IKE_N_USE_PPK, SPAN_NONE);
 	vendor_and_binding(sa, b);
 	return ike_build_done(b, ret);
 }
@@ -179,6 +182,24 @@ struct outcome {
 	struct span nonce; /* the peer's */
 };
 
+/* What we cannot do without, and the responder has to announce. */
+static enum err extensions_ok(struct ike_sa *sa, const struct ike_in *in)
+{
+	struct ike_notify n;
+
+	/* RFC 8784, 3: a mandatory PPK; what is missing here may still come, the message is not authentic (2.21.1) */
+	if (sa->cfg.ppk.len && !ike_notify_find(&in->chain, IKE_N_USE_PPK, &n)) {
+		ike_suspect(sa, in->now_us, IKE_FAIL_PPK, 0);
+		return ERR_DENIED;
+	}
+	/* RFC 6023, 3: without a Child SA only where that is announced */
+	if (!sa->cfg.tsi.n && !ike_notify_find(&in->chain, IKE_N_CHILDLESS_IKEV2_SUPPORTED, &n)) {
+		ike_suspect(sa, in->now_us, IKE_FAIL_PROTOCOL, 0);
+		return ERR_DENIED;
+	}
+	return OK;
+}
+
 /* Looks at the response; a failure means that it is not the one we wait for. */
 static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct outcome *ret)
 {
@@ -198,7 +219,9 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 		ike_suspect(sa, in->now_us, IKE_FAIL_BINDING, 0);
 		return ERR_DENIED;
 	}
-	e = ike_offer_parse(psa->body, &offer);
+	e = extensions_ok(sa, in);
+	if (e == OK)
+		e = ike_offer_parse(psa->body, &offer);
 	if (e == OK)
 		e = ike_proposal_chosen(&sa->cfg.ike, &offer, IKE_PROTO_IKE, &ret->suite, &p);
 	if (e == ERR_DENIED)
@@ -215,6 +238,8 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 		e = ike_keys_derive(&ret->suite, sa->cfg.rng, true, span_of(s->ni, s->ni_len), ret->nonce,
 				    span_of(shared, kex_shared_size(s->group->kex)), sa->spi_i, in->h.spi_r,
 				    &ret->keys);
+	if (e == OK && sa->cfg.ppk.len)
+		e = ike_ppk_mix(&sa->cfg.ppk, &ret->keys);
 	secret_wipe(shared, sizeof(shared));
 	return e;
 }
@@ -234,6 +259,7 @@ static enum err auth_send(struct ike_sa *sa, const struct ike_in *in, struct out
 	memcpy(s->nr, o->nonce.p, o->nonce.len);
 	s->digital =
 		ike_notify_find(&in->chain, IKE_N_SIGNATURE_HASH_ALGORITHMS, &n) && ike_hash_algorithms_suit(n.data);
+	sa->takes_fragments = ike_notify_find(&in->chain, IKE_N_FRAGMENTATION_SUPPORTED, &n);
 	sa->spi_r = in->h.spi_r;
 	e = ike_auth_build(sa, &o->keys, s, &b, &msg);
 	if (e == OK)
@@ -302,6 +328,8 @@ void ike_build_certreq(const struct ike_sa *sa, struct ike_build *b)
 	ike_build_open(b, IKE_P_CERTREQ);
 	wr_u8(&b->w, IKE_CERT_X509_SIGNATURE);
 	wr_bytes(&b->w, hash, hash_size(HASH_SHA1));
+	if (sa->cfg.ca && hash_of(HASH_SHA1, cert_anchor_spki(sa->cfg.ca), hash) == OK)
+		wr_bytes(&b->w, hash, hash_size(HASH_SHA1));
 }
 
 /* The request as far as it needs no answer of its own. ERR_DENIED: it got one, or is to be dropped. */
@@ -361,9 +389,16 @@ static enum err response_build(const struct ike_sa *sa, const struct ike_in *in,
 	e = nat_detection(sa, b, sa->spi_r, in->path);
 	if (e != OK)
 		return e;
-	ike_build_certreq(sa, b);
+	if (!sa->cfg.psk.len)
+		ike_build_certreq(sa, b);
+	/* RFC 6023, 3: IKE_AUTH may come without a Child SA */
+	ike_build_notify(b, IKE_N_CHILDLESS_IKEV2_SUPPORTED, SPAN_NONE);
+	if (sa->cfg.ppk.len && s->use_ppk)
+		ike_build_notify(b, IKE_N_USE_PPK, SPAN_NONE);
 	if (s->digital) /* RFC 7427, 4: only to a peer that sent it */
 		ike_build_notify(b, IKE_N_SIGNATURE_HASH_ALGORITHMS, ike_hash_algorithms());
+	if (sa->takes_fragments) /* RFC 7383, 2.3: the same */
+		ike_build_notify(b, IKE_N_FRAGMENTATION_SUPPORTED, SPAN_NONE);
 	vendor_and_binding(sa, b);
 	return ike_build_done(b, ret);
 }
@@ -403,6 +438,8 @@ static enum err request_answer(struct ike_sa *sa, const struct ike_in *in, struc
 	rng_fill(sa->cfg.rng, s->nr, s->nr_len);
 	s->digital =
 		ike_notify_find(&in->chain, IKE_N_SIGNATURE_HASH_ALGORITHMS, &n) && ike_hash_algorithms_suit(n.data);
+	sa->takes_fragments = ike_notify_find(&in->chain, IKE_N_FRAGMENTATION_SUPPORTED, &n);
+	s->use_ppk = ike_notify_find(&in->chain, IKE_N_USE_PPK, &n);
 	sa->spi_i = in->h.spi_i;
 	if (e == OK)
 		e = kex_shared(kex, ke->value, shared);

@@ -41,6 +41,8 @@ void call_free(struct call *c)
 	drop_half_open(c);
 	ike_sa_free(c->sa);
 	ice_agent_free(c->ice);
+	if (c->ike_cfg)
+		ike_config_done(c->ike_cfg);
 	free(c->ike_cfg);
 	free(c->canon_offer);
 	inforce_done(c);
