@@ -64,9 +64,9 @@ const struct ike_alg *ike_alg_at(uint8_t row)
 
 static bool word_find(struct span word, uint8_t *ret)
 {
-	for (uint8_t i = 0; i < COUNT(table); i++)
+	for (size_t i = 0; i < COUNT(table); i++)
 		if (span_eq_str(word, table[i].word)) {
-			*ret = i;
+			*ret = (uint8_t)i;
 			return true;
 		}
 	return false;
