@@ -18,8 +18,14 @@ static void usage(void **state)
 	static const char *const wrong[][6] = {
 		{ NULL },
 		{ "dial" },
-		{ "answer", "1" },
-		{ "decline", "1" },
+		{ "answer" },
+		{ "answer", "home@example.org" },
+		{ "answer", "1", "2" },
+		{ "answer", "1", "--seconds", "0" },
+		{ "answer", "1", "--seconds", "2592001" },
+		{ "decline" },
+		{ "decline", "x" },
+		{ "decline", "1", "--seconds", "1" },
 		{ "pair", "a@b.example" },
 		{ "netcheck" },
 		{ "--what" },
@@ -72,7 +78,7 @@ static void usage(void **state)
 static void help_everywhere(void **state)
 {
 	static const char *const commands[] = { "call",    "hangup", "status", "forward", "trust",
-						"explain", "ping",   "log",    "reload",  "inspect" };
+						"explain", "ping", "log", "reload", "inspect", "answer", "decline" };
 
 	(void)state;
 	assert_int_equal(client(ARGS("--help")), 0);
@@ -97,6 +103,9 @@ static void what_is_asked(void **state)
 		{ { "hangup", "all" }, "<{\"id\":1,\"do\":\"hangup\",\"all\":true}" },
 		{ { "hangup", "7" }, "<{\"id\":1,\"do\":\"hangup\",\"call\":7}" },
 		{ { "hangup", "home@example.org" }, "<{\"id\":1,\"do\":\"hangup\",\"to\":\"home@example.org\"}" },
+		{ { "answer", "7" }, "<{\"id\":1,\"do\":\"answer\",\"call\":7,\"seconds\":0}" },
+		{ { "answer", "7", "--seconds", "60" }, "<{\"id\":1,\"do\":\"answer\",\"call\":7,\"seconds\":60}" },
+		{ { "decline", "7" }, "<{\"id\":1,\"do\":\"decline\",\"call\":7}" },
 		{ { "trust", "list" }, "<{\"id\":1,\"do\":\"trust\",\"op\":\"list\",\"add_device\":false}" },
 		{ { "trust", "export" }, "<{\"id\":1,\"do\":\"trust\",\"op\":\"export\",\"add_device\":false}" },
 		{ { "trust", "add", "a@b.example", "sha-256:00", "--add-device" },
