@@ -77,8 +77,8 @@ static void usage(void **state)
 
 static void help_everywhere(void **state)
 {
-	static const char *const commands[] = { "call",    "hangup", "status", "forward", "trust",
-						"explain", "ping", "log", "reload", "inspect", "answer", "decline" };
+	static const char *const commands[] = { "call", "hangup", "status", "forward", "trust",  "explain",
+						"ping", "log",    "reload", "inspect", "answer", "decline" };
 
 	(void)state;
 	assert_int_equal(client(ARGS("--help")), 0);
@@ -218,6 +218,16 @@ static void status(void **state)
 	assert_string_equal(out_text + strlen(status_line + 1), "\n");
 	assert_int_equal(client_with(SCRIPT("<", DONE), ARGS("status")), 0);
 	assert_string_equal(out_text, "no calls\n");
+	assert_int_equal(
+		client_with(SCRIPT("<",
+				   ">{\"id\":1,\"done\":true,\"code\":0,\"reason\":\"\",\"status\":{\"calls\":[{"
+				   "\"id\":4,\"peer\":\"sip:a@b.example\",\"state\":\"waiting\",\"level\":\"pinned\","
+				   "\"asks\":{\"request\":9,\"left_s\":42,\"services\":[\"desk\\u0007top\",\"files\",7]"
+				   "}}]}}"),
+			    ARGS("status")),
+		0);
+	assert_non_null(strstr(out_text, "      asks for desk\\x07top, files, , 42 s left: `tieline answer 4` or "
+					 "`tieline decline 4`\n"));
 }
 
 static void write_file(const char *name, const char *text)
