@@ -77,7 +77,7 @@ enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret)
 
 /* ---- the one who is asked ---- */
 
-enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask)
+enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask)
 {
 	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA),
 				 *pi = ike_chain_find(&in->chain, IKE_P_TSI),
@@ -98,7 +98,8 @@ enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask)
 	if (e != OK)
 		return e;
 	ask->wants_child = true;
-	if (ike_proposal_choose(&offer, IKE_PROTO_ESP, 0, &ask->suite, &p) == OK && be32(p->spi.p) >= IKE_ESP_SPI_MIN) {
+	if (ike_proposal_choose(&sa->cfg.esp, &offer, IKE_PROTO_ESP, 0, &ask->suite, &p) == OK &&
+	    be32(p->spi.p) >= IKE_ESP_SPI_MIN) {
 		ask->acceptable = true;
 		ask->proposal = p->number;
 		ask->spi_out = be32(p->spi.p);
@@ -123,7 +124,8 @@ static uint16_t child_of(const struct ike_sa *sa, const struct ike_ask *ask, con
 	if (n_reserved(sa) >= IKE_CHILDREN_MAX || ike_spi_choose(sa, &c->spi_in) != OK)
 		return IKE_N_NO_ADDITIONAL_SAS;
 	c->spi_out = ask->spi_out;
-	c->alg = ask->suite.encr->alg;
+	c->alg = ask->suite.encr->cipher;
+	c->esn = ask->suite.esn;
 	c->request = listed ? d->grants[0].request : ask->request;
 	c->grant_id = listed ? d->grants[0].id : ask->grant_id;
 	return 0;
@@ -149,8 +151,7 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 	e = ike_events_add(ev, IKE_EV_CHILD_UP);
 	if (!e)
 		return ERR_NOMEM;
-	err = ike_keymat_child(&sa->keys, ask->suite.encr, span_of(ask->ni, ask->ni_len), nr, c.key_in, c.key_out,
-			       &c.key_len);
+	err = ike_keymat_child(&sa->keys, c.alg, span_of(ask->ni, ask->ni_len), nr, c.key_in, c.key_out, &c.key_len);
 	if (err != OK)
 		return err;
 	put_be32(spi, c.spi_in);
@@ -218,7 +219,7 @@ static enum err ask_parse(const struct ike_sa *sa, const struct ike_in *in, stru
 	struct ike_grant g = { .request = 0 };
 	struct ike_notify n;
 	struct span ni;
-	enum err e = ike_child_parse(in, ask);
+	enum err e = ike_child_parse(sa, in, ask);
 
 	if (e == OK && (!ask->wants_child || !pn))
 		e = ERR_MALFORMED;
@@ -291,7 +292,8 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 
 	if (!psa || !pi || !pr || sa->n_children >= IKE_CHILDREN_MAX)
 		return ERR_DENIED;
-	if (ike_offer_parse(psa->body, &offer) != OK || ike_proposal_chosen(&offer, IKE_PROTO_ESP, &suite, &p) != OK ||
+	if (ike_offer_parse(psa->body, &offer) != OK ||
+	    ike_proposal_chosen(&sa->cfg.esp, &offer, IKE_PROTO_ESP, &suite, &p) != OK ||
 	    ike_ts_parse(pi->body, &c.ts_local) != OK || ike_ts_parse(pr->body, &c.ts_peer) != OK)
 		return ERR_DENIED;
 	c.spi_out = be32(p->spi.p);
@@ -299,8 +301,9 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 	if (c.spi_out < IKE_ESP_SPI_MIN || !c.ts_local.n || !c.ts_peer.n || !ike_ts_within(&c.ts_local, o->tsi) ||
 	    !ike_ts_within(&c.ts_peer, o->tsr))
 		return ERR_DENIED;
-	c.alg = suite.encr->alg;
-	e = ike_keymat_child(keys, suite.encr, o->ni, o->nr, c.key_out, c.key_in, &c.key_len);
+	c.alg = suite.encr->cipher;
+	c.esn = suite.esn;
+	e = ike_keymat_child(keys, c.alg, o->ni, o->nr, c.key_out, c.key_in, &c.key_len);
 	if (e == OK)
 		*ret = (struct ike_event){
 			.kind = IKE_EV_CHILD_UP, .request = c.request, .grant_id = c.grant_id, .child = c
@@ -341,7 +344,7 @@ enum err ike_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build
 	uint8_t spi[4];
 
 	put_be32(spi, t->spi_in);
-	ike_build_offer(b, IKE_PROTO_ESP, SPAN_OF(spi));
+	ike_build_offer(b, &sa->cfg.esp, IKE_PROTO_ESP, SPAN_OF(spi));
 	ike_build_bytes(b, IKE_P_NONCE, SPAN_OF(t->nonce));
 	ike_build_ts(b, IKE_P_TSI, &t->tsi);
 	ike_build_ts(b, IKE_P_TSR, &t->tsr);

@@ -42,6 +42,8 @@ void call_free(struct call *c)
 	ike_sa_free(c->sa);
 	ice_agent_free(c->ice);
 	free(c->ask);
+	if (c->ike_cfg)
+		ike_config_done(c->ike_cfg);
 	free(c->ike_cfg);
 	free(c->canon_offer);
 	inforce_done(c);
