@@ -216,6 +216,30 @@ void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_
 	ike_sa_decide(sa, now_us, &d);
 }
 
+bool grant_propose(struct vpn *v, struct call *c, struct ike_ts_list *ret_own, struct ike_ts_list *ret_peer)
+{
+	const struct cfg_peer *p = config_peer(v->cfg, c->peer);
+
+	ret_own->n = ret_peer->n = 0;
+	for (unsigned i = 0; p && i < p->n_allow; i++) {
+		struct policy_answer a = ask_policy(v, c, POLICY_GRANT, p->allow[i]);
+
+		if (a.verdict == POLICY_YES)
+			service_ts(v->self, c->peer_address, a.service->protocol, a.service->port, ret_own, ret_peer);
+	}
+	ping_ts(v, c, ret_own, ret_peer);
+	return ret_own->n && ret_peer->n;
+}
+
+void grant_unasked(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	struct ike_event all = { .no_request = true };
+
+	if (c->outgoing || !c->bare || !c->ike_initiator || !decide_all(v, c, now_us, &all))
+		return;
+	c->agreed = c->n_grants != 0;
+}
+
 void grant_child_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_us, const struct ike_event *e)
 {
 	struct ike_decision d = { .verdict = IKE_REFUSED, .request = e->request };
@@ -381,6 +405,19 @@ static void copy_ts(const struct ike_ts_list *from, struct esp_ts *to, unsigned 
 	}
 }
 
+/* What a stock peer that calls us may carry, whoever proposed it and whatever was agreed on: what its grants cover. */
+static void cut_to_grants(struct vpn *v, struct call *c, struct ike_child *k)
+{
+	struct ike_decision d = { .n_grants = 0 };
+	struct ike_ts_list own, peer;
+
+	selectors_of_all(v, c, &d);
+	ike_ts_narrow(&k->ts_local, &d.ts_local, &own);
+	ike_ts_narrow(&k->ts_peer, &d.ts_peer, &peer);
+	k->ts_local = own;
+	k->ts_peer = peer;
+}
+
 static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_child *k)
 {
 	struct esp_sa_config s = { .spi_in = k->spi_in,
@@ -405,10 +442,13 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 
 void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_event *e)
 {
-	const struct ike_child *k = &e->child;
+	struct ike_child *k = &e->child;
 	struct grant *g = by_id(c, k->grant_id);
-	enum err r = g || c->bare ? install(v, c, now_us, k) : ERR_DENIED;
+	enum err r;
 
+	if (c->bare && !c->outgoing)
+		cut_to_grants(v, c, k);
+	r = g || c->bare ? install(v, c, now_us, k) : ERR_DENIED;
 	if (r != OK) {
 		log_warn(&c->log, "call %u: a Child SA is refused: %s", c->id, err_name(r));
 		if (c->sa)

@@ -300,6 +300,10 @@ void grant_failed(struct call *c, uint32_t id);
 void grant_check_up(struct vpn *v, struct call *c, uint64_t now_us);
 void grant_tick(struct vpn *v, struct call *c, uint64_t now_us);
 void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us); /* policy changed */
+/* A stock peer that calls, and has us begin the key exchange: what we propose is what its section allows, and nothing else is
+ * taken. False: it allows nothing. */
+MUST_CHECK bool grant_propose(struct vpn *v, struct call *c, struct ike_ts_list *ret_own, struct ike_ts_list *ret_peer);
+void grant_unasked(struct vpn *v, struct call *c, uint64_t now_us); /* its key is proved */
 enum policy_verdict grant_verdict(const struct vpn *v, const struct call *c, const char *name);
 /* One service, if policy says so; POLICY_YES: it is among the call's grants. seconds: at most so long, 0: as policy says. */
 enum policy_verdict grant_by_name(struct vpn *v, struct call *c, uint64_t now_us, uint32_t request, const char *name,

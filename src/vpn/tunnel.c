@@ -403,6 +403,7 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 	peer_up(v, c);
 	vpn_audit(v, c, "authenticated at level %s", trust_level_name(c->level));
 	vpn_say(v, c, now_us, VPN_EV_AUTHENTICATED);
+	grant_unasked(v, c, now_us);
 	ask_authenticated(v, c, now_us);
 }
 
