@@ -86,6 +86,11 @@ static enum err daemon_log_level(void *o, struct span v, const char **x)
 	return OK;
 }
 
+static enum err daemon_export_keys(void *o, struct span v, const char **x)
+{
+	return config_set_bool(v, &((struct config *)o)->export_keys, x);
+}
+
 static const struct conf_key daemon_keys[] = {
 	{ "user", false, false, daemon_user },
 	{ "port", false, false, daemon_port },
@@ -95,6 +100,7 @@ static const struct conf_key daemon_keys[] = {
 	{ "max-calls", false, false, daemon_max_calls },
 	{ "dead-after", false, false, daemon_dead_after },
 	{ "log-level", false, false, daemon_log_level },
+	{ "export-keys", false, false, daemon_export_keys },
 	{ NULL, false, false, NULL },
 };
 
