@@ -5,7 +5,7 @@
  *   HDR, SK {SA, Ni, TSi, TSr, N(TIELINE_GRANT)} -->
  *   <-- HDR, SK {SA, Nr, TSi, TSr}   or   HDR, SK {N(error)}
  *
- * No KE: the keys hang on the SA's own exchange. A peer's rekeying is refused. */
+ * No KE: the keys hang on the SA's own exchange. Rekeying is in rekey.c. */
 #include "ike/sa_impl.h"
 
 #include <stdlib.h>
@@ -25,28 +25,46 @@ int ike_child_find(const struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out)
 	return -1;
 }
 
-void ike_child_commit(struct ike_sa *sa, const struct ike_child *c)
+enum err ike_child_room(struct ike_sa *sa)
 {
-	sa->children[sa->n_children++] = (struct ike_child_sa){
+	if (!sa->room)
+		sa->room = calloc(1, sizeof(*sa->room));
+	return sa->room ? OK : ERR_NOMEM;
+}
+
+struct ike_child_sa *ike_child_commit(struct ike_sa *sa, uint64_t now_us, const struct ike_child *c)
+{
+	struct ike_child_sa *k = &sa->children[sa->n_children++];
+
+	*k = (struct ike_child_sa){
 		.spi_in = c->spi_in,
 		.spi_out = c->spi_out,
 		.request = c->request,
 		.grant_id = c->grant_id,
+		.we_initiated = c->we_initiated,
+		.ts = sa->room,
 	};
+	k->ts->local = c->ts_local;
+	k->ts->peer = c->ts_peer;
+	sa->room = NULL;
+	ike_child_life_begin(sa, now_us, k);
 	log_info(&sa->log, "Child SA up, in %08x out %08x", c->spi_in, c->spi_out);
+	return k;
 }
 
 void ike_child_remove(struct ike_sa *sa, unsigned i)
 {
 	log_info(&sa->log, "Child SA gone, in %08x", sa->children[i].spi_in);
+	free(sa->children[i].ts);
 	sa->children[i] = sa->children[--sa->n_children];
 }
 
-/* Children that are there, and those that our own requests may still make. */
-static unsigned n_reserved(const struct ike_sa *sa)
+unsigned ike_child_reserved(const struct ike_sa *sa)
 {
-	unsigned n = sa->n_children + (sa->task && sa->task->kind == IKE_TASK_CHILD);
+	unsigned n = sa->task && sa->task->kind == IKE_TASK_CHILD;
 
+	for (unsigned i = 0; i < sa->n_children; i++)
+		n += !sa->children[i].replaced && !sa->children[i].silent;
 	for (const struct ike_task *t = sa->queue; t; t = t->next)
 		n += t->kind == IKE_TASK_CHILD;
 	return n;
@@ -120,7 +138,8 @@ static uint16_t child_of(const struct ike_sa *sa, const struct ike_ask *ask, con
 	ike_ts_narrow(&ask->tsr, &d->ts_local, &c->ts_local);
 	if (!c->ts_peer.n || !c->ts_local.n)
 		return IKE_N_TS_UNACCEPTABLE;
-	if (n_reserved(sa) >= IKE_CHILDREN_MAX || ike_spi_choose(sa, &c->spi_in) != OK)
+	if ((!ask->rekeys && ike_child_reserved(sa) >= IKE_CHILDREN_MAX) || sa->n_children >= IKE_CHILDREN_ALL ||
+	    ike_spi_choose(sa, &c->spi_in) != OK)
 		return IKE_N_NO_ADDITIONAL_SAS;
 	c->spi_out = ask->spi_out;
 	c->alg = ask->suite.encr->alg;
@@ -149,6 +168,9 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 	e = ike_events_add(ev, IKE_EV_CHILD_UP);
 	if (!e)
 		return ERR_NOMEM;
+	err = ike_child_room(sa);
+	if (err != OK)
+		return err;
 	err = ike_keymat_child(&sa->keys, ask->suite.encr, span_of(ask->ni, ask->ni_len), nr, c.key_in, c.key_out,
 			       &c.key_len);
 	if (err != OK)
@@ -167,15 +189,24 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 	return OK;
 }
 
-/* 1.3.2, 1.3.3, 2.25: what is refused before anybody is asked; 0: nothing. Rekeying: NO_ADDITIONAL_SAS
- * lets the peer make a new SA in its place. */
-static uint16_t refuse_early(const struct ike_sa *sa, const struct ike_in *in, uint32_t *ret_spi)
+static bool is_rekey_ike(const struct ike_in *in)
 {
-	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA);
+	return ike_chain_find(&in->chain, IKE_P_SA) && !ike_chain_find(&in->chain, IKE_P_TSI); /* 1.3.2 */
+}
+
+/* 2.25: what is refused before anybody is asked; 0: nothing. *ret_at: the Child SA that is to be rekeyed, -1: none. */
+static uint16_t refuse_early(const struct ike_sa *sa, const struct ike_in *in, uint32_t *ret_spi, int *ret_at)
+{
 	struct ike_notify n;
 
 	*ret_spi = 0;
+	*ret_at = -1;
 	if (sa->state != IKE_UP || sa->want_delete)
+		return IKE_N_TEMPORARY_FAILURE;
+	if (is_rekey_ike(in))
+		return 0;
+	/* 2.25.2: our own rekeying of the IKE SA is out */
+	if (sa->task && sa->task->kind == IKE_TASK_REKEY_IKE)
 		return IKE_N_TEMPORARY_FAILURE;
 	if (ike_notify_find(&in->chain, IKE_N_REKEY_SA, &n)) {
 		int i = n.protocol == IKE_PROTO_ESP && n.spi.len == 4 && be32(n.spi.p)
@@ -183,15 +214,21 @@ static uint16_t refuse_early(const struct ike_sa *sa, const struct ike_in *in, u
 				: -1;
 
 		if (i < 0) {
+			/* the answer that will tell us of it may still be on its way */
+			if (sa->task && ike_task_creates(sa->task))
+				return IKE_N_TEMPORARY_FAILURE;
 			*ret_spi = n.spi.len == 4 ? be32(n.spi.p) : 0;
 			return IKE_N_CHILD_SA_NOT_FOUND;
 		}
-		return sa->children[i].deleting ? IKE_N_TEMPORARY_FAILURE : IKE_N_NO_ADDITIONAL_SAS;
+		*ret_at = i;
+		/* 2.25.1; one that has a successor is about to be closed */
+		if (sa->children[i].deleting || sa->children[i].replaced || !ike_rekey_rate_ok(sa, in->now_us))
+			return IKE_N_TEMPORARY_FAILURE;
+		return sa->n_children >= IKE_CHILDREN_ALL ? IKE_N_NO_ADDITIONAL_SAS : 0;
 	}
-	/* without selectors it is a rekeying of the IKE SA (1.3.2) */
-	if (psa && !ike_chain_find(&in->chain, IKE_P_TSI))
-		return IKE_N_NO_ADDITIONAL_SAS;
-	return n_reserved(sa) >= IKE_CHILDREN_MAX ? IKE_N_NO_ADDITIONAL_SAS : 0;
+	return ike_child_reserved(sa) >= IKE_CHILDREN_MAX || sa->n_children >= IKE_CHILDREN_ALL
+		       ? IKE_N_NO_ADDITIONAL_SAS
+		       : 0;
 }
 
 static enum err respond_early(struct ike_sa *sa, const struct ike_in *in, uint16_t why, uint32_t spi)
@@ -212,7 +249,7 @@ static enum err respond_early(struct ike_sa *sa, const struct ike_in *in, uint16
 	return ike_respond(sa, &b, hash, in->path);
 }
 
-static enum err ask_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask)
+enum err ike_child_ask_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask)
 {
 	const struct ike_payload *pn = ike_chain_find(&in->chain, IKE_P_NONCE);
 	struct ike_grant g = { .request = 0 };
@@ -242,17 +279,25 @@ void ike_child_request(struct ike_sa *sa, struct ike_in *in)
 	struct ike_events ev = { NULL, NULL };
 	struct ike_event *asked;
 	struct ike_ask *ask;
+	int rekeys;
 	uint32_t spi;
-	uint16_t why = refuse_early(sa, in, &spi);
+	uint16_t why = refuse_early(sa, in, &spi, &rekeys);
 	enum err e;
 
 	if (why) {
 		(void)!respond_early(sa, in, why, spi); /* without memory the request comes again */
 		return;
 	}
+	if (is_rekey_ike(in) || rekeys >= 0) {
+		if (rekeys >= 0)
+			ike_rekey_child_request(sa, in, (unsigned)rekeys);
+		else
+			ike_rekey_ike_request(sa, in);
+		return;
+	}
 	ask = calloc(1, sizeof(*ask));
 	asked = ike_events_add(&ev, IKE_EV_CHILD_ASKED);
-	e = ask && asked ? ask_parse(sa, in, ask) : ERR_NOMEM;
+	e = ask && asked ? ike_child_ask_parse(sa, in, ask) : ERR_NOMEM;
 	if (e == OK && ask->acceptable) {
 		asked->request = ask->request;
 		asked->grant_id = ask->grant_id;
@@ -289,8 +334,10 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 	struct ike_offer offer;
 	enum err e;
 
-	if (!psa || !pi || !pr || sa->n_children >= IKE_CHILDREN_MAX)
+	if (!psa || !pi || !pr || sa->n_children >= IKE_CHILDREN_ALL)
 		return ERR_DENIED;
+	if (!sa->room)
+		return ERR_NOMEM;
 	if (ike_offer_parse(psa->body, &offer) != OK || ike_proposal_chosen(&offer, IKE_PROTO_ESP, &suite, &p) != OK ||
 	    ike_ts_parse(pi->body, &c.ts_local) != OK || ike_ts_parse(pr->body, &c.ts_peer) != OK)
 		return ERR_DENIED;
@@ -318,7 +365,7 @@ enum err ike_sa_child_create(struct ike_sa *sa, uint64_t now_us, uint32_t reques
 
 	if (sa->state != IKE_UP || sa->want_delete || !tsi->n || !tsr->n)
 		return ERR_WRONG_STATE;
-	if (n_reserved(sa) >= IKE_CHILDREN_MAX)
+	if (ike_child_reserved(sa) >= IKE_CHILDREN_MAX)
 		return ERR_LIMIT;
 	e = ike_spi_choose(sa, &spi);
 	if (e == OK)
@@ -372,6 +419,14 @@ static enum err refused(const struct ike_sa *sa, const struct ike_in *in, uint16
 	return OK;
 }
 
+/* The one that the new one was to stand for (2.25: CHILD_SA_NOT_FOUND) goes, with or without a successor. */
+static enum err old_gone(const struct ike_sa *sa, bool replaced, struct ike_events *ev)
+{
+	int i = sa->task->old_spi ? ike_child_find(sa, sa->task->old_spi, 0) : -1;
+
+	return i < 0 ? OK : ike_gone_add(ev, &sa->children[i], replaced);
+}
+
 void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 {
 	const struct ike_payload *pn = ike_chain_find(&in->chain, IKE_P_NONCE);
@@ -390,8 +445,20 @@ void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 	uint16_t notify = ike_notify_error(&in->chain);
 	struct ike_task *stray = NULL;
 	bool made = ike_chain_find(&in->chain, IKE_P_SA);
-	enum err e = made && pn ? ike_child_take(sa, &sa->keys, &in->chain, &offer, &child) : ERR_DENIED;
+	enum err e;
 
+	if (t->kind != IKE_TASK_CHILD) {
+		t->kind == IKE_TASK_REKEY_IKE ? ike_rekey_ike_response(sa, in) : ike_rekey_child_response(sa, in);
+		return;
+	}
+	if (notify == IKE_N_TEMPORARY_FAILURE) {
+		ike_task_again(sa, in->now_us, true);
+		return;
+	}
+	e = ike_child_room(sa);
+	if (e == OK)
+		e = made && pn ? ike_child_take(sa, &sa->keys, &in->chain, &offer, &child) : ERR_DENIED;
+	child.child.replaces = t->old_spi;
 	if (e == OK) {
 		struct ike_event *up = ike_events_add(&ev, IKE_EV_CHILD_UP);
 
@@ -405,14 +472,18 @@ void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 		if (e == OK && made)
 			e = ike_task_add(sa, IKE_TASK_CHILD_DELETE, &stray);
 	}
+	if (e == OK)
+		e = old_gone(sa, child.kind == IKE_EV_CHILD_UP, &ev);
 	if (e == OK) {
+		int old = t->old_spi ? ike_child_find(sa, t->old_spi, 0) : -1;
+
 		if (stray)
 			stray->spi_in = t->spi_in;
-		ike_window_answered(&sa->window);
-		ike_task_free(sa->task);
-		sa->task = NULL;
+		if (old >= 0)
+			ike_child_remove(sa, (unsigned)old);
+		ike_task_over(sa);
 		if (child.kind == IKE_EV_CHILD_UP)
-			ike_child_commit(sa, &child.child);
+			(void)ike_child_commit(sa, in->now_us, &child.child);
 		ike_events_commit(sa, &ev);
 	}
 	ike_events_drop(&ev);

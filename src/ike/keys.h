@@ -30,6 +30,10 @@ struct ike_keys {
 /* All of 2.14. On failure *ret holds nothing. */
 MUST_CHECK enum err ike_keys_derive(const struct ike_suite *s, bool initiator, struct span ni, struct span nr,
 				    struct span shared, uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret);
+/* The same for an IKE SA that replaces another: SKEYSEED hangs on its SK_d (2.18). */
+MUST_CHECK enum err ike_keys_rekey(const struct ike_keys *old, const struct ike_suite *s, bool initiator,
+				   struct span ni, struct span nr, struct span shared, uint64_t spi_i, uint64_t spi_r,
+				   struct ike_keys *ret);
 void ike_keys_done(struct ike_keys *k); /* wipes; fine on zeros */
 
 /* KEYMAT = prf+(SK_d, Ni | Nr) (2.17), cut into both directions: key || salt. ret_i: initiator of
