@@ -297,7 +297,8 @@ static enum err answer_build(struct ike_sa *sa, const struct wish *w, struct ike
 			continue;
 		if (!sa->children[i].deleting)
 			ike_build_delete_esp(b, sa->children[i].spi_in);
-		e = ike_gone_add(ev, &sa->children[i], sa->children[i].replaced);
+		e = ike_gone_add(ev, &sa->children[i],
+				 sa->children[i].replaced || ike_rekey_is_rival(sa, &sa->children[i]));
 		if (e != OK)
 			return e;
 	}

@@ -64,6 +64,11 @@ bool ike_rekey_child_wanted(const struct ike_sa *sa, const struct ike_task *t)
 	return i >= 0 && !sa->children[i].deleting && !sa->children[i].replaced;
 }
 
+bool ike_rekey_is_rival(const struct ike_sa *sa, const struct ike_child_sa *c)
+{
+	return sa->task && sa->task->kind == IKE_TASK_REKEY_CHILD && sa->task->rival_spi == c->spi_in;
+}
+
 /* ---- the one who begins ---- */
 
 static bool under_way(const struct ike_sa *sa, uint32_t spi_in)
@@ -138,6 +143,26 @@ static struct result judge(const struct ike_sa *sa, const struct ike_task *t, st
 	return (struct result){ .delete_spi = old_there ? t->old_spi : 0 };
 }
 
+/* The peer has made one at the same time, and deleted it, and no other carries the grant: if ours comes to nothing, too,
+ * the grant is over. */
+static bool rival_gone(const struct ike_sa *sa, const struct ike_task *t)
+{
+	for (unsigned i = 0; i < sa->n_children; i++) {
+		const struct ike_child_sa *c = &sa->children[i];
+
+		if (!c->replaced && !c->silent && c->request == t->request && c->grant_id == t->grant_id)
+			return false;
+	}
+	return t->rival_spi;
+}
+
+static enum err grant_over(const struct ike_task *t, struct ike_events *ev)
+{
+	const struct ike_child_sa c = { .spi_in = t->rival_spi, .request = t->request, .grant_id = t->grant_id };
+
+	return ike_gone_add(ev, &c, false);
+}
+
 static void mark_replaced(struct ike_sa *sa, uint32_t spi_in)
 {
 	int i = spi_in ? ike_child_find(sa, spi_in, 0) : -1;
@@ -151,12 +176,16 @@ static void made(struct ike_sa *sa, const struct ike_in *in, struct ike_event *c
 	const struct ike_task *t = sa->task;
 	struct result r = judge(sa, t, nr);
 	struct ike_events ev = { NULL, NULL };
-	struct ike_event *up = r.silent ? NULL : ike_events_add(&ev, IKE_EV_CHILD_UP);
+	bool last = r.loses && rival_gone(sa, t);
+	struct ike_event *up;
 	struct ike_task *del = NULL;
 	struct ike_child_sa *k;
 	int i;
 
-	if ((!r.silent && !up) || (r.delete_spi && ike_task_add(sa, IKE_TASK_CHILD_DELETE, &del) != OK)) {
+	r.silent |= last;
+	up = r.silent ? NULL : ike_events_add(&ev, IKE_EV_CHILD_UP);
+	if ((!r.silent && !up) || (last && grant_over(t, &ev) != OK) ||
+	    (r.delete_spi && ike_task_add(sa, IKE_TASK_CHILD_DELETE, &del) != OK)) {
 		ike_events_drop(&ev); /* like a lost answer */
 		return;
 	}
@@ -167,8 +196,9 @@ static void made(struct ike_sa *sa, const struct ike_in *in, struct ike_event *c
 	k = ike_child_commit(sa, in->now_us, &child->child);
 	k->silent = r.silent;
 	k->replaced = r.loses;
-	mark_replaced(sa, t->old_spi);
-	if (!r.loses)
+	if (!r.silent)
+		mark_replaced(sa, t->old_spi);
+	if (!r.silent && !r.loses)
 		mark_replaced(sa, t->rival_spi);
 	i = r.delete_spi ? ike_child_find(sa, r.delete_spi, 0) : -1;
 	if (i >= 0)
@@ -184,7 +214,17 @@ static void refused(struct ike_sa *sa, uint64_t now_us, uint16_t notify)
 {
 	struct ike_task *t = sa->task;
 	int i = ike_child_find(sa, t->old_spi, 0);
+	struct ike_events ev = { NULL, NULL };
 
+	if (rival_gone(sa, t)) {
+		if (i >= 0)
+			sa->children[i].replaced = false;
+		else if (grant_over(t, &ev) != OK)
+			return;
+		ike_task_over(sa);
+		ike_events_commit(sa, &ev);
+		return;
+	}
 	/* 2.8.1: it has done it itself meanwhile, or deleted it: there is nothing left to do */
 	if (t->rival_spi || !ike_rekey_child_wanted(sa, t)) {
 		ike_task_over(sa);

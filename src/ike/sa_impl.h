@@ -274,6 +274,9 @@ void ike_rekey_child_request(struct ike_sa *sa, struct ike_in *in, unsigned at);
 void ike_rekey_child_response(struct ike_sa *sa, struct ike_in *in);
 /* Is a request of ours that waits or is out about that Child SA? */
 bool ike_rekey_child_wanted(const struct ike_sa *sa, const struct ike_task *t);
+/* Is it the one by which the peer replaced what our own request, still out, is about? Who lost deletes his own (2.8.1): then
+ * ours will carry the traffic. */
+bool ike_rekey_is_rival(const struct ike_sa *sa, const struct ike_child_sa *c);
 /* May the peer begin one more? Changes nothing; _pay does. */
 bool ike_rekey_rate_ok(const struct ike_sa *sa, uint64_t now_us);
 void ike_rekey_rate_pay(struct ike_sa *sa, uint64_t now_us);

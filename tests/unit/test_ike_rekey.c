@@ -114,6 +114,8 @@ static void settled(unsigned n)
 	assert_true(p.sa[ALICE]->from_initiator != p.sa[BOB]->from_initiator);
 	assert_int_equal(p.sa[ALICE]->n_children, n);
 	assert_int_equal(p.sa[BOB]->n_children, n);
+	if (n) /* the grant went on without a break */
+		assert_true(!p.n_over[ALICE] && !p.n_over[BOB]);
 	for (unsigned i = 0; i < n; i++) {
 		const struct ike_child_sa *a = &p.sa[ALICE]->children[i];
 		int b = ike_child_find(p.sa[BOB], a->spi_out, a->spi_in);
@@ -334,6 +336,58 @@ static void first_request_late(void **state)
 	settled(1);
 	assert_int_equal(p.n_children[ALICE], 2);
 	over(1);
+}
+
+/* Both at once, but resp2 is late: a, who lost, deletes his own before b knows that he has won. b's owner must not
+ * take it for the end of the grant. */
+static void loser_is_faster(void **state)
+{
+	unsigned n = 0;
+
+	(void)state;
+	for (uint64_t seed = 0; seed < 16; seed++) {
+		begin(seed);
+		by_hand();
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(ike_sa_child_rekey(p.sa[i], p.now_us, p.children[i][0].spi_in), OK);
+		turn();
+		pass(BOB, 0); /* req2 */
+		pass(ALICE, 0); /* req1 */
+		pass(BOB, 1); /* resp1 */
+		if (p.children[ALICE][2].redundant) {
+			n++;
+			pass(ALICE, 2); /* D(SPIa2) */
+			assert_true(p.last[BOB][IKE_EV_CHILD_GONE].replaced);
+		}
+		settled(1);
+		assert_true(!p.n_over[ALICE] && !p.n_over[BOB]);
+		over(1);
+	}
+	assert_true(n);
+}
+
+/* And where b takes the grant back in the middle of it, there is an end. */
+static void taken_back_while_both_rekey(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 16; seed++) {
+		begin(seed);
+		by_hand();
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(ike_sa_child_rekey(p.sa[i], p.now_us, p.children[i][0].spi_in), OK);
+		turn();
+		pass(BOB, 0);
+		if (seed & 1)
+			pass(ALICE, 0);
+		assert_int_equal(ike_sa_child_delete(p.sa[BOB], p.now_us, p.children[BOB][0].spi_in), OK);
+		turn();
+		if (seed & 2)
+			pass(ALICE, 1);
+		settled(0);
+		if (p.n_over[ALICE] != 1 || p.n_over[BOB] != 1)
+			fail_msg("seed %d: %u %u", (int)seed, p.n_over[ALICE], p.n_over[BOB]);
+		over(1);
+	}
 }
 
 /* 2.8.2: both requests, then both answers; three IKE SAs; the Child SA goes to the one that stays. */
@@ -899,6 +953,8 @@ int main(void)
 		cmocka_unit_test(both_rekey_the_child),
 		cmocka_unit_test(first_request_lost),
 		cmocka_unit_test(first_request_late),
+		cmocka_unit_test(loser_is_faster),
+		cmocka_unit_test(taken_back_while_both_rekey),
 		cmocka_unit_test(both_rekey_the_ike_sa),
 		cmocka_unit_test(ike_rekey_unnoticed),
 		cmocka_unit_test(child_against_delete),
