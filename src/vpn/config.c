@@ -72,7 +72,7 @@ static enum err daemon_max_calls(void *o, struct span v, const char **x)
 
 static enum err daemon_rekey_after(void *o, struct span v, const char **x)
 {
-	return config_set_duration(v, 10, 86400, &((struct config *)o)->rekey_after_s, x);
+	return config_set_duration(v, 5, 86400, &((struct config *)o)->rekey_after_s, x);
 }
 
 static enum err daemon_dead_after(void *o, struct span v, const char **x)
