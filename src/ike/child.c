@@ -5,7 +5,8 @@
  *   HDR, SK {SA, Ni, TSi, TSr, N(TIELINE_GRANT)} -->
  *   <-- HDR, SK {SA, Nr, TSi, TSr}   or   HDR, SK {N(error)}
  *
- * No KE: the keys hang on the SA's own exchange. Rekeying is in rekey.c. */
+ * We send no KE unless rekeying takes one (rekey.c): the keys hang on the IKE SA's exchange, which is made anew. A
+ * peer's KE is answered (PFS). */
 #include "ike/sa_impl.h"
 
 #include <stdlib.h>
@@ -100,7 +101,9 @@ enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask)
 	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA),
 				 *pi = ike_chain_find(&in->chain, IKE_P_TSI),
 				 *pr = ike_chain_find(&in->chain, IKE_P_TSR);
+	const struct ike_payload *pke = ask->is_auth ? NULL : ike_chain_find(&in->chain, IKE_P_KE);
 	const struct ike_proposal *p;
+	struct ike_ke ke = { .group = 0 };
 	struct ike_offer offer;
 	enum err e;
 
@@ -113,14 +116,48 @@ enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask)
 		e = ike_ts_parse(pi->body, &ask->tsi);
 	if (e == OK)
 		e = ike_ts_parse(pr->body, &ask->tsr);
+	if (e == OK && pke)
+		e = ike_ke_parse(pke->body, &ke);
 	if (e != OK)
 		return e;
 	ask->wants_child = true;
-	if (ike_proposal_choose(&offer, IKE_PROTO_ESP, 0, &ask->suite, &p) == OK && be32(p->spi.p) >= IKE_ESP_SPI_MIN) {
+	if (ike_proposal_choose(&offer, IKE_PROTO_ESP, ke.group, &ask->suite, &p) == OK &&
+	    be32(p->spi.p) >= IKE_ESP_SPI_MIN) {
 		ask->acceptable = true;
 		ask->proposal = p->number;
 		ask->spi_out = be32(p->spi.p);
 	}
+	if (!ask->acceptable || !ask->suite.group)
+		return OK;
+	ask->ke_wrong = ask->suite.group->id != ke.group;
+	if (ask->ke_wrong)
+		return OK;
+	if (ke.value.len > sizeof(ask->ke))
+		return ERR_MALFORMED;
+	memcpy(ask->ke, ke.value.p, ke.value.len);
+	ask->ke_len = ke.value.len;
+	return OK;
+}
+
+enum err ike_respond_group(struct ike_sa *sa, const struct ike_in *in, const struct ike_group *group)
+{
+	uint8_t id[2];
+
+	put_be16(id, group->id);
+	return ike_respond_notify(sa, in, IKE_N_INVALID_KE_PAYLOAD, SPAN_OF(id));
+}
+
+/* g^ir | Ni, for ike_keymat_child(); without PFS just Ni. mem: KEX_SHARED_MAX + IKE_NONCE_MAX. */
+static enum err keymat_seed(const struct kex *kex, const struct ike_group *group, struct span peer_ke, struct span ni,
+			    uint8_t *mem, struct span *ret)
+{
+	size_t n = group ? kex_shared_size(group->kex) : 0;
+	enum err e = group ? kex_shared(kex, peer_ke, mem) : OK;
+
+	if (e != OK)
+		return e;
+	memcpy(mem + n, ni.p, ni.len);
+	*ret = span_of(mem, n + ni.len);
 	return OK;
 }
 
@@ -153,8 +190,11 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 {
 	struct ike_event *e;
 	struct ike_child c = { .we_initiated = false };
+	const struct ike_group *group = ask->suite.group;
+	uint8_t spi[4], mem[KEX_SHARED_MAX + IKE_NONCE_MAX];
+	struct kex *kex = NULL;
+	struct span seed;
 	uint16_t why;
-	uint8_t spi[4];
 	enum err err;
 
 	*ret_made = false;
@@ -171,14 +211,24 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 	err = ike_child_room(sa);
 	if (err != OK)
 		return err;
-	err = ike_keymat_child(&sa->keys, ask->suite.encr, span_of(ask->ni, ask->ni_len), nr, c.key_in, c.key_out,
-			       &c.key_len);
-	if (err != OK)
+	if (group)
+		err = kex_new(group->kex, sa->cfg.rng, &kex);
+	if (err == OK)
+		err = keymat_seed(kex, group, span_of(ask->ke, ask->ke_len), span_of(ask->ni, ask->ni_len), mem, &seed);
+	if (err == OK)
+		err = ike_keymat_child(&sa->keys, ask->suite.encr, seed, nr, c.key_in, c.key_out, &c.key_len);
+	secret_wipe(mem, sizeof(mem));
+	if (err != OK) {
+		kex_free(kex);
 		return err;
+	}
 	put_be32(spi, c.spi_in);
 	ike_build_choice(b, IKE_PROTO_ESP, ask->proposal, SPAN_OF(spi), &ask->suite);
 	if (!ask->is_auth)
 		ike_build_bytes(b, IKE_P_NONCE, nr);
+	if (group)
+		ike_build_ke(b, group->id, kex_public(kex));
+	kex_free(kex);
 	ike_build_ts(b, IKE_P_TSI, &c.ts_peer);
 	ike_build_ts(b, IKE_P_TSR, &c.ts_local);
 	e->child = c;
@@ -298,7 +348,7 @@ void ike_child_request(struct ike_sa *sa, struct ike_in *in)
 	ask = calloc(1, sizeof(*ask));
 	asked = ike_events_add(&ev, IKE_EV_CHILD_ASKED);
 	e = ask && asked ? ike_child_ask_parse(sa, in, ask) : ERR_NOMEM;
-	if (e == OK && ask->acceptable) {
+	if (e == OK && ask->acceptable && !ask->ke_wrong) {
 		asked->request = ask->request;
 		asked->grant_id = ask->grant_id;
 		asked->no_request = ask->no_request;
@@ -310,7 +360,9 @@ void ike_child_request(struct ike_sa *sa, struct ike_in *in)
 		ike_events_commit(sa, &ev);
 		return;
 	}
-	if (e == OK)
+	if (e == OK && ask->ke_wrong)
+		(void)!ike_respond_group(sa, in, ask->suite.group);
+	else if (e == OK)
 		(void)!ike_respond_notify(sa, in, IKE_N_NO_PROPOSAL_CHOSEN, SPAN_NONE);
 	else if ((e == ERR_MALFORMED || e == ERR_LIMIT) &&
 		 ike_respond_notify(sa, in, IKE_N_INVALID_SYNTAX, SPAN_NONE) == OK)
@@ -325,7 +377,10 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 			const struct ike_child_offer *o, struct ike_event *ret)
 {
 	const struct ike_payload *psa = ike_chain_find(chain, IKE_P_SA), *pi = ike_chain_find(chain, IKE_P_TSI),
-				 *pr = ike_chain_find(chain, IKE_P_TSR);
+				 *pr = ike_chain_find(chain, IKE_P_TSR), *pke = ike_chain_find(chain, IKE_P_KE);
+	uint8_t mem[KEX_SHARED_MAX + IKE_NONCE_MAX];
+	struct ike_ke ke = { .group = 0 };
+	struct span seed;
 	struct ike_child c = {
 		.spi_in = o->spi_in, .we_initiated = true, .request = o->request, .grant_id = o->grant_id
 	};
@@ -338,8 +393,10 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 		return ERR_DENIED;
 	if (!sa->room)
 		return ERR_NOMEM;
-	if (ike_offer_parse(psa->body, &offer) != OK || ike_proposal_chosen(&offer, IKE_PROTO_ESP, &suite, &p) != OK ||
-	    ike_ts_parse(pi->body, &c.ts_local) != OK || ike_ts_parse(pr->body, &c.ts_peer) != OK)
+	if (ike_offer_parse(psa->body, &offer) != OK ||
+	    ike_proposal_chosen_ke(&offer, IKE_PROTO_ESP, o->group ? o->group->id : 0, &suite, &p) != OK ||
+	    suite.group != o->group || ike_ts_parse(pi->body, &c.ts_local) != OK ||
+	    ike_ts_parse(pr->body, &c.ts_peer) != OK)
 		return ERR_DENIED;
 	c.spi_out = be32(p->spi.p);
 	/* 2.9: the answer may narrow what we proposed, and nothing else */
@@ -347,7 +404,14 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 	    !ike_ts_within(&c.ts_peer, o->tsr))
 		return ERR_DENIED;
 	c.alg = suite.encr->alg;
-	e = ike_keymat_child(keys, suite.encr, o->ni, o->nr, c.key_out, c.key_in, &c.key_len);
+	if (o->group && (!pke || ike_ke_parse(pke->body, &ke) != OK || ke.group != o->group->id))
+		return ERR_DENIED;
+	e = keymat_seed(o->kex, o->group, ke.value, o->ni, mem, &seed);
+	if (e == ERR_MALFORMED)
+		return ERR_DENIED;
+	if (e == OK)
+		e = ike_keymat_child(keys, suite.encr, seed, o->nr, c.key_out, c.key_in, &c.key_len);
+	secret_wipe(mem, sizeof(mem));
 	if (e == OK)
 		*ret = (struct ike_event){
 			.kind = IKE_EV_CHILD_UP, .request = c.request, .grant_id = c.grant_id, .child = c
@@ -388,8 +452,16 @@ enum err ike_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build
 	uint8_t spi[4];
 
 	put_be32(spi, t->spi_in);
-	ike_build_offer(b, IKE_PROTO_ESP, SPAN_OF(spi));
+	if (t->group && !t->kex) {
+		enum err e = kex_new(t->group->kex, sa->cfg.rng, &t->kex);
+
+		if (e != OK)
+			return e;
+	}
+	ike_build_offer_ke(b, IKE_PROTO_ESP, SPAN_OF(spi), t->group);
 	ike_build_bytes(b, IKE_P_NONCE, SPAN_OF(t->nonce));
+	if (t->group)
+		ike_build_ke(b, t->group->id, kex_public(t->kex));
 	ike_build_ts(b, IKE_P_TSI, &t->tsi);
 	ike_build_ts(b, IKE_P_TSR, &t->tsr);
 	if (!sa->cfg.bare)

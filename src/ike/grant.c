@@ -71,7 +71,7 @@ static void commit(struct ike_sa *sa, uint64_t now_us, struct ike_events *ev, bo
 		ike_life_begin(sa, now_us, false);
 	}
 	if (made)
-		(void)ike_child_commit(sa, now_us, &ev->tail->e.child);
+		ike_child_commit(sa, now_us, &ev->tail->e.child)->group = ask->suite.group;
 	ike_ask_free(ask);
 	ike_events_commit(sa, ev);
 }

@@ -159,7 +159,7 @@ enum err ike_keymat_child(const struct ike_keys *k, const struct ike_encr *encr,
 			  uint8_t *ret_i, uint8_t *ret_r, size_t *ret_len)
 {
 	size_t len = aead_key_size(encr->alg) + encr->salt;
-	uint8_t seed[2 * IKE_NONCE_MAX], material[2 * (AEAD_KEY_MAX + IKE_SALT_MAX)];
+	uint8_t seed[KEX_SHARED_MAX + 2 * IKE_NONCE_MAX], material[2 * (AEAD_KEY_MAX + IKE_SALT_MAX)];
 	struct wr w = wr_of(seed, sizeof(seed));
 	enum err e;
 

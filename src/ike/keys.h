@@ -36,6 +36,7 @@ MUST_CHECK enum err ike_keys_rekey(const struct ike_keys *old, const struct ike_
 				   struct ike_keys *ret);
 void ike_keys_done(struct ike_keys *k); /* wipes; fine on zeros */
 
+/* With a key exchange of its own (PFS) ni is g^ir | Ni (2.17). */
 /* KEYMAT = prf+(SK_d, Ni | Nr) (2.17), cut into both directions: key || salt. ret_i: initiator of
  * this exchange to responder. Returns the length of one in *ret_len. */
 MUST_CHECK enum err ike_keymat_child(const struct ike_keys *k, const struct ike_encr *encr, struct span ni,

@@ -117,8 +117,12 @@ static bool suite_of(struct view v, enum ike_protocol protocol, uint16_t ke_grou
 		s.group = group_of(v, ke_group);
 		if (!s.prf || !s.group)
 			return false;
-	} else if (!offers(v, IKE_T_ESN, NO_ESN, 0) || (n_of_type(v, IKE_T_KE) && !offers(v, IKE_T_KE, KE_NONE, 0))) {
-		return false;
+	} else {
+		/* a group goes with a KE payload (1.3.1), and where there is none, it must not be needed */
+		s.group = ke_group && n_of_type(v, IKE_T_KE) ? group_of(v, ke_group) : NULL;
+		if (!offers(v, IKE_T_ESN, NO_ESN, 0) ||
+		    (!s.group && n_of_type(v, IKE_T_KE) && !offers(v, IKE_T_KE, KE_NONE, 0)))
+			return false;
 	}
 	*ret = s;
 	return true;
@@ -142,6 +146,12 @@ enum err ike_proposal_choose(const struct ike_offer *o, enum ike_protocol protoc
 enum err ike_proposal_chosen(const struct ike_offer *o, enum ike_protocol protocol, struct ike_suite *ret,
 			     const struct ike_proposal **ret_proposal)
 {
+	return ike_proposal_chosen_ke(o, protocol, 0, ret, ret_proposal);
+}
+
+enum err ike_proposal_chosen_ke(const struct ike_offer *o, enum ike_protocol protocol, uint16_t ke_group,
+				struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+{
 	struct view v = { o->transforms, o->n_transforms };
 
 	if (o->n_proposals != 1 || o->proposals[0].number != 1 || o->proposals[0].protocol != protocol)
@@ -149,7 +159,7 @@ enum err ike_proposal_chosen(const struct ike_offer *o, enum ike_protocol protoc
 	for (unsigned type = IKE_T_ENCR; type <= IKE_T_ESN; type++)
 		if (n_of_type(v, (uint8_t)type) > 1)
 			return ERR_DENIED;
-	if (!suite_of(v, protocol, 0, ret))
+	if (!suite_of(v, protocol, ke_group, ret))
 		return ERR_DENIED;
 	*ret_proposal = &o->proposals[0];
 	return OK;
@@ -200,6 +210,11 @@ static void write_proposal(struct ike_build *b, enum ike_protocol protocol, uint
 
 void ike_build_offer(struct ike_build *b, enum ike_protocol protocol, struct span spi)
 {
+	ike_build_offer_ke(b, protocol, spi, NULL);
+}
+
+void ike_build_offer_ke(struct ike_build *b, enum ike_protocol protocol, struct span spi, const struct ike_group *group)
+{
 	struct list l = { .n = 0 };
 
 	for (size_t i = 0; i < COUNT(encrs); i++)
@@ -210,6 +225,8 @@ void ike_build_offer(struct ike_build *b, enum ike_protocol protocol, struct spa
 		for (size_t i = 0; i < COUNT(groups); i++)
 			add(&l, IKE_T_KE, groups[i].id, 0);
 	} else {
+		if (group)
+			add(&l, IKE_T_KE, group->id, 0);
 		add(&l, IKE_T_ESN, NO_ESN, 0);
 	}
 	write_proposal(b, protocol, 1, spi, &l);

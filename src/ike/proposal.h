@@ -47,8 +47,16 @@ MUST_CHECK enum err ike_proposal_choose(const struct ike_offer *offer, enum ike_
 MUST_CHECK enum err ike_proposal_chosen(const struct ike_offer *answer, enum ike_protocol protocol,
 					struct ike_suite *ret, const struct ike_proposal **ret_proposal);
 
+/* The same of an offer of Child SA algorithms with this group and no other (PFS); 0: as above. */
+MUST_CHECK enum err ike_proposal_chosen_ke(const struct ike_offer *answer, enum ike_protocol protocol,
+					   uint16_t ke_group, struct ike_suite *ret,
+					   const struct ike_proposal **ret_proposal);
+
 /* The SA payload with all that we do. spi: 4 bytes for ESP, empty for IKE. */
 void ike_build_offer(struct ike_build *b, enum ike_protocol protocol, struct span spi);
+/* Of a Child SA with a KE in this group; NULL: as above. */
+void ike_build_offer_ke(struct ike_build *b, enum ike_protocol protocol, struct span spi,
+			const struct ike_group *group);
 /* The SA payload with our choice; number: of the chosen proposal. */
 void ike_build_choice(struct ike_build *b, enum ike_protocol protocol, uint8_t number, struct span spi,
 		      const struct ike_suite *s);

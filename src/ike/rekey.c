@@ -2,8 +2,8 @@
 /* Copyright The tieline authors */
 /* New keys for a Child SA (RFC 7296, 1.3.3, 2.8, 2.8.1, 2.9.2, 2.25.1).
  *
- *   HDR, SK {N(REKEY_SA), SA, Ni, TSi, TSr, [N(TIELINE_GRANT)]} -->
- *   <-- HDR, SK {SA, Nr, TSi, TSr}
+ *   HDR, SK {N(REKEY_SA), SA, Ni, [KE,] TSi, TSr, [N(TIELINE_GRANT)]} -->
+ *   <-- HDR, SK {SA, Nr, [KE,] TSi, TSr}
  *   HDR, SK {D(old)} -->   <-- HDR, SK {D(old)}
  *
  * The owner is not asked: the new one has the grant and the selectors of the old one, or fewer. Both receive until
@@ -108,6 +108,7 @@ enum err ike_sa_child_rekey(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in)
 	/* 2.9.2: exactly what the old one carries */
 	t->tsi = c->ts->local;
 	t->tsr = c->ts->peer;
+	t->group = c->group;
 	c->soft_us = TIME_NEVER;
 	rng_fill(sa->cfg.rng, t->nonce, sizeof(t->nonce));
 	ike_tasks_run(sa, now_us);
@@ -195,6 +196,7 @@ static void made(struct ike_sa *sa, const struct ike_in *in, struct ike_event *c
 		*up = *child;
 	k = ike_child_commit(sa, in->now_us, &child->child);
 	k->silent = r.silent;
+	k->group = t->group;
 	k->replaced = r.loses;
 	if (!r.silent)
 		mark_replaced(sa, t->old_spi);
@@ -209,9 +211,30 @@ static void made(struct ike_sa *sa, const struct ike_in *in, struct ike_event *c
 	ike_events_commit(sa, &ev);
 }
 
-/* The peer made none. */
-static void refused(struct ike_sa *sa, uint64_t now_us, uint16_t notify)
+/* Once: in the group that the peer wants, or, where it takes nothing without PFS, in the IKE SA's. */
+static bool with_another_ke(struct ike_sa *sa, const struct ike_in *in, uint16_t notify)
 {
+	struct ike_task *t = sa->task;
+	const struct ike_group *g = NULL;
+	struct ike_notify n;
+
+	if (notify == IKE_N_INVALID_KE_PAYLOAD && ike_notify_find(&in->chain, notify, &n) && n.data.len == 2)
+		g = ike_group_find(be16(n.data.p));
+	else if (notify == IKE_N_NO_PROPOSAL_CHOSEN && !t->group)
+		g = sa->suite.group;
+	if (!g || t->ke_changed)
+		return false;
+	t->ke_changed = true;
+	t->group = g;
+	kex_free(t->kex);
+	t->kex = NULL;
+	return true;
+}
+
+/* The peer made none. */
+static void refused(struct ike_sa *sa, const struct ike_in *in, uint16_t notify)
+{
+	uint64_t now_us = in->now_us;
 	struct ike_task *t = sa->task;
 	int i = ike_child_find(sa, t->old_spi, 0);
 	struct ike_events ev = { NULL, NULL };
@@ -231,6 +254,10 @@ static void refused(struct ike_sa *sa, uint64_t now_us, uint16_t notify)
 		return;
 	}
 	log_info(&sa->log, "the peer does not rekey Child SA %08x: notify %u", t->old_spi, notify);
+	if (with_another_ke(sa, in, notify)) {
+		ike_task_again(sa, now_us, false);
+		return;
+	}
 	switch (notify) {
 	case IKE_N_TEMPORARY_FAILURE: ike_task_again(sa, now_us, true); break;
 	case IKE_N_CHILD_SA_NOT_FOUND:
@@ -257,6 +284,8 @@ void ike_rekey_child_response(struct ike_sa *sa, struct ike_in *in)
 		.tsr = &t->tsr,
 		.ni = SPAN_OF(t->nonce),
 		.nr = pn ? pn->body : SPAN_NONE,
+		.group = t->group,
+		.kex = t->kex,
 	};
 	struct ike_event child = { .kind = IKE_EV_FAILED };
 	uint16_t notify = ike_notify_error(&in->chain);
@@ -264,7 +293,7 @@ void ike_rekey_child_response(struct ike_sa *sa, struct ike_in *in)
 	enum err e;
 
 	if (!ike_chain_find(&in->chain, IKE_P_SA)) {
-		refused(sa, in->now_us, notify);
+		refused(sa, in, notify);
 		return;
 	}
 	if (ike_child_room(sa) != OK)
@@ -274,7 +303,7 @@ void ike_rekey_child_response(struct ike_sa *sa, struct ike_in *in)
 		made(sa, in, &child, pn->body);
 	} else if (e == ERR_DENIED && ike_task_add(sa, IKE_TASK_CHILD_DELETE, &stray) == OK) {
 		stray->spi_in = t->spi_in; /* the peer holds a Child SA that we cannot use */
-		refused(sa, in->now_us, IKE_N_INVALID_SYNTAX);
+		refused(sa, in, IKE_N_INVALID_SYNTAX);
 	}
 	ike_event_done(&child);
 }
@@ -320,6 +349,12 @@ void ike_rekey_child_request(struct ike_sa *sa, struct ike_in *in, unsigned at)
 	bool is_made = false;
 	enum err e = d && ask ? ike_child_ask_parse(sa, in, ask) : ERR_NOMEM;
 
+	if (e == OK && ask->ke_wrong) {
+		(void)!ike_respond_group(sa, in, ask->suite.group);
+		ike_ask_free(ask);
+		free(d);
+		return;
+	}
 	if (e == OK) {
 		ask->rekeys = old->spi_in;
 		ask->request = old->request;
@@ -335,7 +370,7 @@ void ike_rekey_child_request(struct ike_sa *sa, struct ike_in *in, unsigned at)
 		if (is_made) {
 			mark_replaced(sa, ask->rekeys);
 			note_rival(sa, ask, SPAN_OF(nonce), ev.tail->e.child.spi_in);
-			(void)ike_child_commit(sa, in->now_us, &ev.tail->e.child);
+			ike_child_commit(sa, in->now_us, &ev.tail->e.child)->group = ask->suite.group;
 		}
 		ike_events_commit(sa, &ev);
 	} else if ((e == ERR_MALFORMED || e == ERR_LIMIT) &&

@@ -501,7 +501,6 @@ static enum err accept(struct ike_sa *sa, const struct ike_in *in, const struct 
 
 void ike_rekey_ike_request(struct ike_sa *sa, struct ike_in *in)
 {
-	uint8_t group[2];
 	struct wish w;
 	uint16_t why;
 	enum err e;
@@ -511,10 +510,12 @@ void ike_rekey_ike_request(struct ike_sa *sa, struct ike_in *in)
 		return;
 	}
 	e = request_read(in, &w, &why);
+	if (e == OK && why == IKE_N_INVALID_KE_PAYLOAD) {
+		(void)!ike_respond_group(sa, in, w.suite.group);
+		return;
+	}
 	if (e == OK && why) {
-		if (why == IKE_N_INVALID_KE_PAYLOAD)
-			put_be16(group, w.suite.group->id);
-		(void)!ike_respond_notify(sa, in, why, why == IKE_N_INVALID_KE_PAYLOAD ? SPAN_OF(group) : SPAN_NONE);
+		(void)!ike_respond_notify(sa, in, why, SPAN_NONE);
 		return;
 	}
 	if (e == OK)

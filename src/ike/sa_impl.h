@@ -79,6 +79,10 @@ struct ike_ask {
 	uint32_t request, grant_id;
 	bool no_request;
 	bool wants_child;
+	/* its KE payload, where the suite has a group (PFS) */
+	uint8_t ke[KEX_PUBLIC_MAX];
+	size_t ke_len;
+	bool ke_wrong; /* of another group than the one we choose */
 	uint32_t rekeys; /* spi_in of the Child SA that it replaces; 0: none */
 	bool acceptable; /* one of its ESP proposals is ours */
 	struct ike_suite suite;
@@ -96,6 +100,8 @@ struct ike_child_sa {
 	uint32_t spi_in, spi_out, request, grant_id;
 	bool deleting; /* our Delete waits or is out */
 	bool we_initiated;
+	const struct ike_group
+		*group; /* its keys had an exchange of their own (PFS), as its successor's shall; NULL: none */
 	bool replaced; /* another one has its traffic */
 	bool silent; /* the owner has not heard of it, and will not */
 	uint64_t soft_us, hard_us; /* soft: TIME_NEVER once a new one is being made */
@@ -252,6 +258,8 @@ struct ike_child_offer {
 	uint32_t spi_in, request, grant_id;
 	const struct ike_ts_list *tsi, *tsr;
 	struct span ni, nr;
+	const struct ike_group *group; /* PFS; NULL: none */
+	const struct kex *kex;
 };
 MUST_CHECK enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_chain *c,
 				   const struct ike_child_offer *o, struct ike_event *ret);
@@ -267,6 +275,8 @@ unsigned ike_child_reserved(const struct ike_sa *sa);
 MUST_CHECK enum err ike_child_ask_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask);
 void ike_child_request(struct ike_sa *sa, struct ike_in *in);
 void ike_child_response(struct ike_sa *sa, struct ike_in *in);
+/* 1.3: the group that we want instead; the answer leaves. */
+MUST_CHECK enum err ike_respond_group(struct ike_sa *sa, const struct ike_in *in, const struct ike_group *group);
 /* ---- rekey.c ---- */
 MUST_CHECK enum err ike_rekey_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b);
 /* A request with REKEY_SA of a Child SA that is there. */

@@ -5,7 +5,7 @@
 
     home (tielined) 10.92.0.1 ---- 10.92.0.2 stock (charon; SIP by sippeer.py)
 
-The bytes that come back must be those that were sent, and tielined must not have dropped a packet.
+strongSwan wants a key exchange for each Child SA but the first (PFS). The bytes that come back must be those that were sent, and tielined must not have dropped a packet.
 """
 import hashlib
 import os
@@ -88,7 +88,7 @@ def start(lab):
                            daemon="rekey-after = 5s")
     d.registered()
     with open(d.state + "/identity.crt") as f:
-        lab.charon.connection(STOCK, HOME, PORT, f.read(), "home@example.net", d.address)
+        lab.charon.connection(STOCK, HOME, PORT, f.read(), "home@example.net", d.address, esp="aes128gcm16-x25519")
     lab.ident = d.control.send("call", to="sip:stock@example.org")
     d.control.event(lab.ident, "up")
     port = lablib.echo_server(lab, lab.stock, INNER, 7001)
@@ -116,6 +116,7 @@ def charon_child(lab):
     done = r"generating CREATE_CHILD_SA request \d+ \[ N\(REKEY_SA\).*parsed CREATE_CHILD_SA response \d+ \[ SA"
     lablib.wait(lambda: re.search(done, lab.charon.process.text(), re.S), 10, "strongSwan's request is answered")
     lablib.wait(lambda: len(spis(lab)[1]) == 1 and spis(lab)[1] != before, 10, "another Child SA")
+    lablib.check("AES_GCM_16-128/CURVE_25519" in lab.charon.sas().replace(" ", ""), "with a KE: " + lab.charon.sas())
     lab.copy.moves()
 
 

@@ -50,7 +50,7 @@ connections {
 			id = %(peer_id)s }
 		children { tunnel { local_ts = %(inner)s/128
 			remote_ts = %(peer_inner)s/128
-			esp_proposals = aes128gcm16
+			esp_proposals = %(esp)s
 			mode = tunnel } }
 	}
 }
@@ -100,13 +100,13 @@ class Charon:
         except lablib.Failed:
             return None
 
-    def connection(self, local, remote, remote_port, peer_cert_pem, peer_id, peer_inner, cert="own"):
+    def connection(self, local, remote, remote_port, peer_cert_pem, peer_id, peer_inner, cert="own", esp="aes128gcm16"):
         """Loads the one connection: only this peer, by its certificate; `cert` is ours, own or other."""
         with open(self.dir + "/swanctl/x509/peer.pem", "w") as f:
             f.write(peer_cert_pem)
         with open(self.dir + "/swanctl/swanctl.conf", "w") as f:
             f.write(_CONNECTION % {"local": local, "remote": remote, "port": PORT, "remote_port": remote_port, "own_id": self.aor,
-                                   "peer_id": peer_id, "inner": self.inner, "peer_inner": peer_inner, "cert": cert})
+                                   "peer_id": peer_id, "inner": self.inner, "peer_inner": peer_inner, "cert": cert, "esp": esp})
         self.swanctl("--load-all")
 
     def sas(self):

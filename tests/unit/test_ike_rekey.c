@@ -730,6 +730,61 @@ static void no_additional_sas(void **state)
 	over(1);
 }
 
+/* PFS (1.3.3): a KE is answered by one, in any of our groups, and the next rekeying has it, too, whoever begins. */
+static void with_a_ke(void **state)
+{
+	static const uint16_t ids[] = { 31, 19 };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		begin(i);
+		p.sa[ALICE]->children[0].group = ike_group_find(ids[i]);
+		assert_int_equal(ike_sa_child_rekey(p.sa[ALICE], p.now_us, p.children[ALICE][0].spi_in), OK);
+		settled(1);
+		assert_int_equal(p.n_children[BOB], 2);
+		assert_int_equal(p.sa[BOB]->children[0].group->id, ids[i]);
+		assert_int_equal(p.sa[ALICE]->children[0].group->id, ids[i]);
+		assert_int_equal(ike_sa_child_rekey(p.sa[BOB], p.now_us, p.children[BOB][1].spi_in), OK);
+		settled(1);
+		assert_int_equal(p.n_children[ALICE], 3);
+		assert_int_equal(p.sa[ALICE]->children[0].group->id, ids[i]);
+		over(1);
+	}
+	/* a peer that takes nothing without one */
+	begin(3);
+	by_hand();
+	assert_int_equal(ike_sa_child_rekey(p.sa[ALICE], p.now_us, p.children[ALICE][0].spi_in), OK);
+	turn();
+	bob_refuses(0, IKE_N_NO_PROPOSAL_CHOSEN);
+	pass(BOB, 0);
+	assert_int_equal(n_box[ALICE], 2);
+	pass(ALICE, 1);
+	pass(BOB, 1);
+	assert_int_equal(p.n_children[ALICE], 2);
+	settled(1);
+	assert_int_equal(p.sa[BOB]->children[0].group->id, 31);
+	over(1);
+	/* a public value that is none: neither is up */
+	begin(4);
+	by_hand();
+	p.sa[ALICE]->children[0].group = ike_group_find(19);
+	assert_int_equal(ike_sa_child_rekey(p.sa[ALICE], p.now_us, p.children[ALICE][0].spi_in), OK);
+	pair_clear(&p);
+	assert_non_null(p.sa[ALICE]->task);
+	turn();
+	n_box[ALICE] = 0;
+	kex_free(p.sa[ALICE]->task->kex);
+	assert_int_equal(kex_new(KEX_X25519, &p.rng, &p.sa[ALICE]->task->kex), OK);
+	ike_task_again(p.sa[ALICE], p.now_us, false);
+	p.sa[ALICE]->window.next_out--;
+	ike_tasks_run(p.sa[ALICE], p.now_us);
+	turn();
+	pass(ALICE, 0);
+	assert_int_equal(p.n_children[BOB], 1);
+	assert_int_equal(p.last[BOB][IKE_EV_FAILED].notify, IKE_N_INVALID_SYNTAX);
+	pair_done(&p);
+}
+
 /* 2.25: bob has the Child SA no more: a new one from scratch takes its place. */
 static void child_not_found(void **state)
 {
@@ -966,6 +1021,7 @@ int main(void)
 		cmocka_unit_test(lost_and_duplicated),
 		cmocka_unit_test(everything_at_once),
 		cmocka_unit_test(no_additional_sas),
+		cmocka_unit_test(with_a_ke),
 		cmocka_unit_test(child_not_found),
 		cmocka_unit_test(never_ready),
 		cmocka_unit_test(wider_selectors),
