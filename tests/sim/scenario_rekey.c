@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* tests/sim/scenario_rekey.c - calls that live much longer than their keys, with traffic all the time. Each end has
- * a lifetime of its own, so that now the one, now the other, and often both at once make new keys. */
+ * a lifetime of its own, so that now the one, now the other makes new keys; and now and then both are told to, nearly at
+ * once, as two lifetimes rarely end. */
 #include <stdio.h>
 #include <string.h>
 
@@ -138,6 +139,26 @@ static bool same_keys(struct world *w, struct couple *p)
 	return !w->failed;
 }
 
+static void one_begins(struct host *h, bool ike)
+{
+	struct call *c = h->vpn->calls;
+
+	if (!c || !c->sa || !call_live(c) || !c->n_grants)
+		return;
+	(void)!(ike ? ike_sa_rekey(c->sa, h->w->now_us) : ike_sa_child_rekey(c->sa, h->w->now_us, c->grants[0].spi_in));
+	host_drain(h);
+}
+
+/* Both, within about a round trip, the same or not. */
+static void both_begin(struct world *w, struct couple *p)
+{
+	bool a_first = world_below(w, 2);
+
+	one_begins(a_first ? p->a : p->b, world_below(w, 2));
+	world_for(w, MS(world_below(w, 120)));
+	one_begins(a_first ? p->b : p->a, world_below(w, 2));
+}
+
 static bool begin(struct world *w, const struct scenario_run *r, const struct course *c, struct couple *p)
 {
 	static char daemon[2][64];
@@ -188,6 +209,8 @@ static void rekey(struct world *w, const struct scenario_run *r, const struct co
 		check = w->now_us + SECONDS(1 + world_below(w, c->life_max_s));
 		if (!same_keys(w, &p))
 			return;
+		if (world_below(w, 2))
+			both_begin(w, &p);
 	}
 	world_for(w, SECONDS(5));
 	rounds = c->seconds / c->life_max_s;
