@@ -47,10 +47,10 @@ def run_one(name, path, seconds):
 
 
 def edges_of(path, dirs, work):
-    """{file: the edges that it reaches}, from the control file of libFuzzer's merge."""
+    """{file: the edges that it reaches}, from the control file of libFuzzer's merge (which, by set cover, names all that each file reaches)."""
     control, nothing = os.path.join(work, "control"), os.path.join(work, "nothing")
     os.mkdir(nothing)
-    subprocess.run([path, "-merge=1", "-use_counters=0", "-timeout=20", "-merge_control_file=" + control, nothing] + dirs, check=True,
+    subprocess.run([path, "-set_cover_merge=1", "-use_counters=0", "-timeout=20", "-merge_control_file=" + control, nothing] + dirs, check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, LLVM_PROFILE_FILE=os.path.join(work, "raw")))
     with open(control, encoding="utf-8") as f:
         lines = f.read().splitlines()
@@ -70,7 +70,8 @@ def merge_one(name, path):
         best = max(small, key=lambda f: (len(edges[f] - have), -os.path.getsize(f)))
         if edges[best] <= have:
             break
-        shutil.copy(best, os.path.join(corpus, os.path.basename(best)[:12]))
+        base = os.path.basename(best)
+        shutil.copy(best, os.path.join(corpus, base[:12] if re.fullmatch("[0-9a-f]{40}", base) else base))
         kept.append(best)
         have |= edges[best]
     print("%-20s %3d files, %d of %d edges" % (name, len(kept), len(have), len(set().union(*edges.values()))), flush=True)

@@ -23,6 +23,7 @@ struct span span_str(const char *s)
 
 bool span_eq(struct span a, struct span b)
 {
+	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) a span that has bytes has a place */
 	return a.len == b.len && (!a.len || !memcmp(a.p, b.p, a.len));
 }
 
@@ -36,6 +37,7 @@ bool span_ieq(struct span a, struct span b)
 	if (a.len != b.len)
 		return false;
 	for (size_t i = 0; i < a.len; i++)
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) as above */
 		if (ascii_lower(a.p[i]) != ascii_lower(b.p[i]))
 			return false;
 	return true;
@@ -400,13 +402,13 @@ void wr_fmt(struct wr *w, const char *fmt, ...)
 	if (n < 0 || (size_t)n > w->cap - w->len) {
 		w->bad = true;
 	} else if ((size_t)n < w->cap - w->len) {
-		vsnprintf((char *)w->p + w->len, w->cap - w->len, fmt, again);
+		(void)vsnprintf((char *)w->p + w->len, w->cap - w->len, fmt, again);
 		w->len += (size_t)n;
 	} else {
 		char *text = malloc((size_t)n + 1);
 
 		if (text) {
-			vsnprintf(text, (size_t)n + 1, fmt, again);
+			(void)vsnprintf(text, (size_t)n + 1, fmt, again);
 			wr_bytes(w, text, (size_t)n);
 		} else {
 			w->bad = true;

@@ -37,17 +37,31 @@ MUST_CHECK enum err identity_sign_der(const struct identity *id, struct span dat
 
 /* ---- a peer's public key ---- */
 struct pubkey;
-enum pubkey_type { PUBKEY_EC_P256, PUBKEY_EC_P384, PUBKEY_ED25519, PUBKEY_RSA, PUBKEY_OTHER };
+enum pubkey_type { PUBKEY_EC_P256, PUBKEY_EC_P384, PUBKEY_EC_P521, PUBKEY_ED25519, PUBKEY_RSA, PUBKEY_OTHER };
+#define RSA_BITS_MIN 2048 /* RFC 8247, 4.1.1 */
+#define RSA_BITS_MAX 8192 /* ours: a peer chooses the key, and we pay for it */
 MUST_CHECK enum err pubkey_from_spki(struct span spki_der, struct pubkey **ret);
 /* The certificate's key. ERR_MALFORMED: not one DER certificate and nothing after it. */
 MUST_CHECK enum err pubkey_from_cert(struct span cert_der, struct pubkey **ret);
 void pubkey_free(struct pubkey *k);
 enum pubkey_type pubkey_type(const struct pubkey *k);
 struct span pubkey_spki(const struct pubkey *k); /* DER, borrowed */
-/* ERR_AUTH: does not verify. */
-MUST_CHECK enum err pubkey_verify_raw(const struct pubkey *k, struct span data, const uint8_t sig[64]); /* P-256 only */
-MUST_CHECK enum err pubkey_verify_der(const struct pubkey *k, enum hash_alg hash, struct span data,
-				      struct span sig); /* ECDSA, DER */
+/* ECDSA, r || s with the hash that belongs to the curve (RFC 4754, 3): P-256 with SHA-256 and 64 bytes, P-384 with SHA-384 and
+ * 96, P-521 with SHA-512 and 132. ERR_AUTH: does not verify. ERR_MALFORMED: another key or length. */
+MUST_CHECK enum err pubkey_verify_raw(const struct pubkey *k, struct span data, struct span sig);
+
+/* A signature algorithm as an AlgorithmIdentifier says it (RFC 7427, appendix A; RFC 8420, appendix A). */
+enum sig_kind { SIG_ECDSA, SIG_ED25519, SIG_RSA_PKCS1, SIG_RSA_PSS };
+struct sig_alg {
+	enum sig_kind kind;
+	enum hash_alg hash; /* SHA-256, -384 or -512; not with Ed25519 */
+	int salt_len; /* RSA-PSS */
+};
+/* ERR_UNSUPPORTED: none that we verify, SHA-1 included. ERR_MALFORMED: not one DER AlgorithmIdentifier. */
+MUST_CHECK enum err sig_alg_parse(struct span der, struct sig_alg *ret);
+/* Signatures as certificates have them: ECDSA in DER, the others as they are. ERR_AUTH: does not verify. ERR_DENIED: the algorithm is not
+ * for this key, or the key too weak or too long. */
+MUST_CHECK enum err pubkey_verify(const struct pubkey *k, const struct sig_alg *alg, struct span data, struct span sig);
 
 /* ---- names and fingerprints ---- */
 MUST_CHECK enum err spki_hash(struct span spki_der, uint8_t ret[SPKI_HASH]);

@@ -7,12 +7,30 @@
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
+#include <openssl/dh.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/obj_mac.h>
 #include <openssl/param_build.h>
 
 #include "crypto/secret.h"
+
+#define POINT_MAX (1 + 96)
+
+/* priv: bytes drawn for a private key. Exponents of MODP: RFC 3526, 8 takes twice the strength, 320 and 420 bits by its higher
+ * estimate. */
+static const struct {
+	const char *name; /* OpenSSL's */
+	int nid; /* of a curve */
+	BIGNUM *(*prime)(BIGNUM *bn);
+	size_t priv, public, shared;
+} groups[KEX_COUNT] = {
+	[KEX_X25519] = { "X25519", 0, NULL, 32, 32, 32 },
+	[KEX_P256] = { "P-256", NID_X9_62_prime256v1, NULL, 32, 64, 32 },
+	[KEX_P384] = { "P-384", NID_secp384r1, NULL, 48, 96, 48 },
+	[KEX_MODP2048] = { "modp_2048", 0, BN_get_rfc3526_prime_2048, 40, 256, 256 },
+	[KEX_MODP3072] = { "modp_3072", 0, BN_get_rfc3526_prime_3072, 53, 384, 384 },
+};
 
 struct kex {
 	enum kex_group group;
@@ -22,25 +40,26 @@ struct kex {
 
 size_t kex_public_size(enum kex_group g)
 {
-	return g == KEX_X25519 ? 32 : 64;
+	return groups[g].public;
 }
 
 size_t kex_shared_size(enum kex_group g)
 {
-	(void)g;
-	return 32;
+	return groups[g].shared;
 }
 
-/* A P-256 key from its parts; priv NULL: public only. point is 04 || x || y. */
-static EVP_PKEY *p256_key(const BIGNUM *priv, const uint8_t point[65])
+/* ---- curves of RFC 5903 ---- */
+
+/* A key from its parts; priv NULL: public only, point is 04 || x || y. */
+static EVP_PKEY *ec_key(enum kex_group g, const BIGNUM *priv, const uint8_t *point)
 {
 	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
 	OSSL_PARAM *params = NULL;
 	EVP_PKEY *key = NULL;
 
-	if (bld && ctx && OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME, "P-256", 0) == 1 &&
-	    OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, point, 65) == 1 &&
+	if (bld && ctx && OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME, groups[g].name, 0) == 1 &&
+	    OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, point, 1 + groups[g].public) == 1 &&
 	    (!priv || OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_PRIV_KEY, priv) == 1) &&
 	    (params = OSSL_PARAM_BLD_to_param(bld)) && EVP_PKEY_fromdata_init(ctx) == 1)
 		(void)EVP_PKEY_fromdata(ctx, &key, priv ? EVP_PKEY_KEYPAIR : EVP_PKEY_PUBLIC_KEY, params);
@@ -51,12 +70,13 @@ static EVP_PKEY *p256_key(const BIGNUM *priv, const uint8_t point[65])
 }
 
 /* ERR_MALFORMED: the number is 0 or not below the group's order. */
-static enum err p256_from_private(struct kex *k, struct span priv)
+static enum err ec_from_private(struct kex *k, struct span priv)
 {
-	EC_GROUP *group = EC_GROUP_new_by_curve_name(NID_X9_62_prime256v1);
+	EC_GROUP *group = EC_GROUP_new_by_curve_name(groups[k->group].nid);
+	size_t len = 1 + groups[k->group].public;
 	BIGNUM *d = BN_secure_new();
 	EC_POINT *q = group ? EC_POINT_new(group) : NULL;
-	uint8_t point[65];
+	uint8_t point[POINT_MAX];
 	enum err e = ERR_SYSTEM;
 
 	if (!group || !d || !q || !BN_bin2bn(priv.p, (int)priv.len, d))
@@ -67,12 +87,12 @@ static enum err p256_from_private(struct kex *k, struct span priv)
 	}
 	BN_set_flags(d, BN_FLG_CONSTTIME);
 	if (EC_POINT_mul(group, q, d, NULL, NULL, NULL) != 1 ||
-	    EC_POINT_point2oct(group, q, POINT_CONVERSION_UNCOMPRESSED, point, sizeof(point), NULL) != sizeof(point))
+	    EC_POINT_point2oct(group, q, POINT_CONVERSION_UNCOMPRESSED, point, sizeof(point), NULL) != len)
 		goto out;
-	k->key = p256_key(d, point);
+	k->key = ec_key(k->group, d, point);
 	if (!k->key)
 		goto out;
-	memcpy(k->public, point + 1, 64);
+	memcpy(k->public, point + 1, len - 1);
 	e = OK;
 out:
 	EC_POINT_free(q);
@@ -80,6 +100,70 @@ out:
 	EC_GROUP_free(group);
 	return e;
 }
+
+/* ---- MODP (RFC 3526) ---- */
+
+static EVP_PKEY *dh_key(enum kex_group g, const BIGNUM *priv, const BIGNUM *public)
+{
+	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "DH", NULL);
+	OSSL_PARAM *params = NULL;
+	EVP_PKEY *key = NULL;
+
+	if (bld && ctx && OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME, groups[g].name, 0) == 1 &&
+	    OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_PUB_KEY, public) == 1 &&
+	    (!priv || OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_PRIV_KEY, priv) == 1) &&
+	    (params = OSSL_PARAM_BLD_to_param(bld)) && EVP_PKEY_fromdata_init(ctx) == 1)
+		(void)EVP_PKEY_fromdata(ctx, &key, priv ? EVP_PKEY_KEYPAIR : EVP_PKEY_PUBLIC_KEY, params);
+	OSSL_PARAM_free(params);
+	OSSL_PARAM_BLD_free(bld);
+	EVP_PKEY_CTX_free(ctx);
+	return key;
+}
+
+/* ERR_MALFORMED: the exponent is 0. */
+static enum err dh_from_private(struct kex *k, struct span priv)
+{
+	BIGNUM *p = groups[k->group].prime(NULL), *x = BN_secure_new(), *g = BN_new(), *y = BN_new();
+	BN_CTX *ctx = BN_CTX_new();
+	enum err e = ERR_SYSTEM;
+
+	if (!p || !x || !g || !y || !ctx || !BN_bin2bn(priv.p, (int)priv.len, x) || BN_set_word(g, 2) != 1)
+		goto out;
+	if (BN_is_zero(x)) {
+		e = ERR_MALFORMED;
+		goto out;
+	}
+	BN_set_flags(x, BN_FLG_CONSTTIME);
+	if (BN_mod_exp(y, g, x, p, ctx) != 1 ||
+	    BN_bn2binpad(y, k->public, (int)groups[k->group].public) != (int)groups[k->group].public)
+		goto out;
+	k->key = dh_key(k->group, x, y);
+	if (k->key)
+		e = OK;
+out:
+	BN_CTX_free(ctx);
+	BN_free(y);
+	BN_free(g);
+	BN_clear_free(x);
+	BN_free(p);
+	return e;
+}
+
+/* RFC 6989, 2.1: in these groups, whose primes are safe, 1 < y < p - 1 is all that is to be checked. */
+static EVP_PKEY *dh_peer(enum kex_group group, struct span public)
+{
+	BIGNUM *p = groups[group].prime(NULL), *y = BN_bin2bn(public.p, (int)public.len, NULL);
+	EVP_PKEY *key = NULL;
+
+	if (p && y && !BN_is_zero(y) && !BN_is_one(y) && BN_sub_word(p, 1) == 1 && BN_cmp(y, p) < 0)
+		key = dh_key(group, NULL, y);
+	BN_free(p);
+	BN_free(y);
+	return key;
+}
+
+/* ---- all ---- */
 
 static enum err x25519_from_private(struct kex *k, struct span priv)
 {
@@ -96,13 +180,18 @@ enum err kex_from_private(enum kex_group g, struct span priv, struct kex **ret)
 	struct kex *k;
 	enum err e;
 
-	if (priv.len != 32)
+	if (groups[g].prime ? priv.len > groups[g].public : priv.len != groups[g].priv)
 		return ERR_MALFORMED;
 	k = calloc(1, sizeof(*k));
 	if (!k)
 		return ERR_NOMEM;
 	k->group = g;
-	e = g == KEX_X25519 ? x25519_from_private(k, priv) : p256_from_private(k, priv);
+	if (groups[g].prime)
+		e = dh_from_private(k, priv);
+	else if (groups[g].nid)
+		e = ec_from_private(k, priv);
+	else
+		e = x25519_from_private(k, priv);
 	if (e != OK) {
 		kex_free(k);
 		return e;
@@ -113,13 +202,13 @@ enum err kex_from_private(enum kex_group g, struct span priv, struct kex **ret)
 
 enum err kex_new(enum kex_group g, const struct rng *rng, struct kex **ret)
 {
-	uint8_t priv[32];
+	uint8_t priv[64];
 	enum err e;
 
-	/* A P-256 number out of range (one in 2^32) is drawn again: no bias, and it ends. */
+	/* A number out of a curve's range (one in 2^32 with P-256) is drawn again: no bias, and it ends. */
 	do {
-		rng_fill(rng, priv, sizeof(priv));
-		e = kex_from_private(g, SPAN_OF(priv), ret);
+		rng_fill(rng, priv, groups[g].priv);
+		e = kex_from_private(g, span_of(priv, groups[g].priv), ret);
 	} while (e == ERR_MALFORMED);
 	secret_wipe(priv, sizeof(priv));
 	return e;
@@ -140,12 +229,20 @@ struct span kex_public(const struct kex *k)
 
 static EVP_PKEY *peer_key(enum kex_group g, struct span public)
 {
-	uint8_t point[65] = { 4 };
+	uint8_t point[POINT_MAX] = { 4 };
 
-	if (g == KEX_X25519)
+	if (groups[g].prime)
+		return dh_peer(g, public);
+	if (!groups[g].nid)
 		return EVP_PKEY_new_raw_public_key_ex(NULL, "X25519", NULL, public.p, public.len);
-	memcpy(point + 1, public.p, 64);
-	return p256_key(NULL, point); /* NULL when the point is not on the curve */
+	memcpy(point + 1, public.p, public.len);
+	return ec_key(g, NULL, point); /* NULL when the point is not on the curve */
+}
+
+/* RFC 7296, 2.14: the shared secret has the prime's length, leading zeros included. */
+static bool padded(enum kex_group g, EVP_PKEY_CTX *ctx)
+{
+	return !groups[g].prime || EVP_PKEY_CTX_set_dh_pad(ctx, 1) == 1;
 }
 
 enum err kex_shared(const struct kex *k, struct span peer_public, uint8_t *ret)
@@ -155,6 +252,8 @@ enum err kex_shared(const struct kex *k, struct span peer_public, uint8_t *ret)
 	EVP_PKEY_CTX *ctx = NULL;
 	EVP_PKEY *peer;
 	size_t len = sizeof(shared);
+	/* what peer_key() has checked already costs another exponentiation in MODP groups */
+	int validate = !groups[k->group].prime;
 	enum err e = ERR_MALFORMED;
 
 	if (peer_public.len != kex_public_size(k->group))
@@ -164,10 +263,10 @@ enum err kex_shared(const struct kex *k, struct span peer_public, uint8_t *ret)
 		return ERR_MALFORMED;
 	ctx = EVP_PKEY_CTX_new_from_pkey(NULL, k->key, NULL);
 	/* set_peer checks the point; derive fails on an all-zero X25519 result (RFC 7748, 6.1). */
-	if (!ctx || EVP_PKEY_derive_init(ctx) != 1)
+	if (!ctx || EVP_PKEY_derive_init(ctx) != 1 || !padded(k->group, ctx))
 		e = ERR_SYSTEM;
-	else if (EVP_PKEY_derive_set_peer(ctx, peer) == 1 && EVP_PKEY_derive(ctx, shared, &len) == 1 &&
-		 len == sizeof(shared) && !secret_eq(shared, zero, sizeof(zero))) {
+	else if (EVP_PKEY_derive_set_peer_ex(ctx, peer, validate) == 1 && EVP_PKEY_derive(ctx, shared, &len) == 1 &&
+		 len == kex_shared_size(k->group) && !secret_eq(shared, zero, len)) {
 		memcpy(ret, shared, len);
 		e = OK;
 	}

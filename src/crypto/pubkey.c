@@ -10,6 +10,7 @@
 #include <openssl/core_names.h>
 #include <openssl/ecdsa.h>
 #include <openssl/evp.h>
+#include <openssl/rsa.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
@@ -130,6 +131,8 @@ enum pubkey_type pubkey_type(const struct pubkey *k)
 		return PUBKEY_OTHER;
 	if (!strcmp(group, "prime256v1") || !strcmp(group, "P-256"))
 		return PUBKEY_EC_P256;
+	if (!strcmp(group, "secp521r1") || !strcmp(group, "P-521"))
+		return PUBKEY_EC_P521;
 	return !strcmp(group, "secp384r1") || !strcmp(group, "P-384") ? PUBKEY_EC_P384 : PUBKEY_OTHER;
 }
 
@@ -138,39 +141,82 @@ struct span pubkey_spki(const struct pubkey *k)
 	return span_of(k->spki, k->spki_len);
 }
 
-enum err pubkey_verify_der(const struct pubkey *k, enum hash_alg hash, struct span data, struct span sig)
+/* ---- signatures ---- */
+
+static bool suits(const struct pubkey *k, enum sig_kind kind)
+{
+	int bits = EVP_PKEY_get_bits(k->key);
+
+	switch (pubkey_type(k)) {
+	case PUBKEY_EC_P256:
+	case PUBKEY_EC_P384:
+	case PUBKEY_EC_P521: return kind == SIG_ECDSA;
+	case PUBKEY_ED25519: return kind == SIG_ED25519;
+	case PUBKEY_RSA:
+		return (kind == SIG_RSA_PKCS1 || kind == SIG_RSA_PSS) && bits >= RSA_BITS_MIN && bits <= RSA_BITS_MAX;
+	default: return false;
+	}
+}
+
+static bool rsa_padding(EVP_PKEY_CTX *ctx, const struct sig_alg *alg, const char *hash)
+{
+	if (alg->kind == SIG_RSA_PKCS1)
+		return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) == 1;
+	if (alg->kind != SIG_RSA_PSS)
+		return true;
+	return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) == 1 &&
+	       EVP_PKEY_CTX_set_rsa_mgf1_md_name(ctx, hash, NULL) == 1 &&
+	       EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, alg->salt_len) == 1;
+}
+
+enum err pubkey_verify(const struct pubkey *k, const struct sig_alg *alg, struct span data, struct span sig)
 {
 	static const char *const names[HASH_COUNT] = { NULL, NULL, "SHA256", "SHA384", "SHA512" };
 	static const uint8_t nothing[1];
+	const char *hash = alg->kind == SIG_ED25519 ? NULL : names[alg->hash];
+	EVP_PKEY_CTX *pctx;
 	EVP_MD_CTX *ctx;
 	bool good;
 
-	if (!names[hash])
-		return ERR_DENIED; /* no signature over MD5 or SHA-1 (RFC 8247) */
-	if (!EVP_PKEY_is_a(k->key, "EC"))
-		return ERR_UNSUPPORTED;
+	/* no signature over MD5 or SHA-1 (RFC 8247, 4.2) */
+	if (!suits(k, alg->kind) || (!hash && alg->kind != SIG_ED25519))
+		return ERR_DENIED;
 	ctx = EVP_MD_CTX_new();
 	if (!ctx)
 		return ERR_NOMEM;
-	good = EVP_DigestVerifyInit_ex(ctx, NULL, names[hash], NULL, NULL, k->key, NULL) == 1 &&
+	good = EVP_DigestVerifyInit_ex(ctx, &pctx, hash, NULL, NULL, k->key, NULL) == 1 &&
+	       rsa_padding(pctx, alg, hash) &&
 	       EVP_DigestVerify(ctx, sig.p ? sig.p : nothing, sig.len, data.p ? data.p : nothing, data.len) == 1;
 	EVP_MD_CTX_free(ctx);
 	return good ? OK : ERR_AUTH;
 }
 
-enum err pubkey_verify_raw(const struct pubkey *k, struct span data, const uint8_t sig[64])
+enum err pubkey_verify_raw(const struct pubkey *k, struct span data, struct span sig)
 {
+	static const struct {
+		size_t half;
+		enum hash_alg hash;
+	} rows[] = {
+		[PUBKEY_EC_P256] = { 32, HASH_SHA256 },
+		[PUBKEY_EC_P384] = { 48, HASH_SHA384 },
+		[PUBKEY_EC_P521] = { 66, HASH_SHA512 },
+	};
+	enum pubkey_type type = pubkey_type(k);
+	struct sig_alg alg = { .kind = SIG_ECDSA };
 	ECDSA_SIG *s;
 	BIGNUM *r, *t;
 	uint8_t *der = NULL;
+	size_t half;
 	int len;
 	enum err e;
 
-	if (pubkey_type(k) != PUBKEY_EC_P256)
+	if (type > PUBKEY_EC_P521 || sig.len != 2 * rows[type].half)
 		return ERR_MALFORMED;
+	half = rows[type].half;
+	alg.hash = rows[type].hash;
 	s = ECDSA_SIG_new();
-	r = BN_bin2bn(sig, 32, NULL);
-	t = BN_bin2bn(sig + 32, 32, NULL);
+	r = BN_bin2bn(sig.p, (int)half, NULL);
+	t = BN_bin2bn(sig.p + half, (int)half, NULL);
 	if (!s || !r || !t || ECDSA_SIG_set0(s, r, t) != 1) {
 		BN_free(r);
 		BN_free(t);
@@ -178,7 +224,7 @@ enum err pubkey_verify_raw(const struct pubkey *k, struct span data, const uint8
 		return ERR_NOMEM;
 	}
 	len = i2d_ECDSA_SIG(s, &der);
-	e = len > 0 ? pubkey_verify_der(k, HASH_SHA256, data, span_of(der, (size_t)len)) : ERR_SYSTEM;
+	e = len > 0 ? pubkey_verify(k, &alg, data, span_of(der, (size_t)len)) : ERR_SYSTEM;
 	OPENSSL_free(der);
 	ECDSA_SIG_free(s);
 	return e;

@@ -94,6 +94,31 @@ static void keep_passwords(const struct config *from, struct config *to)
 			memcpy(to->accounts[i].password, from->accounts[i].password, sizeof(to->accounts[i].password));
 }
 
+/* So are the files of CAs; another one, or one of a new peer, is out of reach now. */
+static bool keep_cas(const struct config *from, struct config *to, struct conf_error *why)
+{
+	for (unsigned i = 0; i < to->n_peers; i++) {
+		struct cfg_peer *p = &to->peers[i];
+		const struct cfg_peer *old = NULL;
+
+		for (unsigned k = 0; p->ca_file[0] && !old && k < from->n_peers; k++)
+			if (!strcmp(from->peers[k].ca_file, p->ca_file))
+				old = &from->peers[k];
+		if (!p->ca_file[0])
+			continue;
+		if (!old) {
+			(void)snprintf(
+				why->text, sizeof(why->text),
+				"%.150s has not been read before, and a file of a CA is read at the start only; that "
+				"takes a restart",
+				p->ca_file);
+			return false;
+		}
+		p->ca = cert_anchor_ref(old->ca);
+	}
+	return true;
+}
+
 static enum err trust_again(struct engine *e, const struct config *cfg, struct trust **ret, struct conf_error *why)
 {
 	struct trust *t = NULL;
@@ -128,6 +153,10 @@ enum err engine_reload(struct engine *e, char *ret_why, size_t cap)
 		r = ERR_DENIED;
 	if (r == OK) {
 		keep_passwords(old, cfg);
+		if (!keep_cas(old, cfg, &why))
+			r = ERR_DENIED;
+	}
+	if (r == OK) {
 		r = trust_again(e, cfg, &trust, &why);
 	}
 	if (r == OK)

@@ -121,18 +121,38 @@ static enum err read_password(struct cfg_account *a)
 	return e == OK ? OK : fail(a->password_file, "expected one line with the password");
 }
 
+/* The engine could not: it is confined, and the file may be root's alone. */
+static enum err read_ca(struct cfg_peer *p)
+{
+	char *text;
+	size_t len;
+	enum err e;
+
+	if (!p->ca_file[0])
+		return OK;
+	e = state_read(p->ca_file, &text, &len);
+	if (e != OK)
+		return fail(p->ca_file, e == ERR_NOTFOUND ? "no such file" : "cannot be read");
+	e = config_set_ca(p, span_of(text, len));
+	free(text);
+	return e == OK ? OK : fail(p->ca_file, "expected the certificate of a CA (PEM; basicConstraints CA:TRUE)");
+}
+
 /* A password in the file itself is as secret as the file. */
 static void warn_of_readers(const char *path, const struct config *c)
 {
 	struct stat st;
+	const char *what = NULL;
 
 	for (unsigned i = 0; i < c->n_accounts; i++)
-		if (!c->accounts[i].password_file[0] && !stat(path, &st) && (st.st_mode & 077)) {
-			(void)fprintf(stderr,
-				      "tielined: %s: others can read it, and the password in it; mode 0600 is right\n",
-				      path);
-			return;
-		}
+		if (!c->accounts[i].password_file[0])
+			what = "password";
+	for (unsigned i = 0; i < c->n_peers; i++)
+		if (c->peers[i].psk.len || c->peers[i].ppk.len)
+			what = "shared key";
+	if (what && !stat(path, &st) && (st.st_mode & 077))
+		(void)fprintf(stderr, "tielined: %s: others can read it, and the %s in it; mode 0600 is right\n", path,
+			      what);
 }
 
 enum err state_config(const char *path, struct config **ret)
@@ -154,6 +174,8 @@ enum err state_config(const char *path, struct config **ret)
 	}
 	for (unsigned i = 0; e == OK && i < c->n_accounts; i++)
 		e = read_password(&c->accounts[i]);
+	for (unsigned i = 0; e == OK && i < c->n_peers; i++)
+		e = read_ca(&c->peers[i]);
 	if (e != OK) {
 		config_free(c);
 		return e;

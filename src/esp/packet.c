@@ -2,69 +2,61 @@
 /* Copyright The tieline authors */
 #include "esp/packet.h"
 
-#include <string.h>
-
 #include "crypto/secret.h"
 
-enum err esp_cipher_init(struct esp_cipher *c, enum aead_alg alg, const uint8_t *keymat, bool esn)
+enum err esp_cipher_init(struct esp_cipher *c, enum cipher_alg alg, const uint8_t *keymat, const struct rng *rng,
+			 bool esn)
 {
-	enum err e;
-
-	memset(c, 0, sizeof(*c));
-	e = aead_new(alg, keymat, &c->aead);
-	if (e != OK)
-		return e;
-	memcpy(c->salt, keymat + aead_key_size(alg), ESP_SALT);
-	c->esn = esn;
-	return OK;
+	*c = (struct esp_cipher){ .alg = alg, .esn = esn };
+	return cipher_new(alg, keymat, rng, &c->cipher);
 }
 
 void esp_cipher_done(struct esp_cipher *c)
 {
-	aead_free(c->aead);
+	cipher_free(c->cipher);
 	secret_wipe(c, sizeof(*c));
 }
 
-static void nonce_of(const struct esp_cipher *c, const uint8_t *iv, uint8_t nonce[AEAD_NONCE])
+/* Combined modes: SPI and number, of 64 bits with ESN (RFC 4106, 5; RFC 7634, 2.1). Else: SPI and the low half before,
+ * with ESN the high half after everything (RFC 4303, 2.2.1). */
+static struct cipher_about about_of(const struct esp_cipher *c, uint32_t spi, uint64_t seq, uint8_t mem[12])
 {
-	memcpy(nonce, c->salt, ESP_SALT);
-	memcpy(nonce + ESP_SALT, iv, AEAD_NONCE - ESP_SALT);
-}
-
-/* RFC 4106, 5: SPI and number; the number has 64 bits with ESN. */
-static struct span aad_of(const struct esp_cipher *c, uint32_t spi, uint64_t seq, uint8_t aad[12])
-{
-	put_be32(aad, spi);
-	if (!c->esn) {
-		put_be32(aad + 4, (uint32_t)seq);
-		return span_of(aad, 8);
+	put_be32(mem, spi);
+	put_be32(mem + 4, (uint32_t)seq);
+	if (!c->esn)
+		return (struct cipher_about){ .head = span_of(mem, 8) };
+	if (!cipher_combined(c->alg)) {
+		put_be32(mem + 8, (uint32_t)(seq >> 32));
+		return (struct cipher_about){ .head = span_of(mem, 8), .tail = span_of(mem + 8, 4) };
 	}
-	put_be64(aad + 4, seq);
-	return span_of(aad, 12);
+	put_be64(mem + 4, seq);
+	return (struct cipher_about){ .head = span_of(mem, 12) };
 }
 
 enum err esp_packet_seal(struct esp_cipher *c, uint32_t spi, uint64_t seq, uint64_t iv, uint8_t next, struct span inner,
 			 uint8_t *out, size_t cap, size_t *ret_len)
 {
+	/* RFC 4303, 2.4: the next header ends at a multiple of 4 and of the block, and the padding counts from 1. */
+	size_t align = cipher_block(c->alg) > 4 ? cipher_block(c->alg) : 4;
+	size_t body = ESP_HDR + cipher_iv_size(c->alg);
 	struct wr w = wr_of(out, cap);
-	uint8_t nonce[AEAD_NONCE], aad[12], pad = 0;
+	struct cipher_about about;
+	uint8_t mem[12], pad = 0;
 	enum err e;
 
 	wr_u32(&w, spi);
 	wr_u32(&w, (uint32_t)seq);
-	wr_u64(&w, iv);
+	wr_zero(&w, cipher_iv_size(c->alg));
 	wr_span(&w, inner);
-	/* RFC 4303, 2.4: the next header ends at a multiple of 4, and the padding counts from 1. */
-	while ((inner.len + pad + ESP_TRAILER) % 4 != 0)
+	while ((inner.len + pad + ESP_TRAILER) % align != 0)
 		wr_u8(&w, ++pad);
 	wr_u8(&w, pad);
 	wr_u8(&w, next);
-	wr_zero(&w, AEAD_TAG);
+	wr_zero(&w, CIPHER_ICV);
 	if (w.bad)
 		return ERR_LIMIT;
-	nonce_of(c, out + 8, nonce);
-	e = aead_seal(c->aead, nonce, aad_of(c, spi, seq, aad), span_of(out + ESP_HEAD, w.len - ESP_HEAD - AEAD_TAG),
-		      out + ESP_HEAD);
+	about = about_of(c, spi, seq, mem);
+	e = cipher_seal(c->cipher, &about, iv, out + ESP_HDR, w.len - body - CIPHER_ICV);
 	if (e != OK)
 		return e;
 	*ret_len = w.len;
@@ -105,14 +97,18 @@ static enum err trailer(struct span plain, uint8_t *ret_next, struct span *ret_i
 enum err esp_packet_open(struct esp_cipher *c, uint64_t seq, struct span packet, uint8_t *out, uint8_t *ret_next,
 			 struct span *ret_inner)
 {
-	uint8_t nonce[AEAD_NONCE], aad[12];
+	struct cipher_about about;
+	uint8_t mem[12];
+	size_t len;
 	enum err e;
 
 	if (packet.len < ESP_MIN)
 		return ERR_MALFORMED;
-	nonce_of(c, packet.p + 8, nonce);
-	e = aead_open(c->aead, nonce, aad_of(c, be32(packet.p), seq, aad), span_from(packet, ESP_HEAD), out);
+	about = about_of(c, be32(packet.p), seq, mem);
+	e = cipher_open(c->cipher, &about, span_from(packet, ESP_HDR), out, &len);
+	if (e == ERR_MALFORMED)
+		return ERR_AUTH;
 	if (e != OK)
 		return e;
-	return trailer(span_of(out, packet.len - ESP_HEAD - AEAD_TAG), ret_next, ret_inner);
+	return len < ESP_TRAILER ? ERR_MALFORMED : trailer(span_of(out, len), ret_next, ret_inner);
 }

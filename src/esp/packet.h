@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* esp/packet.h - one ESP packet in tunnel mode with a combined-mode cipher (RFC 4303, 2; RFC 4106;
- * RFC 7634, which has the same layout):
+/* esp/packet.h - one ESP packet in tunnel mode (RFC 4303, 2), with the ciphers of crypto/cipher.h:
  *
- *   SPI 4 | sequence 4 | IV 8 | { inner packet | TFC padding | 1,2,3.. | pad length 1 | next header 1 } | ICV 16
+ *   SPI 4 | sequence 4 | IV 8 or 16 | { inner packet | TFC padding | 1,2,3.. | pad length 1 | next header 1 } | ICV 16
  *
  * The braces are encrypted. Pure functions of their arguments: replay numbers, selectors and policy are
  * the plane's. */
@@ -11,27 +10,27 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/buf.h"
-#include "crypto/aead.h"
+#include "crypto/cipher.h"
 
-#define ESP_HEAD 16 /* SPI, sequence number, IV */
+#define ESP_HDR 8 /* SPI, sequence number */
 #define ESP_TRAILER 2 /* pad length, next header */
-#define ESP_MIN (ESP_HEAD + ESP_TRAILER + AEAD_TAG)
-#define ESP_SALT 4
+#define ESP_MIN (ESP_HDR + CIPHER_IV_MIN + ESP_TRAILER + CIPHER_ICV)
 #define ESP_SPI_MIN 256 /* RFC 4303, 2.1: 0 is local, 1 to 255 are reserved */
 
 enum esp_next { ESP_NEXT_IP4 = 4, ESP_NEXT_IP6 = 41, ESP_NEXT_DUMMY = 59 };
 
-/* One direction of an SA. The salt follows the key in the keying material (RFC 4106, 8.1). */
+/* One direction of an SA. */
 struct esp_cipher {
-	struct aead *aead;
-	uint8_t salt[ESP_SALT];
-	bool esn; /* the high half of the number is authenticated, not sent (RFC 4106, 5) */
+	struct cipher *cipher;
+	enum cipher_alg alg;
+	bool esn; /* the high half of the number is authenticated, not sent (RFC 4303, 2.2.1) */
 };
-/* keymat is aead_key_size(alg) + ESP_SALT bytes and is copied. On failure c->aead is NULL. */
-MUST_CHECK enum err esp_cipher_init(struct esp_cipher *c, enum aead_alg alg, const uint8_t *keymat, bool esn);
+/* keymat is cipher_key_size(alg) bytes and is copied. rng: see cipher_new(). On failure c->cipher is NULL. */
+MUST_CHECK enum err esp_cipher_init(struct esp_cipher *c, enum cipher_alg alg, const uint8_t *keymat,
+				    const struct rng *rng, bool esn);
 void esp_cipher_done(struct esp_cipher *c); /* wipes; fine on all zero bytes */
 
-/* iv must never repeat under one key: the plane passes the sequence number (RFC 4106, 3.1). out must not
+/* iv must never repeat under one key: the plane passes the sequence number (RFC 4106, 3.1); AES-CBC draws its own. out must not
  * overlap inner. ERR_LIMIT: it does not fit into cap. */
 MUST_CHECK enum err esp_packet_seal(struct esp_cipher *c, uint32_t spi, uint64_t seq, uint64_t iv, uint8_t next,
 				    struct span inner, uint8_t *out, size_t cap, size_t *ret_len);
@@ -43,7 +42,7 @@ struct esp_head {
 MUST_CHECK enum err esp_packet_head(struct span packet, struct esp_head *ret);
 /* seq is the whole number, whose low half the packet carries. Writes at most packet.len bytes to out. *ret_inner
  * lies in out: what precedes the padding; an inner packet and any TFC padding after it (RFC 4303, 2.7).
- * ERR_AUTH: not from the peer, nothing may be learnt from it. ERR_MALFORMED: from the peer, but its trailer
- * is wrong. Of a dummy (ESP_NEXT_DUMMY) only the next header counts (2.6) and *ret_inner is empty. */
+ * ERR_AUTH: not from the peer, nothing may be learnt from it (a length that this cipher never
+ * has included). ERR_MALFORMED: from the peer, but its trailer is wrong. Of a dummy (ESP_NEXT_DUMMY) only the next header counts (2.6) and *ret_inner is empty. */
 MUST_CHECK enum err esp_packet_open(struct esp_cipher *c, uint64_t seq, struct span packet, uint8_t *out,
 				    uint8_t *ret_next, struct span *ret_inner);

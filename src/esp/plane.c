@@ -149,7 +149,7 @@ enum err esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_co
 	if (!sa->standby)
 		activate(p, sa);
 	log_info(&p->log, "SA up in=%08x out=%08x call=%u grant=%u %s", sa->spi_in, sa->spi_out, sa->call->call,
-		 sa->grant, aead_name(cfg->alg));
+		 sa->grant, cipher_name(cfg->alg));
 	return OK;
 }
 

@@ -12,13 +12,13 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/rng.h"
-#include "crypto/aead.h"
+#include "crypto/cipher.h"
 
 #define ESP_TS_MAX 8
 #define ESP_BATCH 64
 #define ESP_LATE_US SECONDS(5) /* ours: as long as a network keeps a packet, and longer than any reorders */
 #define ESP_PACKET_MAX 2048 /* inner or outer, one packet */
-#define ESP_OVERHEAD 64 /* SPI 4, sequence 4, IV 8, pad and trailer, ICV 16: never more */
+#define ESP_OVERHEAD 64 /* SPI 4, sequence 4, IV 16, pad and trailer 17, ICV 16: never more */
 
 struct esp_ts { /* see ike/sa.h; same meaning */
 	enum addr_family family;
@@ -35,8 +35,8 @@ enum esp_open { /* who may open a flow through this SA (R1) */
 
 struct esp_sa_config {
 	uint32_t spi_in, spi_out;
-	enum aead_alg alg;
-	uint8_t key_in[AEAD_KEY_MAX + 4], key_out[AEAD_KEY_MAX + 4];
+	enum cipher_alg alg;
+	uint8_t key_in[CIPHER_KEY_MAX], key_out[CIPHER_KEY_MAX]; /* cipher_key_size(alg) of it */
 	struct esp_ts ts_local[ESP_TS_MAX], ts_peer[ESP_TS_MAX];
 	unsigned n_local, n_peer;
 	enum esp_open open;

@@ -2,6 +2,7 @@
 /* Copyright The tieline authors */
 #include "esp/sadb.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,7 +81,7 @@ static bool ts_valid(const struct esp_ts *list, unsigned n)
 
 static bool config_valid(const struct esp_sa_config *c)
 {
-	return c->spi_in >= ESP_SPI_MIN && c->spi_out >= ESP_SPI_MIN && (unsigned)c->alg < AEAD_COUNT &&
+	return c->spi_in >= ESP_SPI_MIN && c->spi_out >= ESP_SPI_MIN && (unsigned)c->alg < CIPHER_COUNT &&
 	       (c->open == ESP_OPEN_IN || c->open == ESP_OPEN_OUT || c->open == ESP_OPEN_BOTH) &&
 	       ts_valid(c->ts_local, c->n_local) && ts_valid(c->ts_peer, c->n_peer);
 }
@@ -107,6 +108,7 @@ enum err esp_sadb_init(struct esp_sadb *db, unsigned max_sas, const struct rng *
 	if (max_sas == 0 || max_sas > 1u << 20)
 		return ERR_LIMIT;
 	db->max = max_sas;
+	db->rng = *rng;
 	db->call = calloc(max_sas, sizeof(*db->call));
 	db->by_spi = table_new(max_sas, rng);
 	return db->call && db->by_spi ? OK : ERR_NOMEM;
@@ -124,6 +126,7 @@ static void sa_free(struct esp_sa *sa)
 void esp_sadb_done(struct esp_sadb *db)
 {
 	while (db->newest)
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) removing it makes another one the newest */
 		esp_sadb_remove(db, db->newest);
 	table_free(db->by_spi);
 	free(db->call);
@@ -158,20 +161,21 @@ static struct esp_call *call_place(struct esp_sadb *db, uint32_t call)
 		if (!c || at->idle_since < c->idle_since)
 			c = at;
 	}
+	assert(c);
 	*c = (struct esp_call){ .used = true, .call = call };
 	return c;
 }
 
-static enum err sa_new(const struct esp_sa_config *cfg, struct esp_sa **ret)
+static enum err sa_new(const struct esp_sadb *db, const struct esp_sa_config *cfg, struct esp_sa **ret)
 {
 	struct esp_sa *sa = calloc(1, sizeof(*sa));
 	enum err e;
 
 	if (!sa)
 		return ERR_NOMEM;
-	e = esp_cipher_init(&sa->in, cfg->alg, cfg->key_in, cfg->esn);
+	e = esp_cipher_init(&sa->in, cfg->alg, cfg->key_in, &db->rng, cfg->esn);
 	if (e == OK)
-		e = esp_cipher_init(&sa->out, cfg->alg, cfg->key_out, cfg->esn);
+		e = esp_cipher_init(&sa->out, cfg->alg, cfg->key_out, &db->rng, cfg->esn);
 	if (e != OK) {
 		sa_free(sa);
 		return e;
@@ -208,7 +212,7 @@ enum err esp_sadb_add(struct esp_sadb *db, const struct esp_sa_config *cfg, stru
 		return ERR_WRONG_STATE;
 	if (db->n == db->max)
 		return ERR_LIMIT;
-	e = sa_new(cfg, &sa);
+	e = sa_new(db, cfg, &sa);
 	if (e != OK)
 		return e;
 	e = table_put(db->by_spi, spi_key(sa->spi_in, key), sa);

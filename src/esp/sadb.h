@@ -61,6 +61,7 @@ struct esp_sadb {
 	struct esp_call *call; /* max_sas places */
 	unsigned n, max;
 	uint64_t serial;
+	struct rng rng; /* of the ciphers */
 };
 
 MUST_CHECK enum err esp_sadb_init(struct esp_sadb *db, unsigned max_sas, const struct rng *rng);

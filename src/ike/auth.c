@@ -6,24 +6,14 @@
 
 #include "crypto/secret.h"
 
-/* RFC 7427, appendix A.3; a row for each signature that we verify. `announced` is the hash's number in
- * SIGNATURE_HASH_ALGORITHMS (RFC 7427, 7). */
-static const struct {
-	uint8_t der[12];
-	enum hash_alg hash;
-	uint8_t announced;
-} signatures[] = {
-	{ { 0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02 }, HASH_SHA256, 2 },
-	{ { 0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03 }, HASH_SHA384, 3 },
-	{ { 0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x04 }, HASH_SHA512, 4 },
-};
-#define N_SIGNATURES (sizeof(signatures) / sizeof(signatures[0]))
-#define SHA2_256 2
-#define OCTETS_MAX (IKE_MSG_MAX + IKE_NONCE_MAX + HASH_MAX)
+/* RFC 7427, appendix A.3.2: ecdsa-with-SHA256, by which we sign. */
+static const uint8_t own_signature[] = { 0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02 };
+#define SHA2_256 2 /* RFC 7427, 7 */
 
 struct span ike_hash_algorithms(void)
 {
-	static const uint8_t data[] = { 0, 2, 0, 3, 0, 4 };
+	/* SHA2-256, -384, -512; 5: "Identity", for Ed25519 (RFC 8420, 2) */
+	static const uint8_t data[] = { 0, SHA2_256, 0, 3, 0, 4, 0, 5 };
 
 	return SPAN_OF(data);
 }
@@ -39,10 +29,10 @@ bool ike_hash_algorithms_suit(struct span data)
 }
 
 /* 2.15: RealMessage | Nonce of the other | prf(SK_p, ID payload without its generic header). */
-static enum err octets_of(const struct ike_keys *k, const struct ike_signed *s, uint8_t mem[OCTETS_MAX],
-			  struct span *ret)
+enum err ike_auth_octets(const struct ike_keys *k, const struct ike_signed *s, uint8_t mem[IKE_OCTETS_MAX],
+			 struct span *ret)
 {
-	struct wr w = wr_of(mem, OCTETS_MAX);
+	struct wr w = wr_of(mem, IKE_OCTETS_MAX);
 	uint8_t mac[HASH_MAX];
 	enum err e = ike_auth_mac(k, s->of_initiator, s->id_body, mac);
 
@@ -58,10 +48,10 @@ static enum err octets_of(const struct ike_keys *k, const struct ike_signed *s, 
 enum err ike_auth_sign(const struct identity *id, const struct ike_keys *k, const struct ike_signed *s, bool digital,
 		       struct ike_build *b)
 {
-	uint8_t mem[OCTETS_MAX], sig[SIG_MAX];
+	uint8_t mem[IKE_OCTETS_MAX], sig[SIG_MAX];
 	struct span octets;
 	size_t len = 64;
-	enum err e = octets_of(k, s, mem, &octets);
+	enum err e = ike_auth_octets(k, s, mem, &octets);
 
 	if (e != OK)
 		return e;
@@ -74,8 +64,8 @@ enum err ike_auth_sign(const struct identity *id, const struct ike_keys *k, cons
 	}
 	/* RFC 7427, 3: length of the AlgorithmIdentifier in one byte, it, the signature */
 	ike_build_auth(b, IKE_AUTH_DIGITAL_SIGNATURE, SPAN_NONE);
-	wr_u8(&b->w, sizeof(signatures[0].der));
-	wr_bytes(&b->w, signatures[0].der, sizeof(signatures[0].der));
+	wr_u8(&b->w, sizeof(own_signature));
+	wr_bytes(&b->w, own_signature, sizeof(own_signature));
 	wr_bytes(&b->w, sig, len);
 	return OK;
 }
@@ -84,25 +74,26 @@ static enum err verify_digital(const struct pubkey *key, struct span value, stru
 {
 	struct rd r = rd_of(value);
 	uint8_t len = rd_u8(&r);
-	struct span alg = rd_span(&r, len), sig = rd_rest(&r);
+	struct span der = rd_span(&r, len), sig = rd_rest(&r);
+	struct sig_alg alg;
 
-	if (r.bad)
+	if (r.bad || sig_alg_parse(der, &alg) != OK)
 		return ERR_AUTH;
-	for (size_t i = 0; i < N_SIGNATURES; i++)
-		if (span_eq(alg, SPAN_OF(signatures[i].der)))
-			return pubkey_verify_der(key, signatures[i].hash, octets, sig);
-	return ERR_AUTH;
+	return pubkey_verify(key, &alg, octets, sig);
 }
 
+/* Method 1, RSA by RFC 7296, has no word for its hash, and its default is SHA-1: an RSA key signs by method 14. */
 static enum err verify_signature(const struct pubkey *key, const struct ike_auth *auth, struct span octets)
 {
 	enum pubkey_type type = pubkey_type(key);
 
-	if (auth->method == IKE_AUTH_DIGITAL_SIGNATURE && (type == PUBKEY_EC_P256 || type == PUBKEY_EC_P384))
-		return verify_digital(key, auth->value, octets);
-	if (auth->method == IKE_AUTH_ECDSA_256 && type == PUBKEY_EC_P256 && auth->value.len == 64)
-		return pubkey_verify_raw(key, octets, auth->value.p);
-	return ERR_AUTH;
+	switch (auth->method) {
+	case IKE_AUTH_DIGITAL_SIGNATURE: return verify_digital(key, auth->value, octets);
+	case IKE_AUTH_ECDSA_256: return type == PUBKEY_EC_P256 ? pubkey_verify_raw(key, octets, auth->value) : ERR_AUTH;
+	case IKE_AUTH_ECDSA_384: return type == PUBKEY_EC_P384 ? pubkey_verify_raw(key, octets, auth->value) : ERR_AUTH;
+	case IKE_AUTH_ECDSA_521: return type == PUBKEY_EC_P521 ? pubkey_verify_raw(key, octets, auth->value) : ERR_AUTH;
+	default: return ERR_AUTH;
+	}
 }
 
 /* RFC 6193, 7: the certificate must be one of those that the description announced. */
@@ -136,7 +127,7 @@ static enum err key_verify(const struct ike_config *cfg, const struct ike_keys *
 			   const struct pubkey *key, const struct ike_auth *auth, enum ike_failure *ret_fail,
 			   uint8_t ret_key[SPKI_HASH])
 {
-	uint8_t mem[OCTETS_MAX], name[SPKI_HASH];
+	uint8_t mem[IKE_OCTETS_MAX], name[SPKI_HASH];
 	struct span octets;
 	enum err e = spki_hash(pubkey_spki(key), name);
 
@@ -146,7 +137,7 @@ static enum err key_verify(const struct ike_config *cfg, const struct ike_keys *
 		*ret_fail = IKE_FAIL_PIN;
 		return ERR_AUTH;
 	}
-	e = octets_of(k, s, mem, &octets);
+	e = ike_auth_octets(k, s, mem, &octets);
 	if (e != OK)
 		return e;
 	e = verify_signature(key, auth, octets);

@@ -96,7 +96,7 @@ enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret)
 
 /* ---- the one who is asked ---- */
 
-enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask)
+enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask)
 {
 	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA),
 				 *pi = ike_chain_find(&in->chain, IKE_P_TSI),
@@ -121,7 +121,8 @@ enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask)
 	if (e != OK)
 		return e;
 	ask->wants_child = true;
-	if (ike_proposal_choose(&offer, IKE_PROTO_ESP, ke.group, &ask->suite, &p) == OK &&
+	if (ike_proposal_choose_ke(&sa->cfg.esp, ask->is_auth ? NULL : &sa->cfg.ike, &offer, ke.group, &ask->suite,
+				   &p) == OK &&
 	    be32(p->spi.p) >= IKE_ESP_SPI_MIN) {
 		ask->acceptable = true;
 		ask->proposal = p->number;
@@ -179,7 +180,8 @@ static uint16_t child_of(const struct ike_sa *sa, const struct ike_ask *ask, con
 	    ike_spi_choose(sa, &c->spi_in) != OK)
 		return IKE_N_NO_ADDITIONAL_SAS;
 	c->spi_out = ask->spi_out;
-	c->alg = ask->suite.encr->alg;
+	c->alg = ask->suite.encr->cipher;
+	c->esn = ask->suite.esn;
 	c->request = listed ? d->grants[0].request : ask->request;
 	c->grant_id = listed ? d->grants[0].id : ask->grant_id;
 	return 0;
@@ -216,7 +218,7 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 	if (err == OK)
 		err = keymat_seed(kex, group, span_of(ask->ke, ask->ke_len), span_of(ask->ni, ask->ni_len), mem, &seed);
 	if (err == OK)
-		err = ike_keymat_child(&sa->keys, ask->suite.encr, seed, nr, c.key_in, c.key_out, &c.key_len);
+		err = ike_keymat_child(&sa->keys, c.alg, seed, nr, c.key_in, c.key_out, &c.key_len);
 	secret_wipe(mem, sizeof(mem));
 	if (err != OK) {
 		kex_free(kex);
@@ -305,7 +307,7 @@ enum err ike_child_ask_parse(const struct ike_sa *sa, const struct ike_in *in, s
 	struct ike_grant g = { .request = 0 };
 	struct ike_notify n;
 	struct span ni;
-	enum err e = ike_child_parse(in, ask);
+	enum err e = ike_child_parse(sa, in, ask);
 
 	if (e == OK && (!ask->wants_child || !pn))
 		e = ERR_MALFORMED;
@@ -394,7 +396,7 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 	if (!sa->room)
 		return ERR_NOMEM;
 	if (ike_offer_parse(psa->body, &offer) != OK ||
-	    ike_proposal_chosen_ke(&offer, IKE_PROTO_ESP, o->group ? o->group->id : 0, &suite, &p) != OK ||
+	    ike_proposal_chosen_ke(&sa->cfg.esp, &sa->cfg.ike, &offer, o->group ? o->group->id : 0, &suite, &p) != OK ||
 	    suite.group != o->group || ike_ts_parse(pi->body, &c.ts_local) != OK ||
 	    ike_ts_parse(pr->body, &c.ts_peer) != OK)
 		return ERR_DENIED;
@@ -403,14 +405,15 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 	if (c.spi_out < IKE_ESP_SPI_MIN || !c.ts_local.n || !c.ts_peer.n || !ike_ts_within(&c.ts_local, o->tsi) ||
 	    !ike_ts_within(&c.ts_peer, o->tsr))
 		return ERR_DENIED;
-	c.alg = suite.encr->alg;
+	c.alg = suite.encr->cipher;
+	c.esn = suite.esn;
 	if (o->group && (!pke || ike_ke_parse(pke->body, &ke) != OK || ke.group != o->group->id))
 		return ERR_DENIED;
 	e = keymat_seed(o->kex, o->group, ke.value, o->ni, mem, &seed);
 	if (e == ERR_MALFORMED)
 		return ERR_DENIED;
 	if (e == OK)
-		e = ike_keymat_child(keys, suite.encr, seed, o->nr, c.key_out, c.key_in, &c.key_len);
+		e = ike_keymat_child(keys, c.alg, seed, o->nr, c.key_out, c.key_in, &c.key_len);
 	secret_wipe(mem, sizeof(mem));
 	if (e == OK)
 		*ret = (struct ike_event){
@@ -458,7 +461,7 @@ enum err ike_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build
 		if (e != OK)
 			return e;
 	}
-	ike_build_offer_ke(b, IKE_PROTO_ESP, SPAN_OF(spi), t->group);
+	ike_build_offer_ke(b, &sa->cfg.esp, SPAN_OF(spi), t->group);
 	ike_build_bytes(b, IKE_P_NONCE, SPAN_OF(t->nonce));
 	if (t->group)
 		ike_build_ke(b, t->group->id, kex_public(t->kex));

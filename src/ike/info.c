@@ -120,7 +120,7 @@ static enum err build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b
 		ike_build_delete_esp(b, t->spi_in);
 	else if (t->kind == IKE_TASK_DECISION)
 		build_decision(t->decision, b);
-	return e == OK ? ike_build_seal(b, &sa->keys.out, ret) : e;
+	return e == OK ? ike_seal(sa, &sa->keys, b, ret) : e;
 }
 
 /* The first that is due; those that nobody wants any more go. */

@@ -6,7 +6,7 @@
 
 #include "crypto/secret.h"
 
-#define SK_IV 8 /* RFC 5282, 3.1 */
+#define SKF_NUMBERS 4
 
 enum err ike_prf_plus(enum hash_alg prf, struct span key, struct span seed, uint8_t *ret, size_t len)
 {
@@ -44,20 +44,25 @@ enum err ike_skeyseed(enum hash_alg prf, struct span ni, struct span nr, struct 
 	return hmac_of(prf, wr_done(&w), shared, ret);
 }
 
-enum err ike_sk_init(struct ike_sk *k, enum aead_alg alg, struct span key)
+enum err ike_sk_init(struct ike_sk *k, enum cipher_alg alg, struct span sk_e, struct span sk_a, const struct rng *rng)
 {
-	size_t size = aead_key_size(alg);
+	uint8_t key[CIPHER_KEY_MAX];
+	enum err e;
 
-	*k = (struct ike_sk){ .aead = NULL };
-	if (key.len != size + IKE_SALT_MAX)
+	*k = (struct ike_sk){ .alg = alg };
+	if (sk_e.len != cipher_encr_size(alg) || sk_a.len != cipher_integ_size(alg))
 		return ERR_MALFORMED;
-	memcpy(k->salt, key.p + size, IKE_SALT_MAX);
-	return aead_new(alg, key.p, &k->aead);
+	memcpy(key, sk_e.p, sk_e.len);
+	if (sk_a.len)
+		memcpy(key + sk_e.len, sk_a.p, sk_a.len);
+	e = cipher_new(alg, key, rng, &k->cipher);
+	secret_wipe(key, sizeof(key));
+	return e;
 }
 
 void ike_sk_done(struct ike_sk *k)
 {
-	aead_free(k->aead);
+	cipher_free(k->cipher);
 	secret_wipe(k, sizeof(*k));
 }
 
@@ -87,39 +92,41 @@ static enum err seed_of(struct span ni, struct span nr, uint64_t spi_i, uint64_t
 }
 
 /* {SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr} = prf+(SKEYSEED, Ni | Nr | SPIi | SPIr);
- * with an AEAD the SK_a are of length zero (RFC 5282, 7). */
-static enum err keys_cut(const struct ike_suite *s, bool initiator, struct span m, struct ike_keys *k)
+ * with combined modes the SK_a are of length zero (RFC 5282, 7), and the SK_e have their salt at the end (7.1). */
+static enum err keys_cut(enum cipher_alg alg, const struct rng *rng, bool initiator, struct span m, struct ike_keys *k)
 {
-	size_t key_len = aead_key_size(s->encr->alg) + s->encr->salt;
-	struct span ei, er;
+	size_t a_len = cipher_integ_size(alg), e_len = cipher_encr_size(alg);
+	struct span ai, ar, ei, er;
 	enum err e;
 
 	memcpy(k->sk_d, cut(&m, k->prf_len).p, k->prf_len);
-	ei = cut(&m, key_len);
-	er = cut(&m, key_len);
+	ai = cut(&m, a_len);
+	ar = cut(&m, a_len);
+	ei = cut(&m, e_len);
+	er = cut(&m, e_len);
 	memcpy(k->sk_pi, cut(&m, k->prf_len).p, k->prf_len);
 	memcpy(k->sk_pr, cut(&m, k->prf_len).p, k->prf_len);
-	e = ike_sk_init(&k->out, s->encr->alg, initiator ? ei : er);
+	e = ike_sk_init(&k->out, alg, initiator ? ei : er, initiator ? ai : ar, rng);
 	if (e == OK)
-		e = ike_sk_init(&k->in, s->encr->alg, initiator ? er : ei);
+		e = ike_sk_init(&k->in, alg, initiator ? er : ei, initiator ? ar : ai, rng);
 	return e;
 }
 
 /* The rest of 2.14, from SKEYSEED on. */
-static enum err keys_expand(const struct ike_suite *s, bool initiator, struct span skeyseed, struct span ni,
-			    struct span nr, uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret)
+static enum err keys_expand(const struct ike_suite *s, const struct rng *rng, bool initiator, struct span skeyseed,
+			    struct span ni, struct span nr, uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret)
 {
 	uint8_t seed[2 * IKE_NONCE_MAX + 16];
-	uint8_t material[3 * HASH_MAX + 2 * (AEAD_KEY_MAX + IKE_SALT_MAX)];
+	uint8_t material[3 * HASH_MAX + 2 * CIPHER_KEY_MAX];
 	struct ike_keys k = { .prf = s->prf->hash, .prf_len = hash_size(s->prf->hash) };
-	size_t len = 3 * k.prf_len + 2 * (aead_key_size(s->encr->alg) + s->encr->salt);
+	size_t len = 3 * k.prf_len + 2 * cipher_key_size(s->encr->cipher);
 	struct wr w = wr_of(seed, sizeof(seed));
 	enum err e = seed_of(ni, nr, spi_i, spi_r, &w);
 
 	if (e == OK)
 		e = ike_prf_plus(k.prf, skeyseed, wr_done(&w), material, len);
 	if (e == OK)
-		e = keys_cut(s, initiator, span_of(material, len), &k);
+		e = keys_cut(s->encr->cipher, rng, initiator, span_of(material, len), &k);
 	if (e == OK)
 		*ret = k;
 	else
@@ -129,37 +136,40 @@ static enum err keys_expand(const struct ike_suite *s, bool initiator, struct sp
 	return e;
 }
 
-enum err ike_keys_derive(const struct ike_suite *s, bool initiator, struct span ni, struct span nr, struct span shared,
-			 uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret)
+enum err ike_keys_derive(const struct ike_suite *s, const struct rng *rng, bool initiator, struct span ni,
+			 struct span nr, struct span shared, uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret)
 {
 	uint8_t skeyseed[HASH_MAX];
 	enum err e = ike_skeyseed(s->prf->hash, ni, nr, shared, skeyseed);
 
 	if (e == OK)
-		e = keys_expand(s, initiator, span_of(skeyseed, hash_size(s->prf->hash)), ni, nr, spi_i, spi_r, ret);
+		e = keys_expand(s, rng, initiator, span_of(skeyseed, hash_size(s->prf->hash)), ni, nr, spi_i, spi_r,
+				ret);
 	secret_wipe(skeyseed, sizeof(skeyseed));
 	return e;
 }
 
 /* SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr), by the old SA's PRF (2.18) */
-enum err ike_keys_rekey(const struct ike_keys *old, const struct ike_suite *s, bool initiator, struct span ni,
-			struct span nr, struct span shared, uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret)
+enum err ike_keys_rekey(const struct ike_keys *old, const struct ike_suite *s, const struct rng *rng, bool initiator,
+			struct span ni, struct span nr, struct span shared, uint64_t spi_i, uint64_t spi_r,
+			struct ike_keys *ret)
 {
 	struct span parts[] = { shared, ni, nr };
 	uint8_t skeyseed[HASH_MAX];
 	enum err e = hmac_parts(old->prf, span_of(old->sk_d, old->prf_len), parts, 3, skeyseed);
 
 	if (e == OK)
-		e = keys_expand(s, initiator, span_of(skeyseed, old->prf_len), ni, nr, spi_i, spi_r, ret);
+		e = keys_expand(s, rng, initiator, span_of(skeyseed, old->prf_len), ni, nr, spi_i, spi_r, ret);
 	secret_wipe(skeyseed, sizeof(skeyseed));
 	return e;
 }
 
-enum err ike_keymat_child(const struct ike_keys *k, const struct ike_encr *encr, struct span ni, struct span nr,
-			  uint8_t *ret_i, uint8_t *ret_r, size_t *ret_len)
+/* 2.17: all of one direction before the other, the encryption key before the integrity key. */
+enum err ike_keymat_child(const struct ike_keys *k, enum cipher_alg alg, struct span ni, struct span nr, uint8_t *ret_i,
+			  uint8_t *ret_r, size_t *ret_len)
 {
-	size_t len = aead_key_size(encr->alg) + encr->salt;
-	uint8_t seed[KEX_SHARED_MAX + 2 * IKE_NONCE_MAX], material[2 * (AEAD_KEY_MAX + IKE_SALT_MAX)];
+	size_t len = cipher_key_size(alg);
+	uint8_t seed[KEX_SHARED_MAX + 2 * IKE_NONCE_MAX], material[2 * CIPHER_KEY_MAX];
 	struct wr w = wr_of(seed, sizeof(seed));
 	enum err e;
 
@@ -184,64 +194,89 @@ enum err ike_auth_mac(const struct ike_keys *k, bool of_initiator, struct span i
 
 /* ---- Encrypted payload ---- */
 
-void ike_build_sk(struct ike_build *b)
+size_t ike_sk_size(const struct ike_sk *k, size_t content_len)
 {
-	ike_build_open(b, IKE_P_SK);
-	b->sk_at = b->open_at;
-	b->open_at = 0; /* it is closed by ike_build_seal() */
-	wr_zero(&b->w, SK_IV);
+	size_t block = cipher_block(k->alg);
+
+	/* the content, its padding and the byte that says how much of it are a multiple of the block (3.14) */
+	return cipher_iv_size(k->alg) + (content_len + block) / block * block + CIPHER_ICV;
 }
 
-static void nonce_of(const struct ike_sk *k, const uint8_t *iv, uint8_t ret[AEAD_NONCE])
+enum err ike_sk_seal(struct ike_sk *k, struct span head, uint8_t *at, size_t content_len)
 {
-	memcpy(ret, k->salt, IKE_SALT_MAX);
-	memcpy(ret + IKE_SALT_MAX, iv, SK_IV);
-}
+	size_t iv = cipher_iv_size(k->alg), len = ike_sk_size(k, content_len) - iv - CIPHER_ICV;
+	struct cipher_about about = { .head = head };
 
-/* RFC 5282, 5.1: the associated data are all octets from the header through the SK payload's generic
- * header; the IV is not among them. No padding is needed, so its length is 0 (3.14). */
-enum err ike_build_seal(struct ike_build *b, struct ike_sk *k, struct span *ret)
-{
-	size_t body = b->sk_at + IKE_PAYLOAD_HDR, in_at = body + SK_IV, in_len;
-	uint8_t nonce[AEAD_NONCE];
-	enum err e;
-
-	ike_build_close(b);
-	wr_u8(&b->w, 0);
-	in_len = b->w.len - in_at;
-	wr_zero(&b->w, AEAD_TAG);
-	b->open_at = b->sk_at;
-	e = ike_build_done(b, ret);
-	if (e != OK)
-		return e;
 	if (k->next_iv == UINT64_MAX)
 		return ERR_LIMIT;
-	put_be64(b->w.p + body, k->next_iv++);
-	nonce_of(k, b->w.p + body, nonce);
-	return aead_seal(k->aead, nonce, span_of(b->w.p, body), span_of(b->w.p + in_at, in_len), b->w.p + in_at);
+	memset(at + iv + content_len, 0, len - content_len);
+	at[iv + len - 1] = (uint8_t)(len - content_len - 1);
+	return cipher_seal(k->cipher, &about, k->next_iv++, at, len);
 }
 
-enum err ike_sk_open(struct ike_sk *k, struct span msg, const struct ike_payload *p, uint8_t *plain, struct span *ret)
+enum err ike_sk_unseal(struct ike_sk *k, struct span head, struct span sealed, uint8_t *plain, struct span *ret)
 {
-	struct rd r = rd_of(p->body);
-	uint8_t iv[SK_IV], nonce[AEAD_NONCE];
-	struct span sealed;
+	struct cipher_about about = { .head = head };
 	size_t len, pad;
-	enum err e;
+	enum err e = cipher_open(k->cipher, &about, sealed, plain, &len);
 
-	rd_bytes(&r, iv, SK_IV);
-	sealed = rd_rest(&r);
-	if (r.bad || sealed.len < AEAD_TAG + 1)
-		return ERR_MALFORMED;
-	nonce_of(k, iv, nonce);
-	/* p is the last payload of msg (ike_chain_parse), so its body ends where msg ends */
-	e = aead_open(k->aead, nonce, span_sub(msg, 0, msg.len - p->body.len), sealed, plain);
 	if (e != OK)
 		return e;
-	len = sealed.len - AEAD_TAG;
+	if (!len)
+		return ERR_MALFORMED;
 	pad = plain[len - 1];
 	if (pad > len - 1)
 		return ERR_MALFORMED;
 	*ret = span_of(plain, len - 1 - pad);
 	return OK;
+}
+
+/* The room for the IV is that of combined modes; ike_build_seal() makes it wider where it must. */
+void ike_build_sk(struct ike_build *b)
+{
+	ike_build_open(b, IKE_P_SK);
+	b->sk_at = b->open_at;
+	b->open_at = 0; /* it is closed by ike_build_seal() */
+	wr_zero(&b->w, CIPHER_IV_MIN);
+	b->in_at = b->w.len;
+}
+
+void ike_build_skf(struct ike_build *b, uint16_t number, uint16_t total)
+{
+	ike_build_open(b, IKE_P_SKF);
+	b->sk_at = b->open_at;
+	b->open_at = 0;
+	wr_u16(&b->w, number);
+	wr_u16(&b->w, total);
+	wr_zero(&b->w, CIPHER_IV_MIN);
+	b->in_at = b->w.len;
+}
+
+/* RFC 5282, 5.1: the associated data are all octets from the header through the SK payload's generic
+ * header; the IV is not among them. RFC 7296, 3.14: else the ICV covers all that precedes it. */
+enum err ike_build_seal(struct ike_build *b, struct ike_sk *k, struct span *ret)
+{
+	size_t content = b->in_at, body = content - CIPHER_IV_MIN, len;
+	enum err e;
+
+	ike_build_close(b);
+	if (b->w.bad)
+		return ERR_LIMIT;
+	len = b->w.len - content;
+	wr_zero(&b->w, ike_sk_size(k, len) - (b->w.len - body));
+	b->open_at = b->sk_at;
+	e = ike_build_done(b, ret);
+	if (e != OK)
+		return e;
+	memmove(b->w.p + body + cipher_iv_size(k->alg), b->w.p + content, len);
+	return ike_sk_seal(k, span_of(b->w.p, body), b->w.p + body, len);
+}
+
+enum err ike_sk_open(struct ike_sk *k, struct span msg, const struct ike_payload *p, uint8_t *plain, struct span *ret)
+{
+	/* number and total of a fragment are before the IV, and as authentic as the header (RFC 7383, 2.5) */
+	struct span sealed = span_from(p->body, p->type == IKE_P_SKF ? SKF_NUMBERS : 0);
+
+	/* p is the last payload of msg (ike_chain_parse), so its body ends where msg ends */
+	return ike_sk_unseal(k, span_sub(msg, 0, msg.len - sealed.len), sealed, plain, ret);
 }

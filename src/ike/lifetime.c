@@ -42,7 +42,7 @@ void ike_give_up(struct ike_sa *sa, enum ike_failure why, uint16_t notify)
 	ike_build_start(&b, mem, sizeof(mem), &h);
 	ike_build_sk(&b);
 	ike_build_delete_ike(&b);
-	if (ike_build_seal(&b, &sa->keys.out, &msg) == OK)
+	if (ike_seal(sa, &sa->keys, &b, &msg) == OK)
 		ike_send(sa, &sa->path, msg);
 	ike_fail(sa, why, notify);
 }

@@ -30,10 +30,10 @@ enum err ike_header_parse(struct span msg, struct ike_header *ret)
 	return OK;
 }
 
-/* Types of RFC 7296; there the critical bit says nothing (3.2). */
+/* Types of RFC 7296 and 7383; there the critical bit says nothing (3.2). */
 static bool known(uint8_t type)
 {
-	return type >= IKE_P_SA && type <= IKE_P_EAP;
+	return (type >= IKE_P_SA && type <= IKE_P_EAP) || type == IKE_P_SKF;
 }
 
 static bool only_once(uint8_t type)

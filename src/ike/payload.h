@@ -42,7 +42,7 @@ enum ike_payload_type {
 	IKE_P_SK = 46,
 	IKE_P_CP = 47,
 	IKE_P_EAP = 48,
-	IKE_P_SKF = 53 /* RFC 7383: a fragment; its form only */
+	IKE_P_SKF = 53 /* RFC 7383: a fragment (ike/fragment.h) */
 };
 
 enum ike_protocol { IKE_PROTO_NONE = 0, IKE_PROTO_IKE = 1, IKE_PROTO_AH = 2, IKE_PROTO_ESP = 3 };
@@ -65,7 +65,11 @@ enum ike_notify_type {
 	IKE_N_COOKIE = 16390,
 	IKE_N_USE_TRANSPORT_MODE = 16391,
 	IKE_N_REKEY_SA = 16393,
+	IKE_N_CHILDLESS_IKEV2_SUPPORTED = 16418, /* RFC 6023 */
+	IKE_N_FRAGMENTATION_SUPPORTED = 16430, /* RFC 7383 */
 	IKE_N_SIGNATURE_HASH_ALGORITHMS = 16431,
+	IKE_N_USE_PPK = 16435, /* RFC 8784 */
+	IKE_N_PPK_IDENTITY = 16436,
 	IKE_N_TIELINE_BIND = 46193,
 	IKE_N_TIELINE_REQUEST = 46194,
 	IKE_N_TIELINE_GRANT = 46195,
@@ -193,7 +197,8 @@ struct ike_build {
 	struct wr w;
 	size_t next_at; /* the Next Payload byte that the next payload fills */
 	size_t open_at; /* start of the open payload, 0: none */
-	size_t sk_at; /* start of the SK payload, 0: none */
+	size_t sk_at; /* start of the SK or SKF payload, 0: none */
+	size_t in_at; /* start of what is encrypted in it */
 };
 void ike_build_start(struct ike_build *b, void *mem, size_t cap, const struct ike_header *h);
 /* Opens a payload; its body follows through b->w; the next open or the end closes it. */

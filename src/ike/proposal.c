@@ -2,38 +2,8 @@
 /* Copyright The tieline authors */
 #include "ike/proposal.h"
 
-#define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
-
-/* 128 bits first: it matches the strength of both groups and is the faster one per packet. */
-static const struct ike_encr encrs[] = {
-	{ 20, 128, AEAD_AES128_GCM, 4, "AES-GCM-16-128" },
-	{ 20, 256, AEAD_AES256_GCM, 4, "AES-GCM-16-256" },
-};
-static const struct ike_prf prfs[] = {
-	{ 5, HASH_SHA256, "HMAC-SHA2-256" },
-	{ 6, HASH_SHA384, "HMAC-SHA2-384" },
-	{ 7, HASH_SHA512, "HMAC-SHA2-512" },
-};
-static const struct ike_group groups[] = {
-	{ 31, KEX_X25519, "X25519" },
-	{ 19, KEX_P256, "P-256" },
-};
-#define NO_ESN 0
 #define INTEG_NONE 0
 #define KE_NONE 0
-
-const struct ike_group *ike_group_first(void)
-{
-	return &groups[0];
-}
-
-const struct ike_group *ike_group_find(uint16_t id)
-{
-	for (size_t i = 0; i < COUNT(groups); i++)
-		if (groups[i].id == id)
-			return &groups[i];
-	return NULL;
-}
 
 /* ---- choosing ---- */
 
@@ -59,38 +29,35 @@ static bool offers(struct view v, uint8_t type, uint16_t id, uint16_t key_bits)
 	return false;
 }
 
-static const struct ike_encr *encr_of(struct view v)
+/* The first of ours of that type that is offered. wanted: the one to be taken before the others, 0: none. */
+static const struct ike_alg *pick(const struct ike_list_proposal *ours, struct view v, uint8_t type, uint16_t wanted)
 {
-	for (size_t i = 0; i < COUNT(encrs); i++)
-		if (offers(v, IKE_T_ENCR, encrs[i].id, encrs[i].key_bits))
-			return &encrs[i];
-	return NULL;
+	const struct ike_alg *first = NULL;
+
+	for (unsigned i = 0; i < ours->n; i++) {
+		const struct ike_alg *a = ike_alg_at(ours->row[i]);
+
+		if (a->type != type || !offers(v, type, a->id, a->key_bits))
+			continue;
+		if (wanted && a->id == wanted)
+			return a;
+		if (!first)
+			first = a;
+	}
+	return first;
 }
 
-static const struct ike_prf *prf_of(struct view v)
+/* 3.3.3: a combined cipher stands without an integrity transform, or with NONE; any other needs one. */
+static bool integ_of(const struct ike_list_proposal *ours, struct view v, struct ike_suite *s)
 {
-	for (size_t i = 0; i < COUNT(prfs); i++)
-		if (offers(v, IKE_T_PRF, prfs[i].id, 0))
-			return &prfs[i];
-	return NULL;
-}
+	const struct ike_alg *a;
 
-static const struct ike_group *group_of(struct view v, uint16_t preferred)
-{
-	const struct ike_group *g = ike_group_find(preferred);
-
-	if (g && offers(v, IKE_T_KE, g->id, 0))
-		return g;
-	for (size_t i = 0; i < COUNT(groups); i++)
-		if (offers(v, IKE_T_KE, groups[i].id, 0))
-			return &groups[i];
-	return NULL;
-}
-
-/* 3.3.3: an AEAD stands without an integrity transform, or with NONE. */
-static bool integ_ok(struct view v)
-{
-	return !n_of_type(v, IKE_T_INTEG) || offers(v, IKE_T_INTEG, INTEG_NONE, 0);
+	if (cipher_combined(s->encr->cipher))
+		return !n_of_type(v, IKE_T_INTEG) || offers(v, IKE_T_INTEG, INTEG_NONE, 0);
+	a = pick(ours, v, IKE_T_INTEG, 0);
+	if (a)
+		s->integ = a->integ;
+	return a;
 }
 
 /* 3.3.6: a transform type that we do not know, or of another protocol, spoils the proposal. */
@@ -106,143 +73,185 @@ static bool types_ok(struct view v, enum ike_protocol protocol)
 	return true;
 }
 
-static bool suite_of(struct view v, enum ike_protocol protocol, uint16_t ke_group, struct ike_suite *ret)
+/* The group of a Child SA (1.3.1): the one of the KE payload, else any of ours, which is asked for by INVALID_KE_PAYLOAD. */
+static const struct ike_group *group_of(const struct ike_list *groups, struct view v, uint16_t wanted)
 {
-	struct ike_suite s = { .encr = encr_of(v) };
+	const struct ike_group *g = ike_group_find(groups, wanted);
 
-	if (!types_ok(v, protocol) || !s.encr || !integ_ok(v))
+	if (g && offers(v, IKE_T_KE, g->id, 0))
+		return g;
+	for (unsigned i = 0; i < v.n; i++) {
+		if (v.t[i].type != IKE_T_KE || v.t[i].id == KE_NONE || v.t[i].key_bits || v.t[i].unknown_attribute)
+			continue;
+		g = ike_group_find(groups, v.t[i].id);
+		if (g)
+			return g;
+	}
+	return NULL;
+}
+
+/* groups: those of a Child SA with a key exchange of its own; NULL: none. */
+static bool suite_of(const struct ike_list_proposal *ours, const struct ike_list *groups, struct view v,
+		     enum ike_protocol protocol, uint16_t ke_group, struct ike_suite *ret)
+{
+	const struct ike_alg *encr = pick(ours, v, IKE_T_ENCR, 0), *prf, *group, *esn;
+	struct ike_suite s = { .encr = encr ? encr->encr : NULL };
+
+	if (!types_ok(v, protocol) || !s.encr || !integ_of(ours, v, &s))
 		return false;
 	if (protocol == IKE_PROTO_IKE) {
-		s.prf = prf_of(v);
-		s.group = group_of(v, ke_group);
-		if (!s.prf || !s.group)
+		prf = pick(ours, v, IKE_T_PRF, 0);
+		group = pick(ours, v, IKE_T_KE, ke_group);
+		if (!prf || !group)
 			return false;
+		s.prf = prf->prf;
+		s.group = group->group;
 	} else {
-		/* a group goes with a KE payload (1.3.1), and where there is none, it must not be needed */
-		s.group = ke_group && n_of_type(v, IKE_T_KE) ? group_of(v, ke_group) : NULL;
-		if (!offers(v, IKE_T_ESN, NO_ESN, 0) ||
-		    (!s.group && n_of_type(v, IKE_T_KE) && !offers(v, IKE_T_KE, KE_NONE, 0)))
+		esn = pick(ours, v, IKE_T_ESN, 0);
+		if (groups && ke_group)
+			s.group = group_of(groups, v, ke_group);
+		if (!esn || (!s.group && n_of_type(v, IKE_T_KE) && !offers(v, IKE_T_KE, KE_NONE, 0)))
 			return false;
+		s.esn = esn->id;
 	}
 	*ret = s;
 	return true;
 }
 
-enum err ike_proposal_choose(const struct ike_offer *o, enum ike_protocol protocol, uint16_t ke_group,
-			     struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+static enum err choose(const struct ike_list *ours, const struct ike_list *groups, const struct ike_offer *o,
+		       enum ike_protocol protocol, uint16_t ke_group, struct ike_suite *ret,
+		       const struct ike_proposal **ret_proposal)
 {
 	for (unsigned i = 0; i < o->n_proposals; i++) {
 		const struct ike_proposal *p = &o->proposals[i];
 		struct view v = { &o->transforms[p->first], p->n };
 
-		if (p->protocol == protocol && suite_of(v, protocol, ke_group, ret)) {
-			*ret_proposal = p;
-			return OK;
-		}
+		for (unsigned k = 0; k < ours->n; k++)
+			if (p->protocol == protocol &&
+			    suite_of(&ours->proposal[k], groups, v, protocol, ke_group, ret)) {
+				*ret_proposal = p;
+				return OK;
+			}
 	}
 	return ERR_NOTFOUND;
 }
 
-enum err ike_proposal_chosen(const struct ike_offer *o, enum ike_protocol protocol, struct ike_suite *ret,
-			     const struct ike_proposal **ret_proposal)
+enum err ike_proposal_choose(const struct ike_list *ours, const struct ike_offer *o, enum ike_protocol protocol,
+			     uint16_t ke_group, struct ike_suite *ret, const struct ike_proposal **ret_proposal)
 {
-	return ike_proposal_chosen_ke(o, protocol, 0, ret, ret_proposal);
+	return choose(ours, NULL, o, protocol, ke_group, ret, ret_proposal);
 }
 
-enum err ike_proposal_chosen_ke(const struct ike_offer *o, enum ike_protocol protocol, uint16_t ke_group,
-				struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+enum err ike_proposal_choose_ke(const struct ike_list *ours, const struct ike_list *groups, const struct ike_offer *o,
+				uint16_t ke_group, struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+{
+	return choose(ours, groups, o, IKE_PROTO_ESP, ke_group, ret, ret_proposal);
+}
+
+static enum err chosen(const struct ike_list *ours, const struct ike_list *groups, const struct ike_offer *o,
+		       enum ike_protocol protocol, uint16_t ke_group, struct ike_suite *ret,
+		       const struct ike_proposal **ret_proposal)
 {
 	struct view v = { o->transforms, o->n_transforms };
+	const struct ike_proposal *p = &o->proposals[0];
 
-	if (o->n_proposals != 1 || o->proposals[0].number != 1 || o->proposals[0].protocol != protocol)
+	if (o->n_proposals != 1 || !p->number || p->number > ours->n || p->protocol != protocol)
 		return ERR_DENIED;
 	for (unsigned type = IKE_T_ENCR; type <= IKE_T_ESN; type++)
 		if (n_of_type(v, (uint8_t)type) > 1)
 			return ERR_DENIED;
-	if (!suite_of(v, protocol, ke_group, ret))
+	if (!suite_of(&ours->proposal[p->number - 1], groups, v, protocol, ke_group, ret))
 		return ERR_DENIED;
-	*ret_proposal = &o->proposals[0];
+	*ret_proposal = p;
 	return OK;
+}
+
+enum err ike_proposal_chosen(const struct ike_list *ours, const struct ike_offer *o, enum ike_protocol protocol,
+			     struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+{
+	return chosen(ours, NULL, o, protocol, 0, ret, ret_proposal);
+}
+
+enum err ike_proposal_chosen_ke(const struct ike_list *ours, const struct ike_list *groups, const struct ike_offer *o,
+				uint16_t ke_group, struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+{
+	return chosen(ours, groups, o, IKE_PROTO_ESP, ke_group, ret, ret_proposal);
 }
 
 /* ---- writing ---- */
 
-struct list {
-	struct ike_transform t[COUNT(encrs) + COUNT(prfs) + COUNT(groups) + 1];
-	unsigned n;
-};
-
-static void add(struct list *l, uint8_t type, uint16_t id, uint16_t key_bits)
+static void write_proposal(struct wr *w, enum ike_protocol protocol, uint8_t number, struct span spi,
+			   const struct ike_transform *t, unsigned n, bool more)
 {
-	l->t[l->n++] = (struct ike_transform){ .type = type, .id = id, .key_bits = key_bits };
-}
-
-static void write_proposal(struct ike_build *b, enum ike_protocol protocol, uint8_t number, struct span spi,
-			   const struct list *l)
-{
-	struct wr *w = &b->w;
 	size_t at;
 
-	ike_build_open(b, IKE_P_SA);
-	wr_u16(w, 0); /* the last proposal */
+	wr_u16(w, more ? 0x0200 : 0);
 	at = wr_open16(w);
 	wr_u8(w, number);
 	wr_u8(w, (uint8_t)protocol);
 	wr_u8(w, (uint8_t)spi.len);
-	wr_u8(w, (uint8_t)l->n);
+	wr_u8(w, (uint8_t)n);
 	wr_span(w, spi);
-	for (unsigned i = 0; i < l->n; i++) {
-		const struct ike_transform *t = &l->t[i];
-
-		wr_u8(w, i + 1 < l->n ? 3 : 0);
+	for (unsigned i = 0; i < n; i++) {
+		wr_u8(w, i + 1 < n ? 3 : 0);
 		wr_u8(w, 0);
-		wr_u16(w, t->key_bits ? 12 : 8);
-		wr_u8(w, t->type);
+		wr_u16(w, t[i].key_bits ? 12 : 8);
+		wr_u8(w, t[i].type);
 		wr_u8(w, 0);
-		wr_u16(w, t->id);
-		if (t->key_bits) {
+		wr_u16(w, t[i].id);
+		if (t[i].key_bits) {
 			wr_u16(w, 0x800e); /* 3.3.5: Key Length, TV form */
-			wr_u16(w, t->key_bits);
+			wr_u16(w, t[i].key_bits);
 		}
 	}
 	wr_close16(w, at, 4); /* the length counts the two bytes before it and itself */
 }
 
-void ike_build_offer(struct ike_build *b, enum ike_protocol protocol, struct span spi)
+static void build_offer(struct ike_build *b, const struct ike_list *ours, enum ike_protocol protocol, struct span spi,
+			const struct ike_group *group)
 {
-	ike_build_offer_ke(b, protocol, spi, NULL);
+	ike_build_open(b, IKE_P_SA);
+	for (unsigned i = 0; i < ours->n; i++) {
+		const struct ike_list_proposal *p = &ours->proposal[i];
+		struct ike_transform t[IKE_LIST_ALGS + 1];
+		unsigned n = p->n;
+
+		for (unsigned k = 0; k < p->n; k++) {
+			const struct ike_alg *a = ike_alg_at(p->row[k]);
+
+			t[k] = (struct ike_transform){ .type = a->type, .id = a->id, .key_bits = a->key_bits };
+		}
+		if (group)
+			t[n++] = (struct ike_transform){ .type = IKE_T_KE, .id = group->id };
+		write_proposal(&b->w, protocol, (uint8_t)(i + 1), spi, t, n, i + 1 < ours->n);
+	}
 }
 
-void ike_build_offer_ke(struct ike_build *b, enum ike_protocol protocol, struct span spi, const struct ike_group *group)
+void ike_build_offer(struct ike_build *b, const struct ike_list *ours, enum ike_protocol protocol, struct span spi)
 {
-	struct list l = { .n = 0 };
+	build_offer(b, ours, protocol, spi, NULL);
+}
 
-	for (size_t i = 0; i < COUNT(encrs); i++)
-		add(&l, IKE_T_ENCR, encrs[i].id, encrs[i].key_bits);
-	if (protocol == IKE_PROTO_IKE) {
-		for (size_t i = 0; i < COUNT(prfs); i++)
-			add(&l, IKE_T_PRF, prfs[i].id, 0);
-		for (size_t i = 0; i < COUNT(groups); i++)
-			add(&l, IKE_T_KE, groups[i].id, 0);
-	} else {
-		if (group)
-			add(&l, IKE_T_KE, group->id, 0);
-		add(&l, IKE_T_ESN, NO_ESN, 0);
-	}
-	write_proposal(b, protocol, 1, spi, &l);
+void ike_build_offer_ke(struct ike_build *b, const struct ike_list *ours, struct span spi,
+			const struct ike_group *group)
+{
+	build_offer(b, ours, IKE_PROTO_ESP, spi, group);
 }
 
 void ike_build_choice(struct ike_build *b, enum ike_protocol protocol, uint8_t number, struct span spi,
 		      const struct ike_suite *s)
 {
-	struct list l = { .n = 0 };
+	struct ike_transform t[5] = { { .type = IKE_T_ENCR, .id = s->encr->id, .key_bits = s->encr->key_bits } };
+	unsigned n = 1;
 
-	add(&l, IKE_T_ENCR, s->encr->id, s->encr->key_bits);
 	if (s->prf)
-		add(&l, IKE_T_PRF, s->prf->id, 0);
+		t[n++] = (struct ike_transform){ .type = IKE_T_PRF, .id = s->prf->id };
+	if (s->integ)
+		t[n++] = (struct ike_transform){ .type = IKE_T_INTEG, .id = s->integ->id };
 	if (s->group)
-		add(&l, IKE_T_KE, s->group->id, 0);
+		t[n++] = (struct ike_transform){ .type = IKE_T_KE, .id = s->group->id };
 	if (protocol == IKE_PROTO_ESP)
-		add(&l, IKE_T_ESN, NO_ESN, 0);
-	write_proposal(b, protocol, number, spi, &l);
+		t[n++] = (struct ike_transform){ .type = IKE_T_ESN, .id = s->esn };
+	ike_build_open(b, IKE_P_SA);
+	write_proposal(&b->w, protocol, number, spi, t, n, false);
 }

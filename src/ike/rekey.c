@@ -219,7 +219,7 @@ static bool with_another_ke(struct ike_sa *sa, const struct ike_in *in, uint16_t
 	struct ike_notify n;
 
 	if (notify == IKE_N_INVALID_KE_PAYLOAD && ike_notify_find(&in->chain, notify, &n) && n.data.len == 2)
-		g = ike_group_find(be16(n.data.p));
+		g = ike_group_find(&sa->cfg.ike, be16(n.data.p));
 	else if (notify == IKE_N_NO_PROPOSAL_CHOSEN && !t->group)
 		g = sa->suite.group;
 	if (!g || t->ke_changed)

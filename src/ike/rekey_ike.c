@@ -26,6 +26,8 @@ static struct ike_sa *shell_new(const struct ike_sa *sa, bool from_initiator, ui
 	if (!n)
 		return NULL;
 	n->cfg = sa->cfg;
+	n->cfg.ca = NULL; /* nobody authenticates in it */
+	n->takes_fragments = sa->takes_fragments; /* as agreed in IKE_SA_INIT (RFC 7383, 2.3) */
 	n->log = sa->log;
 	n->state = IKE_UP;
 	n->from_initiator = from_initiator;
@@ -103,6 +105,7 @@ uint64_t ike_old_deadline_us(const struct ike_sa *sa)
 		due = o->forget_us < due ? o->forget_us : due;
 		due = o->retry_us < due ? o->retry_us : due;
 		due = window < due ? window : due;
+		due = ike_fragments_deadline_us(o) < due ? ike_fragments_deadline_us(o) : due;
 	}
 	return due;
 }
@@ -120,6 +123,7 @@ void ike_old_tick(struct ike_sa *sa, uint64_t now_us)
 			sa->old[i] = NULL;
 			continue;
 		}
+		ike_fragments_tick(o, now_us);
 		switch (ike_window_tick(&o->window, now_us, &again)) {
 		case IKE_DUE_RESEND:
 			sa->stats.n_retransmitted++;
@@ -175,6 +179,7 @@ static void take_over(struct ike_sa *sa, uint64_t now_us, struct ike_sa *next, b
 	SWAP(struct ike_keys, sa->keys, next->keys);
 	if (next->window.waiting)
 		ike_window_answered(&next->window);
+	ike_fragments_drop(sa); /* of a message to the old one */
 	move_tasks(sa);
 	ike_ask_free(sa->ask); /* the peer must not rekey while it waits for us (2.25.2) */
 	sa->ask = NULL;
@@ -252,7 +257,7 @@ enum err ike_rekey_ike_build(struct ike_sa *sa, struct ike_task *t, struct ike_b
 	if (e != OK)
 		return e;
 	put_be64(spi, t->new_spi);
-	ike_build_offer(b, IKE_PROTO_IKE, SPAN_OF(spi));
+	ike_build_offer(b, &sa->cfg.ike, IKE_PROTO_IKE, SPAN_OF(spi));
 	ike_build_bytes(b, IKE_P_NONCE, SPAN_OF(t->nonce));
 	ike_build_ke(b, t->group->id, kex_public(t->kex));
 	return b->w.bad ? ERR_LIMIT : OK;
@@ -281,7 +286,7 @@ static enum err answer_read(const struct ike_sa *sa, const struct ike_in *in, st
 	enum err e;
 
 	if (!psa || !pke || !pn || ike_offer_parse(psa->body, &offer) != OK ||
-	    ike_proposal_chosen(&offer, IKE_PROTO_IKE, &suite, &p) != OK || !spi_of(p) ||
+	    ike_proposal_chosen(&sa->cfg.ike, &offer, IKE_PROTO_IKE, &suite, &p) != OK || !spi_of(p) ||
 	    ike_ke_parse(pke->body, &ke) != OK || ike_nonce_parse(pn->body, &nr) != OK || suite.group != t->group ||
 	    ke.group != t->group->id)
 		return ERR_DENIED;
@@ -291,7 +296,7 @@ static enum err answer_read(const struct ike_sa *sa, const struct ike_in *in, st
 	next->suite = suite;
 	e = kex_shared(t->kex, ke.value, shared);
 	if (e == OK)
-		e = ike_keys_rekey(&sa->keys, &suite, true, SPAN_OF(t->nonce), nr,
+		e = ike_keys_rekey(&sa->keys, &suite, sa->cfg.rng, true, SPAN_OF(t->nonce), nr,
 				   span_of(shared, kex_shared_size(t->group->kex)), next->spi_i, next->spi_r,
 				   &next->keys);
 	secret_wipe(shared, sizeof(shared));
@@ -335,8 +340,8 @@ static void refused(struct ike_sa *sa, const struct ike_in *in, uint16_t notify)
 		return;
 	}
 	if (notify == IKE_N_INVALID_KE_PAYLOAD && ike_notify_find(&in->chain, notify, &n) && n.data.len == 2 &&
-	    ike_group_find(be16(n.data.p)) && !t->ke_changed) {
-		t->group = ike_group_find(be16(n.data.p));
+	    ike_group_find(&sa->cfg.ike, be16(n.data.p)) && !t->ke_changed) {
+		t->group = ike_group_find(&sa->cfg.ike, be16(n.data.p));
 		t->ke_changed = true;
 		kex_free(t->kex);
 		t->kex = NULL;
@@ -403,7 +408,7 @@ struct wish {
 };
 
 /* OK with *ret_why: that is the answer. */
-static enum err request_read(const struct ike_in *in, struct wish *ret, uint16_t *ret_why)
+static enum err request_read(const struct ike_sa *sa, const struct ike_in *in, struct wish *ret, uint16_t *ret_why)
 {
 	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA),
 				 *pke = ike_chain_find(&in->chain, IKE_P_KE),
@@ -422,7 +427,7 @@ static enum err request_read(const struct ike_in *in, struct wish *ret, uint16_t
 		e = ike_nonce_parse(pn->body, &ret->ni);
 	if (e != OK)
 		return e;
-	if (ike_proposal_choose(&offer, IKE_PROTO_IKE, ret->ke.group, &ret->suite, &p) != OK) {
+	if (ike_proposal_choose(&sa->cfg.ike, &offer, IKE_PROTO_IKE, ret->ke.group, &ret->suite, &p) != OK) {
 		*ret_why = IKE_N_NO_PROPOSAL_CHOSEN;
 		return OK;
 	}
@@ -448,7 +453,7 @@ static enum err answer_send(struct ike_sa *sa, const struct ike_in *in, const st
 	if (e == OK)
 		e = kex_shared(kex, w->ke.value, shared);
 	if (e == OK)
-		e = ike_keys_rekey(&sa->keys, &w->suite, false, w->ni, nr,
+		e = ike_keys_rekey(&sa->keys, &w->suite, sa->cfg.rng, false, w->ni, nr,
 				   span_of(shared, kex_shared_size(w->suite.group->kex)), next->spi_i, next->spi_r,
 				   &next->keys);
 	if (e == OK)
@@ -509,7 +514,7 @@ void ike_rekey_ike_request(struct ike_sa *sa, struct ike_in *in)
 		(void)!ike_respond_notify(sa, in, IKE_N_TEMPORARY_FAILURE, SPAN_NONE);
 		return;
 	}
-	e = request_read(in, &w, &why);
+	e = request_read(sa, in, &w, &why);
 	if (e == OK && why == IKE_N_INVALID_KE_PAYLOAD) {
 		(void)!ike_respond_group(sa, in, w.suite.group);
 		return;

@@ -41,16 +41,11 @@ void ike_enter(struct ike_sa *sa, enum ike_state to, const char *why)
 
 const char *ike_failure_name(enum ike_failure f)
 {
-	static const char *const names[] = { "none",
-					     "time-out",
-					     "no common algorithms",
-					     "authentication failed",
-					     "wrong fingerprint",
-					     "pin mismatch",
-					     "call binding",
-					     "protocol",
-					     "internal",
-					     "lifetime over" };
+	static const char *const names[] = {
+		"none",         "time-out",     "no common algorithms", "authentication failed", "wrong fingerprint",
+		"pin mismatch", "call binding", "certificate chain",    "post-quantum key",      "protocol",
+		"internal",     "lifetime over"
+	};
 
 	return (unsigned)f <= IKE_FAIL_EXPIRED ? names[f] : "?";
 }
@@ -62,9 +57,12 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 	struct ike_sa *sa;
 	uint64_t spi = 0;
 
-	/* Refuse by default: nobody is a peer without a fingerprint, and a tieline peer has a pinned key and
-	 * a bound call. */
-	if (!cfg->n_fingerprints || (!cfg->bare && (!cfg->has_peer_key || !cfg->has_binding)))
+	/* Refuse by default: nobody is a peer without a fingerprint or a strong secret, and a tieline peer has a pinned
+	 * key and a bound call. */
+	if ((!cfg->n_fingerprints && !cfg->psk.len) ||
+	    (!cfg->bare && (!cfg->has_peer_key || !cfg->has_binding || cfg->psk.len)))
+		return ERR_DENIED;
+	if ((cfg->psk.len && cfg->psk.len < IKE_SECRET_MIN) || (cfg->ppk.len && !cfg->ppk_id[0]))
 		return ERR_DENIED;
 	if (cfg->n_fingerprints > 4 || cfg->n_names > IKE_GRANTS_MAX || cfg->tsi.n > IKE_TS_MAX ||
 	    cfg->tsr.n > IKE_TS_MAX)
@@ -73,6 +71,11 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 	if (!sa)
 		return ERR_NOMEM;
 	sa->cfg = *cfg;
+	if (!cfg->ike.n)
+		ike_list_default(false, &sa->cfg.ike);
+	if (!cfg->esp.n)
+		ike_list_default(true, &sa->cfg.esp);
+	(void)cert_anchor_ref(sa->cfg.ca);
 	sa->log = cfg->log;
 	sa->state = cfg->initiator ? IKE_IDLE : IKE_LISTENING;
 	sa->limit_us = sa->retry_us = sa->soft_us = sa->hard_us = sa->busy_since_us = TIME_NEVER;
@@ -88,6 +91,14 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 	*(cfg->initiator ? &sa->spi_i : &sa->spi_r) = spi;
 	*ret = sa;
 	return OK;
+}
+
+void ike_config_done(struct ike_config *cfg)
+{
+	cert_anchor_free(cfg->ca);
+	cfg->ca = NULL;
+	secret_wipe(&cfg->psk, sizeof(cfg->psk));
+	secret_wipe(&cfg->ppk, sizeof(cfg->ppk));
 }
 
 void ike_setup_free(struct ike_setup *s)
@@ -116,6 +127,7 @@ static void let_go(struct ike_sa *sa)
 	ike_tasks_drop(sa);
 	ike_task_free(sa->task);
 	sa->task = NULL;
+	ike_fragments_drop(sa);
 	ike_keys_done(&sa->keys);
 	while (sa->n_children)
 		free(sa->children[--sa->n_children].ts);
@@ -136,6 +148,7 @@ void ike_sa_free(struct ike_sa *sa)
 	ike_events_drop(&sa->events);
 	if (!sa->is_old)
 		outq_free(sa->out);
+	ike_config_done(&sa->cfg);
 	secret_wipe(sa, sizeof(*sa));
 	free(sa);
 }
@@ -260,7 +273,9 @@ bool ike_sa_poll_event(struct ike_sa *sa, struct ike_event *ret)
 	if (!sa->has_final)
 		return false;
 	sa->has_final = false;
-	*ret = (struct ike_event){ .kind = sa->final_kind, .fail = sa->final_fail, .notify = sa->final_notify };
+	*ret = (struct ike_event){
+		.kind = sa->final_kind, .fail = sa->final_fail, .notify = sa->final_notify, .detail = sa->detail
+	};
 	return true;
 }
 
@@ -306,8 +321,9 @@ const struct ike_stats *ike_sa_stats(const struct ike_sa *sa)
 /* A full or failing queue is a lost datagram; retransmission is there for that. */
 void ike_send(struct ike_sa *sa, const struct path *path, struct span msg)
 {
-	if (outq_push(sa->out, OUT_SEND, path, msg) == OK)
-		sa->stats.n_out++;
+	while (msg.len)
+		if (outq_push(sa->out, OUT_SEND, path, ike_datagram(&msg)) == OK)
+			sa->stats.n_out++;
 }
 
 bool ike_sa_poll_output(struct ike_sa *sa, struct out *ret)
@@ -344,7 +360,7 @@ enum err ike_in_hash(const struct ike_in *in, uint8_t ret[32])
 enum err ike_respond(struct ike_sa *sa, struct ike_build *b, const uint8_t request_hash[32], const struct path *path)
 {
 	struct span msg;
-	enum err e = ike_build_seal(b, &sa->keys.out, &msg);
+	enum err e = ike_seal(sa, &sa->keys, b, &msg);
 
 	if (e == OK)
 		e = ike_window_respond(&sa->window, request_hash, msg);

@@ -17,9 +17,10 @@
 #include "base/path.h"
 #include "base/rng.h"
 #include "base/timers.h"
-#include "crypto/aead.h"
 #include "crypto/cert.h"
+#include "crypto/chain.h"
 #include "crypto/kex.h"
+#include "ike/suite.h"
 
 struct ike_sa;
 
@@ -54,8 +55,11 @@ struct ike_grant {
 	char name[IKE_NAME_MAX + 1];
 };
 
+#define IKE_SECRET_MIN 16
+#define IKE_SECRET_MAX 64
+#define IKE_PPK_ID_MAX 64
 struct ike_psk {
-	uint8_t bytes[64];
+	uint8_t bytes[IKE_SECRET_MAX];
 	size_t len;
 }; /* 0: none */
 
@@ -75,6 +79,16 @@ struct ike_config {
 	bool has_peer_key;
 	uint8_t peer_key[SPKI_HASH]; /* tieline calls: always */
 	bool bare; /* a stock peer: its ID and vendor IDs are not ours to demand */
+	/* A stock peer's other proofs. psk: both sides prove themselves by it, and no certificate is shown (RFC 7296, 2.15). ca:
+	 * beside what is above, its certificate is from this CA, at wall_s (unix time), and has peer_aor as rfc822Name. The SA
+	 * keeps the anchor for itself. */
+	struct ike_psk psk;
+	struct cert_anchor *ca;
+	int64_t wall_s;
+	/* Mixed into the keys, mandatory (RFC 8784); its PPK_ID is of type 2, PPK_ID_FIXED. */
+	struct ike_psk ppk;
+	char ppk_id[IKE_PPK_ID_MAX + 1];
+	bool initial_contact; /* this is our first SA to that peer since we started (RFC 7296, 2.4) */
 	/* Call binding (docs/protocol.md); tieline calls: always */
 	bool has_binding;
 	uint8_t tag[8], bind_hash[32];
@@ -82,6 +96,8 @@ struct ike_config {
 	uint32_t request;
 	char names[IKE_GRANTS_MAX][IKE_NAME_MAX + 1];
 	unsigned n_names;
+	/* What is offered and taken; n 0: the default list. */
+	struct ike_list ike, esp;
 	/* Selectors proposed (initiator, and CREATE_CHILD_SA that we start). */
 	struct ike_ts_list tsi, tsr;
 	/* Is this inbound ESP SPI taken? A pure question, asked while an SPI is chosen. */
@@ -96,6 +112,8 @@ struct ike_config {
 	uint32_t ike_life_s, child_life_s;
 };
 
+/* Wipes the secrets of a configuration and lets go of its anchor. */
+void ike_config_done(struct ike_config *cfg);
 MUST_CHECK enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret);
 void ike_sa_free(struct ike_sa *sa); /* sends nothing; wipes */
 
@@ -179,17 +197,21 @@ enum ike_failure {
 	IKE_FAIL_FINGERPRINT, /* its certificate is not the announced one */
 	IKE_FAIL_PIN, /* certificate announced, but not the pinned key */
 	IKE_FAIL_BINDING, /* vendor ID, tag or bind hash missing or different (6.4) */
+	IKE_FAIL_CHAIN, /* its certificate is not what the CA demands: `detail` */
+	IKE_FAIL_PPK, /* one side has no PPK, or another one */
 	IKE_FAIL_PROTOCOL, /* malformed or an error notify: `notify` */
 	IKE_FAIL_INTERNAL,
 	IKE_FAIL_EXPIRED /* its lifetime is over, and no new keys could be made */
 };
 const char *ike_failure_name(enum ike_failure f);
+/* An error notify (RFC 7296, 3.10.1) as a sentence about the other side; never NULL. */
+const char *ike_notify_text(uint16_t notify);
 
 struct ike_child {
 	uint32_t spi_in, spi_out;
-	enum aead_alg alg;
-	uint8_t key_in[AEAD_KEY_MAX + 4], key_out[AEAD_KEY_MAX + 4]; /* key || salt (RFC 4106, 8.1) */
-	size_t key_len; /* with the salt */
+	enum cipher_alg alg;
+	uint8_t key_in[CIPHER_KEY_MAX], key_out[CIPHER_KEY_MAX];
+	size_t key_len; /* cipher_key_size(alg) */
 	struct ike_ts_list ts_local, ts_peer;
 	bool esn, we_initiated;
 	uint32_t request, grant_id;
@@ -211,9 +233,12 @@ struct ike_event {
 	uint16_t wait_s, notify;
 	uint8_t refuse_reason;
 	enum ike_failure fail;
+	const char *detail; /* FAILED: a sentence that says more, or NULL; not owned */
+	bool initial_contact; /* ASKED, AUTHENTICATED: the peer has no other SA with us */
 	struct ike_child child; /* keys: wipe after use (ike_event_done) */
 	bool replaced; /* CHILD_GONE: another one has its traffic; packets on their way may still come in */
-	uint8_t peer_key[SPKI_HASH]; /* ASKED, AUTHENTICATED */
+	uint8_t peer_key
+		[SPKI_HASH]; /* ASKED, AUTHENTICATED; with a PSK a name for its owner that says nothing of the PSK */
 };
 bool ike_sa_poll_event(struct ike_sa *sa, struct ike_event *ret);
 void ike_event_done(struct ike_event *e); /* wipes */

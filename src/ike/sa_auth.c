@@ -26,6 +26,8 @@ static enum err prove(const struct ike_sa *sa, const struct ike_keys *keys, cons
 		.nonce = initiator ? span_of(s->nr, s->nr_len) : span_of(s->ni, s->ni_len),
 	};
 
+	if (sa->cfg.psk.len)
+		return ike_psk_sign(&sa->cfg.psk, keys, &what, b);
 	return ike_auth_sign(sa->cfg.identity, keys, &what, s->digital, b);
 }
 
@@ -46,8 +48,16 @@ enum err ike_auth_own(const struct ike_sa *sa, const struct ike_keys *keys, cons
 	uint8_t mem[4 + 256];
 	struct span id = own_id(sa, b, mem);
 
-	ike_build_cert(b, identity_cert(sa->cfg.identity));
-	return prove(sa, keys, s, id, b);
+	enum err e;
+
+	if (!sa->cfg.psk.len)
+		ike_build_cert(b, identity_cert(sa->cfg.identity));
+	e = prove(sa, keys, s, id, b);
+	if (e == OK && sa->cfg.ppk.len) /* RFC 8784, 3: used; no data */
+		ike_build_notify(b, IKE_N_PPK_IDENTITY, SPAN_NONE);
+	if (e == OK && sa->cfg.initial_contact)
+		ike_build_notify(b, IKE_N_INITIAL_CONTACT, SPAN_NONE);
+	return e;
 }
 
 /* ---- initiator ---- */
@@ -71,22 +81,28 @@ enum err ike_auth_build(const struct ike_sa *sa, struct ike_keys *keys, struct i
 	ike_build_start(b, b->w.p, b->w.cap, &h);
 	ike_build_sk(b);
 	id = own_id(sa, b, mem);
-	ike_build_cert(b, identity_cert(cfg->identity));
-	ike_build_certreq(sa, b);
+	if (!cfg->psk.len) {
+		ike_build_cert(b, identity_cert(cfg->identity));
+		ike_build_certreq(sa, b);
+	}
 	if (!cfg->bare) /* a stock peer may call itself otherwise */
 		ike_build_id(b, IKE_P_IDR, cfg->peer_aor);
 	e = prove(sa, keys, s, id, b);
 	if (e != OK)
 		return e;
+	if (cfg->ppk.len)
+		ike_build_ppk_identity(b, cfg->ppk_id);
+	if (cfg->initial_contact) /* 2.4 */
+		ike_build_notify(b, IKE_N_INITIAL_CONTACT, SPAN_NONE);
 	if (wants_child(sa)) {
 		put_be32(spi, s->spi_in);
-		ike_build_offer(b, IKE_PROTO_ESP, SPAN_OF(spi));
+		ike_build_offer(b, &sa->cfg.esp, IKE_PROTO_ESP, SPAN_OF(spi));
 		ike_build_ts(b, IKE_P_TSI, &cfg->tsi);
 		ike_build_ts(b, IKE_P_TSR, &cfg->tsr);
 	}
 	if (!cfg->bare)
 		ike_build_request(b, cfg->request, cfg->names, cfg->n_names);
-	return ike_build_seal(b, &keys->out, ret);
+	return ike_seal(sa, keys, b, ret);
 }
 
 static bool wanted(const struct ike_config *cfg, const struct ike_grant *g)
@@ -164,32 +180,75 @@ enum err ike_grants_take(const struct ike_sa *sa, const struct ike_chain *c, str
 	return OK;
 }
 
-/* The peer's ID, certificate and signature. ERR_AUTH with *ret_fail, or it could not be found out. */
-static enum err peer_verify(const struct ike_sa *sa, const struct ike_chain *c, enum ike_failure *ret_fail,
+/* The certificates that the peer shows, its own first (3.6). False: more than anybody needs. */
+static bool certs_of(const struct ike_chain *c, struct span certs[CHAIN_MAX], unsigned *ret_n)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n; i++) {
+		struct ike_cert cert;
+
+		if (c->p[i].type != IKE_P_CERT || ike_cert_parse(c->p[i].body, &cert) != OK)
+			continue;
+		if (n == CHAIN_MAX)
+			return false;
+		/* the first must be one that we can use, the others may be of any kind */
+		if (cert.encoding == IKE_CERT_X509_SIGNATURE)
+			certs[n++] = cert.value;
+		else if (!n)
+			break;
+	}
+	*ret_n = n;
+	return true;
+}
+
+/* By certificate: announced (RFC 6193, 7), pinned where there is a pin, signed, and from the CA where one is demanded. */
+static enum err cert_verify(struct ike_sa *sa, const struct ike_keys *keys, const struct ike_signed *what,
+			    const struct ike_chain *c, const struct ike_auth *auth, enum ike_failure *ret_fail,
 			    uint8_t ret_key[SPKI_HASH])
+{
+	const struct ike_config *cfg = &sa->cfg;
+	struct span certs[CHAIN_MAX];
+	unsigned n;
+	enum err e;
+
+	if (!certs_of(c, certs, &n) || !n) {
+		*ret_fail = IKE_FAIL_FINGERPRINT;
+		return ERR_AUTH;
+	}
+	e = ike_peer_verify(cfg, keys, what, certs[0], auth, ret_fail, ret_key);
+	if (e != OK || !cfg->ca)
+		return e;
+	e = cert_chain_verify(cfg->ca, certs, n, cfg->wall_s, cfg->peer_aor, &sa->detail);
+	if (e == ERR_AUTH)
+		*ret_fail = IKE_FAIL_CHAIN;
+	return e;
+}
+
+/* The peer's ID and proof. ERR_AUTH with *ret_fail, or it could not be found out. */
+static enum err peer_verify(struct ike_sa *sa, const struct ike_keys *keys, const struct ike_chain *c,
+			    enum ike_failure *ret_fail, uint8_t ret_key[SPKI_HASH])
 {
 	bool of_initiator = !sa->cfg.initiator;
 	const struct ike_setup *s = sa->setup;
 	const struct ike_payload *pid = ike_chain_find(c, of_initiator ? IKE_P_IDI : IKE_P_IDR),
-				 *pcert = ike_chain_find(c, IKE_P_CERT), *pauth = ike_chain_find(c, IKE_P_AUTH);
+				 *pauth = ike_chain_find(c, IKE_P_AUTH);
 	struct ike_signed what = {
 		.of_initiator = of_initiator,
 		.message = of_initiator ? span_of(s->init_i, s->init_i_len) : span_of(s->init_r, s->init_r_len),
 		.nonce = of_initiator ? span_of(s->nr, s->nr_len) : span_of(s->ni, s->ni_len),
 	};
-	struct ike_cert cert;
 	struct ike_auth auth;
+	enum err e;
 
 	*ret_fail = IKE_FAIL_AUTH;
 	if (!pid || !pauth || ike_auth_parse(pauth->body, &auth) != OK)
 		return ERR_AUTH;
 	what.id_body = pid->body;
-	/* RFC 6193, 7: each side presents a certificate; the first is the one that AUTH is by (3.6) */
-	if (!pcert || ike_cert_parse(pcert->body, &cert) != OK || cert.encoding != IKE_CERT_X509_SIGNATURE) {
-		*ret_fail = IKE_FAIL_FINGERPRINT;
-		return ERR_AUTH;
-	}
-	return ike_peer_verify(&sa->cfg, &sa->keys, &what, cert.value, &auth, ret_fail, ret_key);
+	if (!sa->cfg.psk.len)
+		return cert_verify(sa, keys, &what, c, &auth, ret_fail, ret_key);
+	e = ike_psk_verify(&sa->cfg.psk, keys, &what, &auth);
+	return e == OK ? ike_psk_key(sa->cfg.peer_aor, ret_key) : e;
 }
 
 /* 2.21.2: the responder holds the SA to be up, and is told otherwise, once and without waiting. */
@@ -222,6 +281,7 @@ static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, 
 		.nr = span_of(s->nr, s->nr_len),
 	};
 	uint16_t notify = ike_notify_error(&in->chain);
+	struct ike_notify n;
 	struct ike_outcome o;
 	struct ike_event *e = ike_events_add(ev, IKE_EV_AUTHENTICATED);
 	enum err err;
@@ -229,6 +289,7 @@ static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, 
 	if (!e)
 		return ERR_NOMEM;
 	memcpy(e->peer_key, key, SPKI_HASH);
+	e->initial_contact = ike_notify_find(&in->chain, IKE_N_INITIAL_CONTACT, &n);
 	err = ike_grants_take(sa, &in->chain, ev, &o);
 	if (err != OK)
 		return err;
@@ -280,6 +341,7 @@ void ike_auth_response(struct ike_sa *sa, struct ike_in *in)
 	uint16_t error = ike_notify_error(&in->chain);
 	uint8_t key[SPKI_HASH];
 	enum ike_failure why;
+	struct ike_notify n;
 	bool stray = false;
 	struct ike_task *t;
 	enum err e;
@@ -289,7 +351,11 @@ void ike_auth_response(struct ike_sa *sa, struct ike_in *in)
 			 error ? error : IKE_N_INVALID_SYNTAX);
 		return;
 	}
-	e = peer_verify(sa, &in->chain, &why, key);
+	e = peer_verify(sa, &sa->keys, &in->chain, &why, key);
+	if (e == OK && sa->cfg.ppk.len && !ike_notify_find(&in->chain, IKE_N_PPK_IDENTITY, &n)) {
+		why = IKE_FAIL_PPK; /* RFC 8784, 3: mandatory, and the responder has not used it */
+		e = ERR_AUTH;
+	}
 	if (e == ERR_AUTH) {
 		disown(sa);
 		ike_fail(sa, why, 0);
@@ -319,7 +385,7 @@ static enum err ask_parse(const struct ike_sa *sa, const struct ike_in *in, stru
 {
 	const struct ike_setup *s = sa->setup;
 	struct ike_request q = { .n_names = 0 };
-	struct ike_notify n;
+	struct ike_notify n, contact;
 	enum err err = OK;
 
 	ask->is_auth = true;
@@ -327,12 +393,13 @@ static enum err ask_parse(const struct ike_sa *sa, const struct ike_in *in, stru
 	if (!ask->no_request)
 		err = ike_request_parse(n.data, &q);
 	if (err == OK)
-		err = ike_child_parse(in, ask);
+		err = ike_child_parse(sa, in, ask);
 	if (err != OK)
 		return err;
 	memcpy(ask->ni, s->ni, s->ni_len);
 	ask->ni_len = s->ni_len;
 	ask->request = q.request;
+	ask->initial_contact = e->initial_contact = ike_notify_find(&in->chain, IKE_N_INITIAL_CONTACT, &contact);
 	e->request = q.request;
 	e->n_names = q.n_names;
 	memcpy(e->names, q.names, sizeof(e->names));
@@ -363,8 +430,22 @@ static bool wants_us(const struct ike_sa *sa, const struct ike_chain *c)
 		span_eq_str(id.value, sa->cfg.local_aor));
 }
 
+/* RFC 8784, 3, table 1, with a PPK that is mandatory: both said that they use one, and it is this one. */
+static enum err ppk_apply(const struct ike_sa *sa, const struct ike_chain *c, struct ike_keys *k,
+			  enum ike_failure *ret_fail)
+{
+	if (!sa->cfg.ppk.len)
+		return OK;
+	if (!sa->setup->use_ppk || !ike_ppk_identity_is(c, sa->cfg.ppk_id)) {
+		*ret_fail = IKE_FAIL_PPK;
+		return ERR_AUTH;
+	}
+	return ike_ppk_mix(&sa->cfg.ppk, k);
+}
+
 void ike_auth_request(struct ike_sa *sa, struct ike_in *in)
 {
+	struct ike_keys keys = sa->keys; /* with the PPK, if this message is accepted */
 	struct ike_ask *ask = calloc(1, sizeof(*ask));
 	struct ike_events ev = { NULL, NULL };
 	struct ike_event *asked = ike_events_add(&ev, IKE_EV_ASKED);
@@ -372,7 +453,9 @@ void ike_auth_request(struct ike_sa *sa, struct ike_in *in)
 	enum err e = ask && asked ? ike_in_hash(in, ask->request_hash) : ERR_NOMEM;
 
 	if (e == OK)
-		e = peer_verify(sa, &in->chain, &why, ask->peer_key);
+		e = ppk_apply(sa, &in->chain, &keys, &why);
+	if (e == OK)
+		e = peer_verify(sa, &keys, &in->chain, &why, ask->peer_key);
 	if (e == OK && !wants_us(sa, &in->chain)) {
 		why = IKE_FAIL_AUTH;
 		e = ERR_AUTH;
@@ -386,10 +469,13 @@ void ike_auth_request(struct ike_sa *sa, struct ike_in *in)
 		sa->ask = ask;
 		sa->limit_us = in->now_us + IKE_HALF_OPEN_US;
 		ike_window_answering(&sa->window);
+		sa->keys = keys;
+		secret_wipe(&keys, sizeof(keys));
 		ike_enter(sa, IKE_ASKED, "the peer proved its key");
 		ike_events_commit(sa, &ev);
 		return;
 	}
+	secret_wipe(&keys, sizeof(keys));
 	ike_ask_free(ask);
 	ike_events_drop(&ev);
 	if (e == ERR_AUTH)

@@ -5,14 +5,15 @@
  *   sa.c       life, output, events       sa_run.c   input and timers
  *   sa_init.c  IKE_SA_INIT        sa_auth.c  IKE_AUTH
  *   child.c    CREATE_CHILD_SA    info.c     INFORMATIONAL and the queue of our requests
- *   grant.c    the owner's decision        lifetime.c when keys are to be made anew
- *   rekey.c    a Child SA's keys  rekey_ike.c the IKE SA's
+ *   grant.c    the owner's decision        sa_fragment.c  parts of a message
+ *   rekey.c    a Child SA's keys  rekey_ike.c the IKE SA's       lifetime.c when keys are to be made anew
  *
  * Rule of all exchanges: everything that can fail is done on locals, then a function whose name ends
  * in _commit changes the SA. Out of memory is like a lost datagram: nothing has changed, and
  * the retransmission tries again. */
 #pragma once
 #include "ike/auth.h"
+#include "ike/fragment.h"
 #include "ike/keys.h"
 #include "ike/payload.h"
 #include "ike/proposal.h"
@@ -68,6 +69,7 @@ struct ike_setup {
 	unsigned n_restarts;
 	bool ke_changed; /* INVALID_KE_PAYLOAD was obeyed once */
 	bool digital; /* the peer takes method 14 with SHA-256 */
+	bool use_ppk; /* responder: the initiator has said that it does (RFC 8784, 3) */
 	uint32_t spi_in; /* initiator: of the first Child SA */
 };
 
@@ -92,6 +94,7 @@ struct ike_ask {
 	uint8_t ni[IKE_NONCE_MAX];
 	size_t ni_len;
 	uint8_t peer_key[SPKI_HASH];
+	bool initial_contact;
 	bool decided;
 	struct ike_decision decision;
 };
@@ -163,6 +166,8 @@ struct ike_sa {
 	struct ike_window window;
 	struct ike_suite suite;
 	struct ike_keys keys;
+	bool takes_fragments; /* both sides said so in IKE_SA_INIT (RFC 7383, 2.3) */
+	struct ike_parts *parts[2]; /* of a request, of a response */
 	struct ike_setup *setup;
 	struct ike_ask *ask;
 	struct ike_child_sa children[IKE_CHILDREN_ALL];
@@ -189,6 +194,7 @@ struct ike_sa {
 	enum ike_event_kind final_kind;
 	enum ike_failure final_fail;
 	uint16_t final_notify;
+	const char *detail; /* of final_fail */
 	struct outq *out;
 	struct ike_stats stats;
 };
@@ -220,10 +226,22 @@ MUST_CHECK enum err ike_respond_notify(struct ike_sa *sa, const struct ike_in *i
 /* Seals b, keeps it as the answer to the request with that hash, and sends it. */
 MUST_CHECK enum err ike_respond(struct ike_sa *sa, struct ike_build *b, const uint8_t request_hash[32],
 				const struct path *path);
+/* Closes b and encrypts it with these keys, in fragments where that is needed and agreed on. */
+MUST_CHECK enum err ike_seal(const struct ike_sa *sa, struct ike_keys *keys, struct ike_build *b, struct span *ret);
 MUST_CHECK enum err ike_copy(struct span s, uint8_t **ret, size_t *ret_len);
 void ike_setup_free(struct ike_setup *s);
 void ike_ask_free(struct ike_ask *a);
 
+/* ---- sa_fragment.c ---- */
+/* A fragment. OK: the message is complete, in *ret_whole, which the caller frees after the exchange; in->msg is its first
+ * fragment, *ret its content, to be walked from *ret_first. Else it is kept or dropped, and that is all. */
+MUST_CHECK enum err ike_fragment_take(struct ike_sa *sa, struct ike_in *in, const struct ike_payload *skf,
+				      uint8_t plain[IKE_MSG_MAX], struct ike_parts **ret_whole, struct span *ret,
+				      uint8_t *ret_first);
+void ike_fragments_drop(struct ike_sa *sa);
+/* Forgets what has not become whole in time. */
+void ike_fragments_tick(struct ike_sa *sa, uint64_t now_us);
+uint64_t ike_fragments_deadline_us(const struct ike_sa *sa);
 /* ---- sa_init.c ---- */
 MUST_CHECK enum err ike_init_start(struct ike_sa *sa, uint64_t now_us);
 void ike_init_request(struct ike_sa *sa, struct ike_in *in);
@@ -248,7 +266,7 @@ MUST_CHECK enum err ike_grants_take(const struct ike_sa *sa, const struct ike_ch
 				    struct ike_outcome *ret);
 /* ---- child.c ---- */
 MUST_CHECK enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret);
-MUST_CHECK enum err ike_child_parse(const struct ike_in *in, struct ike_ask *ask);
+MUST_CHECK enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask);
 /* Responder: SA, [Nr,] TSi, TSr into b, or the notify that says why not (*ret_notify). nr: for KEYMAT. */
 MUST_CHECK enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask,
 				     const struct ike_decision *d, struct span nr, struct ike_events *ev,

@@ -67,19 +67,23 @@ static enum err request_build(const struct ike_sa *sa, const struct ike_setup *s
 	ike_build_start(b, b->w.p, b->w.cap, &h);
 	if (cookie.len) /* 2.6: the first payload */
 		ike_build_notify(b, IKE_N_COOKIE, cookie);
-	ike_build_offer(b, IKE_PROTO_IKE, SPAN_NONE);
+	ike_build_offer(b, &sa->cfg.ike, IKE_PROTO_IKE, SPAN_NONE);
 	ike_build_ke(b, group->id, kex_public(kex));
 	ike_build_bytes(b, IKE_P_NONCE, span_of(s->ni, s->ni_len));
 	e = nat_detection(sa, b, 0, &sa->path);
 	if (e != OK)
 		return e;
 	ike_build_notify(b, IKE_N_SIGNATURE_HASH_ALGORITHMS, ike_hash_algorithms());
+	ike_build_notify(b, IKE_N_FRAGMENTATION_SUPPORTED, SPAN_NONE);
+	if (sa->cfg.ppk.len) /* RFC 8784, 3 */
+		ike_build_notify(b, IKE_N_USE_PPK, SPAN_NONE);
 	vendor_and_binding(sa, b);
 	return ike_build_done(b, ret);
 }
 
 enum err ike_init_start(struct ike_sa *sa, uint64_t now_us)
 {
+	const struct ike_group *group = ike_group_first(&sa->cfg.ike);
 	struct ike_setup *s = sa->setup;
 	uint8_t mem[INIT_MAX];
 	struct ike_build b = { .w = wr_of(mem, sizeof(mem)) };
@@ -90,9 +94,9 @@ enum err ike_init_start(struct ike_sa *sa, uint64_t now_us)
 	s->ni_len = IKE_NONCE_OURS;
 	rng_fill(sa->cfg.rng, s->ni, s->ni_len);
 	sa->window.sends_max = sa->cfg.first_sends;
-	e = kex_new(ike_group_first()->kex, sa->cfg.rng, &kex);
+	e = kex_new(group->kex, sa->cfg.rng, &kex);
 	if (e == OK)
-		e = request_build(sa, s, ike_group_first(), kex, SPAN_NONE, &b, &msg);
+		e = request_build(sa, s, group, kex, SPAN_NONE, &b, &msg);
 	if (e == OK)
 		e = ike_copy(msg, &s->init_i, &s->init_i_len);
 	if (e == OK)
@@ -102,7 +106,7 @@ enum err ike_init_start(struct ike_sa *sa, uint64_t now_us)
 		return e;
 	}
 	s->kex = kex;
-	s->group = ike_group_first();
+	s->group = group;
 	ike_enter(sa, IKE_INIT_SENT, "IKE_SA_INIT sent");
 	ike_send(sa, &sa->path, msg);
 	return OK;
@@ -160,7 +164,7 @@ static bool try_again(struct ike_sa *sa, const struct ike_in *in)
 	}
 	if (ike_notify_find(&in->chain, IKE_N_INVALID_KE_PAYLOAD, &n)) {
 		/* Unprotected, so obeyed once: it can choose among our groups and nothing more. */
-		const struct ike_group *g = n.data.len == 2 ? ike_group_find(be16(n.data.p)) : NULL;
+		const struct ike_group *g = n.data.len == 2 ? ike_group_find(&sa->cfg.ike, be16(n.data.p)) : NULL;
 
 		if (g && g != s->group && !s->ke_changed && s->n_restarts < IKE_RESTARTS_MAX)
 			restart(sa, in->now_us, span_of(s->cookie, s->cookie_len), g);
@@ -177,6 +181,24 @@ struct outcome {
 	struct ike_keys keys;
 	struct span nonce; /* the peer's */
 };
+
+/* What we cannot do without, and the responder has to announce. */
+static enum err extensions_ok(struct ike_sa *sa, const struct ike_in *in)
+{
+	struct ike_notify n;
+
+	/* RFC 8784, 3: a mandatory PPK; what is missing here may still come, the message is not authentic (2.21.1) */
+	if (sa->cfg.ppk.len && !ike_notify_find(&in->chain, IKE_N_USE_PPK, &n)) {
+		ike_suspect(sa, in->now_us, IKE_FAIL_PPK, 0);
+		return ERR_DENIED;
+	}
+	/* RFC 6023, 3: without a Child SA only where that is announced */
+	if (!sa->cfg.tsi.n && !ike_notify_find(&in->chain, IKE_N_CHILDLESS_IKEV2_SUPPORTED, &n)) {
+		ike_suspect(sa, in->now_us, IKE_FAIL_PROTOCOL, 0);
+		return ERR_DENIED;
+	}
+	return OK;
+}
 
 /* Looks at the response; a failure means that it is not the one we wait for. */
 static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct outcome *ret)
@@ -197,9 +219,11 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 		ike_suspect(sa, in->now_us, IKE_FAIL_BINDING, 0);
 		return ERR_DENIED;
 	}
-	e = ike_offer_parse(psa->body, &offer);
+	e = extensions_ok(sa, in);
 	if (e == OK)
-		e = ike_proposal_chosen(&offer, IKE_PROTO_IKE, &ret->suite, &p);
+		e = ike_offer_parse(psa->body, &offer);
+	if (e == OK)
+		e = ike_proposal_chosen(&sa->cfg.ike, &offer, IKE_PROTO_IKE, &ret->suite, &p);
 	if (e == ERR_DENIED)
 		ike_suspect(sa, in->now_us, IKE_FAIL_NO_PROPOSAL, 0);
 	if (e == OK)
@@ -211,9 +235,11 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 	if (e == OK)
 		e = kex_shared(s->kex, ke.value, shared);
 	if (e == OK)
-		e = ike_keys_derive(&ret->suite, true, span_of(s->ni, s->ni_len), ret->nonce,
+		e = ike_keys_derive(&ret->suite, sa->cfg.rng, true, span_of(s->ni, s->ni_len), ret->nonce,
 				    span_of(shared, kex_shared_size(s->group->kex)), sa->spi_i, in->h.spi_r,
 				    &ret->keys);
+	if (e == OK && sa->cfg.ppk.len)
+		e = ike_ppk_mix(&sa->cfg.ppk, &ret->keys);
 	secret_wipe(shared, sizeof(shared));
 	return e;
 }
@@ -233,6 +259,7 @@ static enum err auth_send(struct ike_sa *sa, const struct ike_in *in, struct out
 	memcpy(s->nr, o->nonce.p, o->nonce.len);
 	s->digital =
 		ike_notify_find(&in->chain, IKE_N_SIGNATURE_HASH_ALGORITHMS, &n) && ike_hash_algorithms_suit(n.data);
+	sa->takes_fragments = ike_notify_find(&in->chain, IKE_N_FRAGMENTATION_SUPPORTED, &n);
 	sa->spi_r = in->h.spi_r;
 	e = ike_auth_build(sa, &o->keys, s, &b, &msg);
 	if (e == OK)
@@ -249,6 +276,7 @@ static enum err auth_send(struct ike_sa *sa, const struct ike_in *in, struct out
 	secret_wipe(&o->keys, sizeof(o->keys));
 	kex_free(s->kex);
 	s->kex = NULL;
+	log_info(&sa->log, "IKE suite %s", ike_suite_text(&sa->suite, (char[IKE_SUITE_TEXT]){ 0 }));
 	ike_enter(sa, IKE_AUTH_SENT, "IKE_SA_INIT answered");
 	ike_send(sa, &sa->path, msg);
 	return OK;
@@ -300,6 +328,8 @@ void ike_build_certreq(const struct ike_sa *sa, struct ike_build *b)
 	ike_build_open(b, IKE_P_CERTREQ);
 	wr_u8(&b->w, IKE_CERT_X509_SIGNATURE);
 	wr_bytes(&b->w, hash, hash_size(HASH_SHA1));
+	if (sa->cfg.ca && hash_of(HASH_SHA1, cert_anchor_spki(sa->cfg.ca), hash) == OK)
+		wr_bytes(&b->w, hash, hash_size(HASH_SHA1));
 }
 
 /* The request as far as it needs no answer of its own. ERR_DENIED: it got one, or is to be dropped. */
@@ -331,7 +361,7 @@ static enum err request_read(struct ike_sa *sa, const struct ike_in *in, struct 
 		e = ike_nonce_parse(pn->body, &ret->nonce);
 	if (e != OK)
 		return e;
-	if (ike_proposal_choose(&offer, IKE_PROTO_IKE, ret_ke->group, &ret->suite, &p) != OK) {
+	if (ike_proposal_choose(&sa->cfg.ike, &offer, IKE_PROTO_IKE, ret_ke->group, &ret->suite, &p) != OK) {
 		ike_suspect(sa, in->now_us, IKE_FAIL_NO_PROPOSAL, IKE_N_NO_PROPOSAL_CHOSEN);
 		answer_plain(sa, in, IKE_N_NO_PROPOSAL_CHOSEN, SPAN_NONE);
 		return ERR_DENIED;
@@ -359,9 +389,16 @@ static enum err response_build(const struct ike_sa *sa, const struct ike_in *in,
 	e = nat_detection(sa, b, sa->spi_r, in->path);
 	if (e != OK)
 		return e;
-	ike_build_certreq(sa, b);
+	if (!sa->cfg.psk.len)
+		ike_build_certreq(sa, b);
+	/* RFC 6023, 3: IKE_AUTH may come without a Child SA */
+	ike_build_notify(b, IKE_N_CHILDLESS_IKEV2_SUPPORTED, SPAN_NONE);
+	if (sa->cfg.ppk.len && s->use_ppk)
+		ike_build_notify(b, IKE_N_USE_PPK, SPAN_NONE);
 	if (s->digital) /* RFC 7427, 4: only to a peer that sent it */
 		ike_build_notify(b, IKE_N_SIGNATURE_HASH_ALGORITHMS, ike_hash_algorithms());
+	if (sa->takes_fragments) /* RFC 7383, 2.3: the same */
+		ike_build_notify(b, IKE_N_FRAGMENTATION_SUPPORTED, SPAN_NONE);
 	vendor_and_binding(sa, b);
 	return ike_build_done(b, ret);
 }
@@ -379,6 +416,7 @@ static void request_commit(struct ike_sa *sa, const struct ike_in *in, struct ou
 		sa->path = *in->path;
 		sa->has_path = true;
 	}
+	log_info(&sa->log, "IKE suite %s", ike_suite_text(&sa->suite, (char[IKE_SUITE_TEXT]){ 0 }));
 	ike_enter(sa, IKE_INIT_DONE, "IKE_SA_INIT answered");
 	ike_send(sa, in->path, msg);
 }
@@ -400,11 +438,13 @@ static enum err request_answer(struct ike_sa *sa, const struct ike_in *in, struc
 	rng_fill(sa->cfg.rng, s->nr, s->nr_len);
 	s->digital =
 		ike_notify_find(&in->chain, IKE_N_SIGNATURE_HASH_ALGORITHMS, &n) && ike_hash_algorithms_suit(n.data);
+	sa->takes_fragments = ike_notify_find(&in->chain, IKE_N_FRAGMENTATION_SUPPORTED, &n);
+	s->use_ppk = ike_notify_find(&in->chain, IKE_N_USE_PPK, &n);
 	sa->spi_i = in->h.spi_i;
 	if (e == OK)
 		e = kex_shared(kex, ke->value, shared);
 	if (e == OK)
-		e = ike_keys_derive(&o->suite, false, o->nonce, span_of(s->nr, s->nr_len),
+		e = ike_keys_derive(&o->suite, sa->cfg.rng, false, o->nonce, span_of(s->nr, s->nr_len),
 				    span_of(shared, kex_shared_size(o->suite.group->kex)), sa->spi_i, sa->spi_r,
 				    &o->keys);
 	if (e == OK)

@@ -141,7 +141,9 @@ static void protected_input(struct ike_sa *sa, struct ike_in *in)
 {
 	uint8_t plain[IKE_MSG_MAX];
 	const struct ike_payload *sk;
+	struct ike_parts *whole = NULL;
 	struct span inner;
+	uint8_t first;
 	enum err e;
 
 	if (ike_chain_parse(span_from(in->msg, IKE_HDR), in->h.next, &in->chain) != OK) {
@@ -149,11 +151,23 @@ static void protected_input(struct ike_sa *sa, struct ike_in *in)
 		return;
 	}
 	sk = ike_chain_find(&in->chain, IKE_P_SK);
-	if (!sk || !sa->keys.in.aead) {
+	if (!sk && sa->takes_fragments)
+		sk = ike_chain_find(&in->chain, IKE_P_SKF);
+	if (!sk || !sa->keys.in.cipher) {
 		sa->stats.n_stray++;
 		return;
 	}
-	e = ike_sk_open(&sa->keys.in, in->msg, sk, plain, &inner);
+	if (sk->type == IKE_P_SKF) {
+		e = ike_fragment_take(sa, in, sk, plain, &whole, &inner, &first);
+	} else {
+		first = sk->next;
+		e = ike_sk_open(&sa->keys.in, in->msg, sk, plain, &inner);
+	}
+	if (e == ERR_NOTFOUND) { /* more of it is to come */
+		sa->last_in_us = in->now_us;
+		secret_wipe(plain, sizeof(plain));
+		return;
+	}
 	if (e != OK) {
 		if (e == ERR_AUTH)
 			sa->stats.n_bad_auth++;
@@ -164,8 +178,9 @@ static void protected_input(struct ike_sa *sa, struct ike_in *in)
 	}
 	sa->stats.n_in++;
 	sa->last_in_us = in->now_us;
-	if (content_ok(sa, in, inner, sk->next))
+	if (content_ok(sa, in, inner, first))
 		dispatch(sa, in);
+	ike_parts_free(whole);
 	secret_wipe(plain, sizeof(plain));
 }
 
@@ -222,6 +237,7 @@ uint64_t ike_sa_deadline_us(const struct ike_sa *sa)
 	t = earlier(t, ike_tasks_deadline_us(sa));
 	t = earlier(t, ike_old_deadline_us(sa));
 	t = earlier(t, ike_life_deadline_us(sa));
+	t = earlier(t, ike_fragments_deadline_us(sa));
 	return earlier(t, ike_window_deadline_us(&sa->window));
 }
 
@@ -244,6 +260,7 @@ void ike_sa_tick(struct ike_sa *sa, uint64_t now_us)
 		ike_fail(sa, sa->suspect != IKE_FAIL_NONE ? sa->suspect : IKE_FAIL_TIMEOUT, sa->suspect_notify);
 		return;
 	}
+	ike_fragments_tick(sa, now_us);
 	switch (ike_window_tick(&sa->window, now_us, &again)) {
 	case IKE_DUE_RESEND:
 		sa->stats.n_retransmitted++;

@@ -37,7 +37,7 @@ static enum err open_packet(struct span d, const struct esp_head *h, const struc
 
 	if (!out)
 		return ERR_NOMEM;
-	e = esp_cipher_init(&c, key->alg, key->bytes.p, key->esn);
+	e = esp_cipher_init(&c, key->alg, key->bytes.p, NULL, key->esn);
 	if (e == OK)
 		e = esp_packet_open(&c, (uint64_t)(key->esn ? key->seq_high : 0) << 32 | h->seq, d, out, &next, &plain);
 	if (e == OK)
@@ -63,11 +63,11 @@ json_t *inspect_esp(struct span d, const struct inspect_options *o)
 	if (inspect_key_esp(o->keys, h.spi, &key) == OK) {
 		e = open_packet(d, &h, &key, &packet);
 		if (e == ERR_AUTH)
-			return inspect_no("esp", "not by this key", ESP_HEAD);
+			return inspect_no("esp", "not by this key", ESP_HDR);
 		if (e == ERR_NOMEM)
 			return NULL;
 		if (e != OK)
-			return inspect_no_of("esp", "decrypted", "trailer", e, d.len - AEAD_TAG);
+			return inspect_no_of("esp", "decrypted", "trailer", e, d.len - CIPHER_ICV);
 	}
 	payloads = json_array();
 	if (packet)

@@ -75,9 +75,12 @@ static json_t *opened(struct span msg, const struct ike_payload *p, const struct
 	uint8_t *plain = malloc(p->body.len + 1);
 	struct ike_chain c;
 	struct span inside;
-	struct ike_sk sk = { .aead = NULL };
+	struct ike_sk sk = { .cipher = NULL };
 	json_t *list = NULL;
-	enum err e = plain ? ike_sk_init(&sk, key->alg, key->bytes) : ERR_NOMEM;
+	size_t e_len = cipher_encr_size(key->alg);
+	enum err e =
+		plain ? ike_sk_init(&sk, key->alg, span_sub(key->bytes, 0, e_len), span_from(key->bytes, e_len), NULL)
+		      : ERR_NOMEM;
 
 	*ret_no = NULL;
 	if (e == OK)

@@ -5,7 +5,7 @@
  *   text.c     sip, sdp                    stun.c         stun, datagram
  *   ike.c      messages                    ike_payload.c  payloads       esp.c  packets */
 #pragma once
-#include "crypto/aead.h"
+#include "crypto/cipher.h"
 #include "inspect/inspect.h"
 
 struct ike_chain;
@@ -44,9 +44,9 @@ json_t *inspect_esp(struct span d, const struct inspect_options *o);
 json_t *inspect_ike_payloads(const struct ike_chain *c, const struct ike_payload **ret_bad, enum err *ret_err);
 const char *inspect_ike_payload_name(uint8_t type);
 
-/* keys.c: key and salt; ERR_NOTFOUND: no key for these SPIs. */
+/* keys.c: cipher_key_size(alg) bytes, as cipher_new() takes them; ERR_NOTFOUND: no key for these SPIs. */
 struct inspect_key {
-	enum aead_alg alg;
+	enum cipher_alg alg;
 	struct span bytes;
 	bool esn;
 	uint32_t seq_high;

@@ -10,12 +10,10 @@
 #include "inspect/inspect_impl.h"
 
 #define KEYS_MAX 256 /* SAs in one file */
-#define SALT 4 /* RFC 4106, 8.1; RFC 5282, 7.1 */
 
 struct one {
-	enum aead_alg alg;
-	uint8_t bytes[AEAD_KEY_MAX + SALT];
-	size_t len;
+	enum cipher_alg alg;
+	uint8_t bytes[CIPHER_KEY_MAX]; /* encryption key and salt, then integrity key */
 };
 
 struct entry {
@@ -32,11 +30,13 @@ struct inspect_keys {
 
 static const struct {
 	const char *name;
-	enum aead_alg alg;
+	enum cipher_alg alg;
 } algs[] = {
-	{ "aes-gcm-16-128", AEAD_AES128_GCM },
-	{ "aes-gcm-16-256", AEAD_AES256_GCM },
-	{ "chacha20-poly1305", AEAD_CHACHA20_POLY1305 },
+	{ "aes-gcm-16-128", CIPHER_AES128_GCM },
+	{ "aes-gcm-16-256", CIPHER_AES256_GCM },
+	{ "chacha20-poly1305", CIPHER_CHACHA20_POLY1305 },
+	{ "aes-cbc-128-hmac-sha2-256-128", CIPHER_AES128_CBC_SHA256 },
+	{ "aes-cbc-256-hmac-sha2-256-128", CIPHER_AES256_CBC_SHA256 },
 };
 
 static bool spi_of(const json_t *o, const char *key, size_t size, uint64_t *ret)
@@ -52,27 +52,39 @@ static bool spi_of(const json_t *o, const char *key, size_t size, uint64_t *ret)
 }
 
 /* By its name, or AES-GCM by the length of its key. */
-static bool key_of(const json_t *o, const char *key, struct one *ret)
+static bool alg_of(const json_t *o, size_t key_len, enum cipher_alg *ret)
 {
-	const char *text = json_string_value(json_object_get(o, key));
-	const json_t *encr = json_object_get(o, "encr");
-	bool known = !encr;
+	const char *encr = json_string_value(json_object_get(o, "encr"));
 
-	if (!text || hex_parse(span_str(text), false, ret->bytes, sizeof(ret->bytes), &ret->len) != OK)
-		return false;
-	ret->alg = ret->len == aead_key_size(AEAD_AES128_GCM) + SALT ? AEAD_AES128_GCM : AEAD_AES256_GCM;
+	*ret = key_len == cipher_encr_size(CIPHER_AES128_GCM) ? CIPHER_AES128_GCM : CIPHER_AES256_GCM;
+	if (!json_object_get(o, "encr"))
+		return true;
 	for (size_t i = 0; encr && i < sizeof(algs) / sizeof(algs[0]); i++)
-		if (json_string_value(encr) && !strcmp(json_string_value(encr), algs[i].name)) {
-			ret->alg = algs[i].alg;
-			known = true;
+		if (!strcmp(encr, algs[i].name)) {
+			*ret = algs[i].alg;
+			return true;
 		}
-	return known && ret->len == aead_key_size(ret->alg) + SALT;
+	return false;
+}
+
+/* encr, integ: names of the members. The integrity key is there exactly when the algorithm needs it. */
+static bool key_of(const json_t *o, const char *encr, const char *integ, struct one *ret)
+{
+	const char *e = json_string_value(json_object_get(o, encr)), *a = json_string_value(json_object_get(o, integ));
+	size_t len, a_len = 0;
+
+	if (!e || hex_parse(span_str(e), false, ret->bytes, sizeof(ret->bytes), &len) != OK ||
+	    !alg_of(o, len, &ret->alg))
+		return false;
+	if (a && hex_parse(span_str(a), false, ret->bytes + len, sizeof(ret->bytes) - len, &a_len) != OK)
+		return false;
+	return len == cipher_encr_size(ret->alg) && a_len == cipher_integ_size(ret->alg);
 }
 
 static bool ike_entry(const json_t *o, struct entry *e)
 {
-	return spi_of(o, "spi_i", 8, &e->spi_i) && spi_of(o, "spi_r", 8, &e->spi_r) && key_of(o, "sk_ei", &e->i) &&
-	       key_of(o, "sk_er", &e->r);
+	return spi_of(o, "spi_i", 8, &e->spi_i) && spi_of(o, "spi_r", 8, &e->spi_r) &&
+	       key_of(o, "sk_ei", "sk_ai", &e->i) && key_of(o, "sk_er", "sk_ar", &e->r);
 }
 
 static bool esp_entry(const json_t *o, struct entry *e)
@@ -84,7 +96,7 @@ static bool esp_entry(const json_t *o, struct entry *e)
 	if (high && (!json_is_integer(high) || json_integer_value(high) < 0 || json_integer_value(high) > UINT32_MAX))
 		return false;
 	e->seq_high = (uint32_t)json_integer_value(high);
-	return spi_of(o, "spi", 4, &e->spi_i) && key_of(o, "key", &e->i);
+	return spi_of(o, "spi", 4, &e->spi_i) && key_of(o, "key", "integ_key", &e->i);
 }
 
 static enum err read_list(const json_t *root, const char *name, bool (*read)(const json_t *o, struct entry *e),
@@ -117,12 +129,13 @@ enum err inspect_keys_parse(struct span text, struct inspect_keys **ret, const c
 	if (e == OK && !json_is_object(root))
 		e = ERR_MALFORMED;
 	if (e == OK) {
-		*ret_why = "\"ike\": expected a list of spi_i, spi_r (16 digits each), sk_ei, sk_er (key and salt) and "
-			   "encr";
+		*ret_why = "\"ike\": expected a list of spi_i, spi_r (16 digits each), sk_ei, sk_er (key and salt), "
+			   "sk_ai, sk_ar where there are any, and encr";
 		e = read_list(root, "ike", ike_entry, k);
 	}
 	if (e == OK) {
-		*ret_why = "\"esp\": expected a list of spi (8 digits), key (key and salt), encr, esn and seq_high";
+		*ret_why = "\"esp\": expected a list of spi (8 digits), key (key and salt), integ_key, encr, "
+			   "esn and seq_high";
 		e = read_list(root, "esp", esp_entry, k);
 	}
 	json_decref(root);
@@ -142,9 +155,10 @@ void inspect_keys_free(struct inspect_keys *k)
 
 static void give(const struct entry *e, const struct one *k, struct inspect_key *ret)
 {
-	*ret = (struct inspect_key){
-		.alg = k->alg, .bytes = span_of(k->bytes, k->len), .esn = e->esn, .seq_high = e->seq_high
-	};
+	*ret = (struct inspect_key){ .alg = k->alg,
+				     .bytes = span_of(k->bytes, cipher_key_size(k->alg)),
+				     .esn = e->esn,
+				     .seq_high = e->seq_high };
 }
 
 enum err inspect_key_ike(const struct inspect_keys *k, uint64_t spi_i, uint64_t spi_r, bool from_initiator,

@@ -52,7 +52,7 @@ enum err sdp_seal_verify(struct span spki, struct span canon_own, struct span ca
 		return e;
 	e = signed_octets(canon_own, canon_offer, is_answer, &octets);
 	if (e == OK) {
-		e = pubkey_verify_raw(key, octets, sig);
+		e = pubkey_verify_raw(key, octets, span_of(sig, 64));
 		free((void *)(uintptr_t)octets.p);
 	}
 	pubkey_free(key);

@@ -87,7 +87,7 @@ enum sip_h sip_h_of(struct span name)
 {
 	for (enum sip_h h = H_VIA; h < H_COUNT; h++)
 		if (span_ieq_str(name, names[h].name) ||
-		    (name.len == 1 && names[h].compact && ascii_lower(name.p[0]) == names[h].compact))
+		    (name.len == 1 && names[h].compact && ascii_lower(name.p[0]) == (uint8_t)names[h].compact))
 			return h;
 	return H_OTHER;
 }

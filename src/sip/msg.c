@@ -230,13 +230,18 @@ static enum err only(const struct sip_msg *m, enum sip_h h, const char *what, st
 static enum err parse_address(const struct sip_msg *m, enum sip_h h, const char *what, struct sip_nameaddr *ret,
 			      struct span *ret_tag, const char **ret_why)
 {
-	struct span list;
+	struct span list, whole;
 
-	if (only(m, h, what, &list, ret_why) != OK || sip_nameaddr_next(&list, ret) != OK || list.len || ret->star)
+	if (only(m, h, what, &list, ret_why) != OK)
+		return ERR_MALFORMED;
+	whole = list;
+	/* one address, and no list of it and nothing: what a tag would be added to must be the address */
+	if (sip_nameaddr_next(&list, ret) != OK || ret->text.len != whole.len || ret->star)
 		return ERR_MALFORMED;
 	if (!sip_param(ret->params, "tag", ret_tag))
 		*ret_tag = SPAN_NONE;
-	return OK;
+	/* 25.1: a token. Anything else, a folded line in it say, would be another tag once it is written again. */
+	return ret_tag->len && !sip_token_ok(*ret_tag) ? ERR_MALFORMED : OK;
 }
 
 static enum err parse_cseq(struct sip_msg *m, const char **ret_why)

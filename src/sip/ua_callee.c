@@ -249,14 +249,12 @@ static void incoming(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, cons
 	 * device that is not there (docs/protocol.md). */
 	if (!acc)
 		status = 404;
-	else if (m->body.len > SIP_BODY_MAX || n >= ua->max_calls || sip_value(m, H_REQUIRE).len)
-		status = 480;
-	else if (!(c = ua_call_new(acc, false)) || !(l = ua_leg_new(c)) || !slot_new(c, x, m) ||
+	else if (m->body.len > SIP_BODY_MAX || n >= ua->max_calls || sip_value(m, H_REQUIRE).len ||
+		 !(c = ua_call_new(acc, false)) || !(l = ua_leg_new(c)) || !slot_new(c, x, m) ||
 		 !(ev = ua_event_new(ua, SIP_CALL_INCOMING, m->from.uri.is_sip ? &m->from.uri : NULL,
-				     m->to.uri.is_sip ? &m->to.uri : NULL, m->body)))
+				     m->to.uri.is_sip ? &m->to.uri : NULL, m->body)) ||
+		 sip_dialog_uas(&l->d, &ua->rng, m) != OK) /* no usable Contact (12.1.1) */
 		status = 480;
-	else if (sip_dialog_uas(&l->d, &ua->rng, m) != OK)
-		status = 480; /* no usable Contact (12.1.1) */
 	if (status) {
 		refuse(ua, now_us, x, status);
 		free(ev);
@@ -440,7 +438,7 @@ static void cancelled(struct sip_ua *ua, uint64_t now_us, struct sip_txn *x, con
 		return; /* too late (9.2) */
 	(void)!respond(ua, now_us, invite, 487, c->legs ? c->legs->d.local_tag : NULL, NULL, SPAN_NONE);
 	ua_slot_done(s);
-	if (!s->id && c->state == CALL_OFFERED) {
+	if (!s->id && c->state == CALL_OFFERED && c->legs) {
 		c->legs->state = LEG_GONE;
 		ua_call_over(c, SIP_CALL_ENDED, 0, 0, SPAN_LIT("the caller gave up"));
 	}

@@ -41,6 +41,8 @@ void call_free(struct call *c)
 	drop_half_open(c);
 	ike_sa_free(c->sa);
 	ice_agent_free(c->ice);
+	if (c->ike_cfg)
+		ike_config_done(c->ike_cfg);
 	free(c->ike_cfg);
 	free(c->canon_offer);
 	inforce_done(c);
@@ -156,6 +158,7 @@ static void begin_outgoing(struct vpn *v, struct call *c, uint64_t now_us)
 		call_end(v, c, now_us, REASON_EXCHANGE, a->reason[0] ? a->reason : NULL);
 	} else {
 		/* looked at again when the registration changes; at the latest then */
+		/* NOLINTNEXTLINE(bugprone-branch-clone) both waits are 8 s, for reasons of their own */
 		deadline(c, a->registered ? c->began_us + CALL_GATHER_WAIT_US : c->began_us + CALL_REGISTER_WAIT_US,
 			 REASON_EXCHANGE, NULL);
 	}

@@ -429,11 +429,36 @@ static enum err peer_address(void *o, struct span v, const char **x)
 	return OK;
 }
 
+static enum err peer_ike(void *o, struct span v, const char **x)
+{
+	return ike_list_parse(v, false, &((struct cfg_peer *)o)->ike, x);
+}
+
+static enum err peer_esp(void *o, struct span v, const char **x)
+{
+	return ike_list_parse(v, true, &((struct cfg_peer *)o)->esp, x);
+}
+
+static enum err peer_psk(void *o, struct span v, const char **x)
+{
+	return config_set_secret(v, 16, &((struct cfg_peer *)o)->psk, x);
+}
+
+static enum err peer_ppk(void *o, struct span v, const char **x)
+{
+	return config_set_ppk(v, o, x);
+}
+
+static enum err peer_ca(void *o, struct span v, const char **x)
+{
+	return config_set_ca_file(v, o, x);
+}
+
 static enum err peer_unbuilt(void *o, struct span v, const char **x)
 {
 	(void)o;
 	(void)v;
-	*x = "key or cert (CAs, shared keys and accepted prefixes are not available in this version)";
+	*x = "no accept-prefix (accepted prefixes are not available in this version)";
 	return ERR_UNSUPPORTED;
 }
 
@@ -449,9 +474,11 @@ static const struct conf_key peer_keys[] = {
 	{ "address", false, false, peer_address },
 	{ "ice", false, false, peer_ice },
 	{ "sha1", false, false, peer_sha1 },
-	{ "ca", false, false, peer_unbuilt },
-	{ "psk", false, false, peer_unbuilt },
-	{ "ppk", false, false, peer_unbuilt },
+	{ "ike", false, false, peer_ike },
+	{ "esp", false, false, peer_esp },
+	{ "ca", false, false, peer_ca },
+	{ "psk", false, false, peer_psk },
+	{ "ppk", false, false, peer_ppk },
 	{ "accept-prefix", false, true, peer_unbuilt },
 	{ NULL, false, false, NULL },
 };
@@ -470,9 +497,14 @@ static enum err peer_begin(void *arg, struct span name, void **ret, const char *
 	*x = "at most 1024 peers";
 	if (c->n_peers == CFG_PEERS_MAX)
 		return ERR_LIMIT;
-	grown = realloc(c->peers, (c->n_peers + 1) * sizeof(*grown));
+	grown = calloc(c->n_peers + 1, sizeof(*grown)); /* realloc would leave copies of keys behind */
 	if (!grown)
 		return ERR_NOMEM;
+	if (c->n_peers) {
+		memcpy(grown, c->peers, c->n_peers * sizeof(*grown));
+		secret_wipe(c->peers, c->n_peers * sizeof(*grown));
+	}
+	free(c->peers);
 	c->peers = grown;
 	p = &grown[c->n_peers++];
 	*p = (struct cfg_peer){ .require = LEVEL_PINNED, .ping = true, .ice = true };
@@ -489,8 +521,7 @@ static enum err peer_end(void *arg, void *o, const char **x)
 	*x = "bare = yes with cert, address, ice = no or sha1 = yes";
 	if (!p->bare && (p->has_cert || p->has_address || !p->ice || p->sha1))
 		return ERR_MALFORMED;
-	*x = "cert or key with bare = yes";
-	if (p->bare && !p->has_cert && !p->n_keys)
+	if (config_check_proofs(p, x) != OK)
 		return ERR_MALFORMED;
 	*x = "address with cert (the inner address of a key that is not known beforehand)";
 	if (p->bare && !p->has_address)
@@ -579,6 +610,8 @@ void config_free(struct config *c)
 	if (!c)
 		return;
 	secret_wipe(c->accounts, sizeof(c->accounts));
+	for (unsigned i = 0; i < c->n_peers; i++)
+		config_wipe_peer(&c->peers[i]);
 	free(c->peers);
 	free(c);
 }

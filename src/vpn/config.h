@@ -10,7 +10,9 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "crypto/cert.h"
+#include "crypto/chain.h"
 #include "crypto/hash.h"
+#include "ike/suite.h"
 
 #define CFG_AOR_MAX 256
 #define CFG_NAME_MAX 63 /* of a service or network */
@@ -48,6 +50,12 @@ struct cfg_service {
 	char accept[512]; /* command that agrees to each call, "" none */
 };
 
+#define CFG_SECRET_MAX 64
+struct cfg_secret { /* generated, never typed by a person (R9) */
+	uint8_t bytes[CFG_SECRET_MAX];
+	size_t len; /* 0: none */
+};
+
 struct cfg_peer {
 	char aor[CFG_AOR_MAX];
 	uint8_t keys[CFG_KEYS_MAX][SPKI_HASH];
@@ -59,8 +67,14 @@ struct cfg_peer {
 	bool ping, bare, ice, sha1;
 	bool has_cert;
 	uint8_t cert[32]; /* SHA-256 of the DER certificate */
+	struct cfg_secret psk;
+	struct cfg_secret ppk;
+	char ppk_id[64 + 1];
+	char ca_file[256]; /* "" none; config_set_ca() brings what is in it */
+	struct cert_anchor *ca; /* owned */
 	bool has_address;
 	struct addr address; /* inner address of a stock peer */
+	struct ike_list ike, esp; /* n 0: the default list */
 };
 
 struct cfg_call { /* [call NAME]: kept up unattended */
@@ -87,6 +101,8 @@ struct config {
 
 /* file names the text in error sentences. On error nothing is returned and *e says where and what. */
 MUST_CHECK enum err config_parse(const char *file, struct span text, struct config **ret, struct conf_error *e);
-void config_free(struct config *c); /* wipes passwords */
+/* What is in the peer's ca_file. ERR_MALFORMED: not the certificate of a CA. */
+MUST_CHECK enum err config_set_ca(struct cfg_peer *p, struct span pem);
+void config_free(struct config *c); /* wipes passwords and keys */
 const struct cfg_service *config_service(const struct config *c, const char *name);
 const struct cfg_peer *config_peer(const struct config *c, const char *aor);

@@ -13,3 +13,11 @@ MUST_CHECK enum err config_set_bool(struct span v, bool *ret, const char **expec
 MUST_CHECK enum err config_set_duration(struct span v, uint32_t lo, uint32_t hi, uint32_t *ret, const char **expected);
 MUST_CHECK enum err config_set_port(struct span v, uint32_t lo, uint16_t *ret, const char **expected);
 MUST_CHECK enum err config_set_host(struct span v, uint16_t default_port, struct cfg_host *ret, const char **expected);
+/* "0x" and hex digits of min bytes or more, not something that a person could have thought of. */
+MUST_CHECK enum err config_set_secret(struct span v, size_t min, struct cfg_secret *ret, const char **expected);
+/* A name, a blank, and a secret of 32 bytes or more. */
+MUST_CHECK enum err config_set_ppk(struct span v, struct cfg_peer *p, const char **expected);
+MUST_CHECK enum err config_set_ca_file(struct span v, struct cfg_peer *p, const char **expected);
+/* What goes together in a [peer] section. */
+MUST_CHECK enum err config_check_proofs(const struct cfg_peer *p, const char **expected);
+void config_wipe_peer(struct cfg_peer *p);

@@ -68,7 +68,8 @@ struct candidate_texts {
 	char t[SDP_CANDIDATES_MAX][CANDIDATE_TEXT];
 };
 
-static void fill_own(struct vpn *v, struct call *c, bool is_answer, struct sdp_ike *m, struct candidate_texts *texts)
+static enum err fill_own(struct vpn *v, struct call *c, bool is_answer, struct sdp_ike *m,
+			 struct candidate_texts *texts)
 {
 	struct ice_candidate cand;
 
@@ -94,7 +95,7 @@ static void fill_own(struct vpn *v, struct call *c, bool is_answer, struct sdp_i
 		}
 	}
 	if (c->bare)
-		return;
+		return proof_describe(config_peer(v->cfg, c->peer), m);
 	m->is_tieline = m->has_bind = m->has_key = m->has_aor = m->has_date = true;
 	rng_fill(v->env.rng, c->bind, sizeof(c->bind));
 	memcpy(m->bind, c->bind, sizeof(m->bind));
@@ -106,6 +107,7 @@ static void fill_own(struct vpn *v, struct call *c, bool is_answer, struct sdp_i
 		m->has_to = true;
 		memcpy(m->to, c->peer, sizeof(m->to));
 	}
+	return OK;
 }
 
 static struct sdp_origin origin_of(struct vpn *v)
@@ -133,7 +135,9 @@ enum err describe_offer(struct vpn *v, struct call *c, size_t *ret_len)
 	enum err e = texts ? make_agent(v, c) : ERR_NOMEM;
 
 	if (e == OK) {
-		fill_own(v, c, false, v->media, texts);
+		e = fill_own(v, c, false, v->media, texts);
+	}
+	if (e == OK) {
 		sdp_ike_write_offer(&w, &o, v->media);
 		e = w.bad ? ERR_LIMIT : canon_of(wr_done(&w), v->sdp, 0, false, v->canon, &canon_len);
 	}
@@ -165,6 +169,8 @@ enum err describe_offer(struct vpn *v, struct call *c, size_t *ret_len)
 static bool take_fingerprints(const struct sdp_ike *m, const struct cfg_peer *peer, struct ike_config *k)
 {
 	k->n_fingerprints = 0;
+	if (peer && peer->bare && peer->psk.len) /* agreed on, or there is no call */
+		return proof_psk_named(peer, m);
 	for (unsigned i = 0; i < m->n_fingerprints && i < 4; i++) {
 		const struct sdp_fingerprint *f = &m->fingerprints[i];
 
@@ -197,10 +203,13 @@ static bool mail_of(const char *aor, char *dst, size_t cap)
 /* The IKE configuration of this call from the other side's description. */
 static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 {
+	const struct cfg_peer *peer = config_peer(v->cfg, c->peer);
 	struct ike_config *k = calloc(1, sizeof(*k));
 
 	if (!k)
 		return ERR_NOMEM;
+	if (c->ike_cfg)
+		ike_config_done(c->ike_cfg);
 	free(c->ike_cfg);
 	c->ike_cfg = k;
 	k->rng = v->env.rng;
@@ -211,8 +220,12 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	if (!mail_of(v->cfg->accounts[c->account].aor, k->local_aor, sizeof(k->local_aor)) ||
 	    !mail_of(c->peer, k->peer_aor, sizeof(k->peer_aor)))
 		return ERR_LIMIT;
-	if (!take_fingerprints(m, config_peer(v->cfg, c->peer), k))
+	if (!take_fingerprints(m, peer, k))
 		return ERR_AUTH;
+	if (peer) {
+		k->ike = peer->ike;
+		k->esp = peer->esp;
+	}
 	k->has_peer_key = c->has_key;
 	memcpy(k->peer_key, c->key, SPKI_HASH);
 	k->bare = c->bare;
@@ -221,6 +234,8 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 		k->n_names = 1;
 		memcpy(k->names[0], c->service, sizeof(c->service));
 	}
+	if (proof_fill(v, c, k) != OK)
+		return ERR_AUTH;
 	grant_propose_all(v, c, &k->tsi, &k->tsr);
 	k->spi_taken = spi_taken;
 	k->spi_arg = v;
@@ -232,13 +247,15 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	return OK;
 }
 
-static enum err bind_call(struct call *c, struct span canon_offer, struct span canon_answer, const uint8_t bind_o[16],
-			  const uint8_t bind_a[16])
+static enum err bind_call(const struct vpn *v, struct call *c, struct span canon_offer, struct span canon_answer,
+			  const uint8_t bind_o[16], const uint8_t bind_a[16])
 {
 	enum err e = sdp_bind_hash(canon_offer, canon_answer, c->ike_cfg->bind_hash);
 
 	c->ike_cfg->has_binding = true;
-	return e == OK ? sdp_tag(bind_o, bind_a, c->ike_cfg->tag) : e;
+	if (e == OK)
+		e = sdp_tag(bind_o, bind_a, c->ike_cfg->tag);
+	return e == OK ? proof_bind(v, c, c->ike_cfg) : e;
 }
 
 /* Gives ICE (or, without it, the call) the other side's addresses. False: none that we can use. */
@@ -424,7 +441,9 @@ enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon,
 
 	if (e == OK) {
 		memcpy(bind_o, v->media->bind, sizeof(bind_o));
-		fill_own(v, c, true, v->media, texts);
+		e = fill_own(v, c, true, v->media, texts);
+	}
+	if (e == OK) {
 		v->media->setup = c->ike_initiator ? SDP_ACTIVE : SDP_PASSIVE;
 		sdp_ike_write_answer(&w, &o, v->sdp, index, v->media);
 		e = w.bad ? ERR_LIMIT : canon_of(wr_done(&w), v->sdp_other, index, true, canon, &canon_len);
@@ -435,7 +454,8 @@ enum err describe_answer(struct vpn *v, struct call *c, struct span offer_canon,
 		w = wr_of(v->text, sizeof(v->text));
 		sdp_ike_write_answer(&w, &o, v->sdp, index, v->media);
 		if (e == OK)
-			e = w.bad ? ERR_LIMIT : bind_call(c, offer_canon, span_of(canon, canon_len), bind_o, c->bind);
+			e = w.bad ? ERR_LIMIT
+				  : bind_call(v, c, offer_canon, span_of(canon, canon_len), bind_o, c->bind);
 	}
 	if (e == OK)
 		e = w.bad ? ERR_LIMIT : inforce_own(c, wr_done(&w));
@@ -510,9 +530,10 @@ struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span 
 	if (e == OK)
 		e = inforce_peer(c, span_of(v->canon, canon_len));
 	if (e == OK && !c->bare)
-		e = bind_call(c, span_of(c->canon_offer, c->canon_offer_len), span_of(v->canon, canon_len), c->bind,
+		e = bind_call(v, c, span_of(c->canon_offer, c->canon_offer_len), span_of(v->canon, canon_len), c->bind,
 			      v->media->bind);
 	if (e == ERR_AUTH)
-		return bad(0, REASON_FINGERPRINT, "the answer has no usable fingerprint");
+		return bad(0, REASON_FINGERPRINT,
+			   "the answer has no usable fingerprint, or names another shared key than its [peer] section");
 	return e == OK ? fine : bad(0, REASON_INTERNAL, NULL);
 }

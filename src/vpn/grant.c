@@ -400,7 +400,7 @@ void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_e
 	if (c->bare)
 		for (unsigned i = 0; i < c->n_grants; i++)
 			c->grants[i].spi_in = k->spi_in;
-	else
+	else if (g)
 		g->spi_in = k->spi_in;
 	if (k->replaces) /* rekeyed: grant, flows and forward are as they were */
 		return;

@@ -5,6 +5,7 @@
  *   vpn.c       life, bytes in and out, accounts, queues        describe.c  our descriptions, and what we accept of theirs
  *   call.c      SIP events, set-up and the end of a call        tunnel.c    ICE and IKE events, SAs, liveness
  *   grant.c     what is asked, granted, forwarded and revoked   status.c    what is told about it
+ *   proof.c     shared keys, CAs, first contact
  *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog */
 #pragma once
 #include "ice/agent.h"
@@ -120,6 +121,7 @@ struct call {
 	bool half_failed[CALL_HALF_OPEN_MAX];
 	bool lingers; /* sa is over, but answers what the other side repeats */
 	bool authenticated, held, peer_up;
+	uint64_t authenticated_us;
 	bool revoked; /* callee: the last grant is gone, not all Deletes are confirmed yet */
 	unsigned n_revoking; /* Deletes of revoked grants that are not confirmed yet */
 	uint64_t silent_since_us; /* consent lost; TIME_NEVER: not */
@@ -186,6 +188,9 @@ struct vpn {
 	struct sdp_ike *media;
 	uint8_t canon[SDP_CANON_MAX];
 	uint8_t text[SDP_TEXT_MAX];
+	uint8_t (*contacts)[32]; /* whom we have had an SA with since the start; owned */
+	unsigned n_contacts;
+	bool contacts_full; /* not all of them are in there */
 	struct outq *words; /* IKE that no SA is there for to send: cookies */
 	uint64_t n_ike_unvalidated, n_ike_unknown, n_stun_unknown;
 };
@@ -223,6 +228,14 @@ MUST_CHECK enum err describe_late_answer(struct vpn *v, struct call *c, size_t *
 struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span from, struct span body,
 				    unsigned *ret_index, size_t *ret_canon_len);
 struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span body);
+
+/* proof.c */
+MUST_CHECK enum err proof_describe(const struct cfg_peer *p, struct sdp_ike *m); /* p NULL: none */
+bool proof_psk_named(const struct cfg_peer *p, const struct sdp_ike *m);
+MUST_CHECK enum err proof_fill(const struct vpn *v, const struct call *c, struct ike_config *k);
+MUST_CHECK enum err proof_bind(const struct vpn *v, const struct call *c, struct ike_config *k);
+void proof_contacted(struct vpn *v, const struct call *c);
+const char *proof_failure_text(const struct ike_event *e);
 
 /* inforce.c */
 MUST_CHECK enum err inforce_own(struct call *c, struct span text);

@@ -267,12 +267,15 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 		{ IKE_FAIL_FINGERPRINT, REASON_FINGERPRINT, NULL },
 		{ IKE_FAIL_PIN, REASON_PIN, NULL },
 		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL },
+		{ IKE_FAIL_CHAIN, REASON_PIN, NULL },
+		{ IKE_FAIL_PPK, REASON_IKE, NULL },
 		{ IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
 		{ IKE_FAIL_EXPIRED, REASON_VANISHED, "no new keys could be agreed before the old ones ended" },
 		{ IKE_FAIL_PROTOCOL, REASON_IKE, "the key exchange failed: the other side breaks its rules" },
 	};
 	enum reason code = REASON_IKE;
-	const char *text = "the key exchange got no answer";
+	const char *text = "the key exchange got no answer", *more;
+	char line[256];
 
 	if (e->fail == IKE_FAIL_TIMEOUT && c->authenticated) {
 		code = REASON_VANISHED;
@@ -283,8 +286,24 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 			code = rows[i].code;
 			text = rows[i].text;
 		}
+	more = proof_failure_text(e);
+	if (more) {
+		(void)snprintf(line, sizeof(line), "the key exchange failed: %s", more);
+		text = line;
+	}
 	c->lingers = true;
 	call_end(v, c, now_us, code, text);
+}
+
+/* RFC 7296, 2.4: the peer has no other SA with us. What it had proved before this call began is from before its restart; what
+ * was proved since may have crossed this one, and stays. */
+static void end_older(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	for (struct call *o = v->calls; o; o = o->next)
+		if (o != c && call_live(o) && o->authenticated && o->authenticated_us < c->began_us &&
+		    o->account == c->account && !strcmp(o->peer, c->peer) && !memcmp(o->key, c->key, SPKI_HASH))
+			call_end(v, o, now_us, REASON_VANISHED,
+				 "the other side was started again and knows nothing of this call");
 }
 
 /* A stock peer shows its key only now; what is pinned decides. */
@@ -351,6 +370,10 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 		return;
 	}
 	c->authenticated = true;
+	c->authenticated_us = now_us;
+	proof_contacted(v, c);
+	if (e->initial_contact)
+		end_older(v, c, now_us);
 	/* The pair on which the peer proved itself passed its check; the answer to ours may still be on its way. ESP must not
 	 * wait for it, or our first answer to the peer would have nowhere to go. */
 	if (c->path.local.family == ADDR_NONE) {
@@ -395,14 +418,16 @@ static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct
 	};
 	struct vpn_event out = vpn_event_of(c, now_us, VPN_EV_REFUSED);
 	unsigned i = e->refuse_reason < 3 ? e->refuse_reason : 0;
+	/* a stock peer says why by an error notify alone */
+	const char *text = e->notify ? ike_notify_text(e->notify) : rows[i].text;
 
 	out.code = rows[i].code;
 	(void)snprintf(out.name, sizeof(out.name), "%s", c->service);
-	(void)snprintf(out.reason, sizeof(out.reason), "%s", rows[i].text ? rows[i].text : reason_text(rows[i].code));
+	(void)snprintf(out.reason, sizeof(out.reason), "%s", text ? text : reason_text(rows[i].code));
 	vpn_tell(v, &out);
 	grant_failed(c, e->grant_id);
 	if (!c->n_grants)
-		call_end(v, c, now_us, rows[i].code, rows[i].text);
+		call_end(v, c, now_us, rows[i].code, text);
 	else
 		grant_check_up(v, c, now_us);
 }
@@ -437,6 +462,20 @@ static void sa_event(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t 
 	}
 }
 
+/* One that we did not begin: others may follow, so the call goes on until its time is over, and then ends with this. */
+static void half_open_failed(struct vpn *v, struct call *c, const struct ike_event *e)
+{
+	const char *why = proof_failure_text(e);
+
+	if (e->fail == IKE_FAIL_TIMEOUT || e->kind != IKE_EV_FAILED)
+		return;
+	vpn_audit(v, c, "key exchange failed: %s", why ? why : ike_failure_name(e->fail));
+	if (why) {
+		c->deadline_code = e->fail == IKE_FAIL_CHAIN ? REASON_PIN : REASON_IKE;
+		c->deadline_text = why;
+	}
+}
+
 /* Before one of the callee's half-open SAs has proved the peer it can only fail or ask; the first that proves it wins. */
 static void half_open_drain(struct vpn *v, struct call *c, uint64_t now_us, unsigned i)
 {
@@ -447,8 +486,7 @@ static void half_open_drain(struct vpn *v, struct call *c, uint64_t now_us, unsi
 
 		if (e.kind == IKE_EV_FAILED || e.kind == IKE_EV_CLOSED) {
 			log_warn(&c->log, "call %u: a key exchange failed: %s", c->id, ike_failure_name(e.fail));
-			if (e.fail != IKE_FAIL_TIMEOUT)
-				vpn_audit(v, c, "key exchange failed: %s", ike_failure_name(e.fail));
+			half_open_failed(v, c, &e);
 			c->half_failed[i] = true; /* kept: its last answer is still to be sent */
 		} else if (e.kind == IKE_EV_ASKED) {
 			c->half_open[i] = NULL;

@@ -153,6 +153,7 @@ static void destroy(struct vpn *v)
 	esp_plane_free(v->esp);
 	ike_cookies_free(v->cookies);
 	replay_free(v->replay);
+	free(v->contacts);
 	outq_free(v->words);
 	free(v->wants.w);
 	free(v->events.e);

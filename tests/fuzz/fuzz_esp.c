@@ -141,9 +141,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f.sa = pair_mirror(&a);
 	if (size && data[0] & 1)
 		f.sa.open = ESP_OPEN_BOTH;
+	if (size)
+		f.sa.alg = (data[0] >> 1) % CIPHER_COUNT;
 	if (esp_plane_new(&cfg, &f.p) != OK || esp_sa_add(f.p, f.now, &f.sa) != OK ||
-	    esp_cipher_init(&f.peer_out, f.sa.alg, f.sa.key_in, false) != OK ||
-	    esp_cipher_init(&f.peer_in, f.sa.alg, f.sa.key_out, false) != OK)
+	    esp_cipher_init(&f.peer_out, f.sa.alg, f.sa.key_in, &rng, false) != OK ||
+	    esp_cipher_init(&f.peer_in, f.sa.alg, f.sa.key_out, NULL, false) != OK)
 		abort();
 	rd_skip(&r, 1);
 	for (unsigned n = 0; n < 64 && rd_left(&r); n++) {

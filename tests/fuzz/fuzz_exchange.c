@@ -15,7 +15,7 @@
 #include "replay.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-const unsigned fuzz_replay_cuts = 24;
+const unsigned fuzz_replay_cuts = 48;
 
 #define PIECE_MAX 16384
 #define PASSWORD "k3Zq9vT1xB7nR5mW2cY8Lx"

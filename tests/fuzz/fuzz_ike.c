@@ -21,20 +21,24 @@ static void choose(const struct ike_offer *o, enum ike_protocol protocol)
 	struct ike_header h = { .spi_i = 1, .exchange = IKE_SA_INIT };
 	const struct ike_proposal *p;
 	struct ike_suite s, back;
+	struct ike_list ours;
 	struct ike_offer again;
 	struct ike_chain c;
 	struct ike_build b;
 	struct span msg;
-	uint8_t mem[256];
+	uint8_t mem[256], number;
 
-	(void)!ike_proposal_chosen(o, protocol, &s, &p);
-	if (ike_proposal_choose(o, protocol, 19, &s, &p) != OK)
+	ike_list_default(protocol == IKE_PROTO_ESP, &ours);
+	(void)!ike_proposal_chosen(&ours, o, protocol, &s, &p);
+	if (ike_proposal_choose(&ours, o, protocol, 19, &s, &p) != OK)
 		return;
+	number = cipher_combined(s.encr->cipher) ? 1 : 2; /* where it stands in the default list */
 	ike_build_start(&b, mem, sizeof(mem), &h);
-	ike_build_choice(&b, protocol, 1, protocol == IKE_PROTO_ESP ? SPAN_OF(spi) : SPAN_NONE, &s);
+	ike_build_choice(&b, protocol, number, protocol == IKE_PROTO_ESP ? SPAN_OF(spi) : SPAN_NONE, &s);
 	if (ike_build_done(&b, &msg) != OK || ike_chain_parse(span_from(msg, IKE_HDR), IKE_P_SA, &c) != OK ||
-	    ike_offer_parse(c.p[0].body, &again) != OK || ike_proposal_chosen(&again, protocol, &back, &p) != OK ||
-	    back.encr != s.encr || back.prf != s.prf || back.group != s.group)
+	    ike_offer_parse(c.p[0].body, &again) != OK ||
+	    ike_proposal_chosen(&ours, &again, protocol, &back, &p) != OK || back.encr != s.encr || back.prf != s.prf ||
+	    back.group != s.group || back.integ != s.integ || back.esn != s.esn)
 		abort();
 }
 

@@ -4,7 +4,7 @@
  * whole message, or the content of an Encrypted payload under the right keys, so that what stands behind the
  * keys is reached.
  * covers: src/ike/sa.c src/ike/sa_run.c src/ike/sa_init.c src/ike/sa_auth.c src/ike/child.c src/ike/info.c
-   src/ike/grant.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
+   src/ike/grant.c src/ike/fragment.c src/ike/sa_fragment.c src/ike/psk.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
 #include "../unit/ike_pair.h"
 #include "replay.h"
 
@@ -16,7 +16,8 @@ enum step { RAW, INSIDE_REQUEST, INSIDE_RESPONSE, TIME, OWNER, N_STEPS };
 
 static const uint64_t stops_us[] = { 0, FLIGHT_US, 2 * FLIGHT_US, 3 * FLIGHT_US, SECONDS(1) };
 
-/* The peer of `to` writes it: first byte exchange, second the first inner payload's type, then the payloads. */
+/* The peer of `to` writes it: first byte exchange, second the first inner payload's type, then the payloads. With the first bit
+ * of the exchange set it is a fragment: a byte of total and number follows. */
 static void inside(struct pair *p, int to, bool is_response, struct span s)
 {
 	struct ike_sa *from = p->sa[!to];
@@ -25,14 +26,20 @@ static void inside(struct pair *p, int to, bool is_response, struct span s)
 	struct span msg;
 	uint8_t mem[IKE_MSG_MAX];
 
-	if (s.len < 2 || !from->keys.out.aead)
+	if (s.len < 2 || !from->keys.out.cipher)
 		return;
 	h = ike_header_of(from, (uint8_t)(IKE_SA_INIT + s.p[0] % 4), is_response,
 			  is_response ? p->sa[to]->window.next_out - 1 : p->sa[to]->window.next_in);
 	ike_build_start(&b, mem, sizeof(mem), &h);
-	ike_build_sk(&b);
-	mem[IKE_HDR] = s.p[1];
-	wr_span(&b.w, span_from(s, 2));
+	if (s.p[0] & 0x80 && s.len > 2) {
+		ike_build_skf(&b, s.p[2] & 15, s.p[2] >> 4);
+		mem[IKE_HDR] = s.p[1];
+		wr_span(&b.w, span_from(s, 3));
+	} else {
+		ike_build_sk(&b);
+		mem[IKE_HDR] = s.p[1];
+		wr_span(&b.w, span_from(s, 2));
+	}
 	if (ike_build_seal(&b, &from->keys.out, &msg) == OK)
 		ike_sa_input(p->sa[to], p->now_us, &p->path[to], msg);
 }
@@ -64,7 +71,7 @@ static void check(const struct pair *p)
 		const struct ike_sa *sa = p->sa[i];
 
 		if (sa->n_children > IKE_CHILDREN_ALL ||
-		    (sa->state == IKE_DEAD && (sa->n_children || sa->keys.out.aead)))
+		    (sa->state == IKE_DEAD && (sa->n_children || sa->keys.out.cipher)))
 			abort();
 		if (sa->state >= IKE_UP && sa->state < IKE_DEAD && sa->setup)
 			abort();
@@ -77,6 +84,19 @@ static void check(const struct pair *p)
 		abort();
 }
 
+/* Stock peers that share a PSK and a PPK. */
+static void secrets(struct pair *p)
+{
+	for (int i = 0; i < 2; i++) {
+		p->cfg[i].bare = p->stock[i] = true;
+		p->cfg[i].has_binding = p->cfg[i].has_peer_key = false;
+		p->cfg[i].n_fingerprints = 0;
+		p->cfg[i].psk.len = p->cfg[i].ppk.len = 32;
+		memcpy(p->cfg[i].ppk_id, "house", 6);
+		p->cfg[i].initial_contact = true;
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct pair p;
@@ -86,6 +106,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	pair_init(&p, 1);
 	p.undecided = start & 0x80;
 	p.cfg[ALICE].dpd_s = 30;
+	if (start & 0x20)
+		secrets(&p);
 	if (pair_new(&p) != OK)
 		abort();
 	if ((start & 0x40) == 0 && ike_sa_start(p.sa[ALICE], p.now_us, &p.path[ALICE]) != OK)

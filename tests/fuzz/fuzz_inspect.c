@@ -35,14 +35,14 @@ static void finish(void)
 static struct span seal_ike(struct span s, uint8_t *mem, size_t cap)
 {
 	struct ike_header h = { .spi_i = SPI_I, .spi_r = SPI_R, .from_initiator = true };
-	struct ike_sk sk = { .aead = NULL };
+	struct ike_sk sk = { .cipher = NULL };
 	struct ike_build b;
 	struct span msg = SPAN_NONE;
 	uint8_t key[36];
 
 	for (uint8_t i = 0; i < sizeof(key); i++)
 		key[i] = i;
-	if (s.len < 2 || ike_sk_init(&sk, AEAD_AES256_GCM, SPAN_OF(key)) != OK)
+	if (s.len < 2 || ike_sk_init(&sk, CIPHER_AES256_GCM, SPAN_OF(key), SPAN_NONE, NULL) != OK)
 		return SPAN_NONE;
 	h.exchange = s.p[0];
 	ike_build_start(&b, mem, cap, &h);
@@ -58,13 +58,13 @@ static struct span seal_ike(struct span s, uint8_t *mem, size_t cap)
 /* First byte the next header. */
 static struct span seal_esp(struct span s, uint8_t *mem, size_t cap)
 {
-	struct esp_cipher c = { .aead = NULL };
+	struct esp_cipher c = { .cipher = NULL };
 	size_t len = 0;
 	uint8_t key[20];
 
 	for (uint8_t i = 0; i < sizeof(key); i++)
 		key[i] = i;
-	if (!s.len || esp_cipher_init(&c, AEAD_AES128_GCM, key, true) != OK)
+	if (!s.len || esp_cipher_init(&c, CIPHER_AES128_GCM, key, NULL, true) != OK)
 		return SPAN_NONE;
 	if (esp_packet_seal(&c, SPI_ESP, (UINT64_C(1) << 32) | 7, 7, s.p[0], span_from(s, 1), mem, cap, &len) != OK)
 		len = 0;

@@ -17,7 +17,7 @@
 #include "replay.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-const unsigned fuzz_replay_cuts = 32;
+const unsigned fuzz_replay_cuts = 48;
 
 #define PIECE_MAX 16384
 #define STEPS_MAX 24

@@ -3,12 +3,12 @@
 /* A call between two daemons whose every message passes a hostile path, which changes, drops, repeats and adds. The first byte says
  * how far the call has come when the path becomes hostile, then come steps.
  * covers: src/vpn/call.c src/vpn/describe.c src/vpn/grant.c src/vpn/inforce.c src/vpn/policy.c src/vpn/reason.c src/vpn/replay.c
-   src/vpn/tunnel.c src/vpn/vpn.c */
+   src/vpn/status.c src/vpn/tunnel.c src/vpn/vpn.c */
 #include "replay.h"
 #include "vpn_world.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-const unsigned fuzz_replay_cuts = 12;
+const unsigned fuzz_replay_cuts = 8;
 
 enum step { TIME, RULE, OWNER, INJECT, INNER, N_STEPS };
 /* What a rule does to the message that it waits for. */
@@ -162,6 +162,22 @@ static void rule(struct rd *in)
 		rules[n_rules++] = r;
 }
 
+/* What `status` shows of a side. */
+static void status(const struct side *s, const struct side *other)
+{
+	struct vpn_account_status a;
+	struct vpn_call_status c;
+	unsigned at = 0;
+
+	if (!vpn_account_status(s->vpn, 0, &a) || memcmp(a.key, s->key, SPKI_HASH) != 0)
+		abort();
+	while (vpn_call_status(s->vpn, &at, &c))
+		if (!c.state || c.n_services > CFG_ALLOW_MAX ||
+		    (c.n_services && memcmp(c.key, other->key, SPKI_HASH) != 0))
+			abort();
+	(void)vpn_call_of_peer(s->vpn, other->self);
+}
+
 static void owner(struct rd *in)
 {
 	uint8_t what = rd_u8(in);
@@ -188,7 +204,7 @@ static void owner(struct rd *in)
 		if (vpn_reload(s->vpn, now_us, cfg, trust) != OK)
 			abort();
 		break;
-	default: break;
+	default: status(s, &sides[!k]); break;
 	}
 	drain(s);
 }

@@ -37,12 +37,12 @@ connections {
 		remote_addrs = %(remote)s
 		local_port = %(port)d
 		remote_port = %(remote_port)d
-		proposals = aes128gcm16-prfsha256-x25519
+		proposals = %(ike)s
 		encap = yes
 		mobike = no
 		dpd_delay = 1s
 		send_cert = always
-		local { auth = pubkey
+		local { auth = %(auth)s
 			certs = %(cert)s.pem
 			id = %(own_id)s }
 		remote { auth = pubkey
@@ -68,14 +68,19 @@ class Charon:
                        "pkcs8", "pkcs12", "conf.d"):
             os.makedirs("%s/swanctl/%s" % (self.dir, folder))
         for cert in ("own", "other"):     # the second one was announced to nobody
-            lablib.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-                        "-subj", "/CN=" + aor, "-addext", "subjectAltName=email:" + aor,
-                        "-keyout", "%s/swanctl/private/%s.pem" % (self.dir, cert), "-out", "%s/swanctl/x509/%s.pem" % (self.dir, cert)])
+            self.certificate(cert, aor)
         lab.ip(ns, "address", "add", inner + "/128", "dev", "lo")
 
-    def cert_der(self):
+    def certificate(self, name, aor, key=("ec", "-pkeyopt", "ec_paramgen_curve:P-256")):
+        """Makes a key, as `openssl req -newkey` has it, and a certificate of aor; returns the certificate's DER."""
+        lablib.run(["openssl", "req", "-x509", "-newkey"] + list(key) + [
+            "-nodes", "-days", "30", "-subj", "/CN=" + aor, "-addext", "subjectAltName=email:" + aor,
+            "-keyout", "%s/swanctl/private/%s.pem" % (self.dir, name), "-out", "%s/swanctl/x509/%s.pem" % (self.dir, name)])
+        return self.cert_der(name)
+
+    def cert_der(self, name="own"):
         """Its certificate."""
-        with open(self.dir + "/swanctl/x509/own.pem") as f:
+        with open("%s/swanctl/x509/%s.pem" % (self.dir, name)) as f:
             return ssl.PEM_cert_to_DER_cert(f.read())
 
     def start(self):
@@ -100,19 +105,21 @@ class Charon:
         except lablib.Failed:
             return None
 
-    def connection(self, local, remote, remote_port, peer_cert_pem, peer_id, peer_inner, cert="own", esp="aes128gcm16"):
-        """Loads the one connection: only this peer, by its certificate; `cert` is ours, own or other."""
+    def connection(self, local, remote, remote_port, peer_cert_pem, peer_id, peer_inner, cert="own", **more):
+        """Loads the one connection: only this peer, by its certificate; `cert` is ours, own or other. more: ike, esp (proposals), auth
+        (how it proves itself), own_id and inner, where they are not the usual ones."""
         with open(self.dir + "/swanctl/x509/peer.pem", "w") as f:
             f.write(peer_cert_pem)
         with open(self.dir + "/swanctl/swanctl.conf", "w") as f:
-            f.write(_CONNECTION % {"local": local, "remote": remote, "port": PORT, "remote_port": remote_port, "own_id": self.aor,
-                                   "peer_id": peer_id, "inner": self.inner, "peer_inner": peer_inner, "cert": cert, "esp": esp})
+            f.write(_CONNECTION % dict({"local": local, "remote": remote, "port": PORT, "remote_port": remote_port, "own_id": self.aor,
+                                        "peer_id": peer_id, "inner": self.inner, "peer_inner": peer_inner, "cert": cert, "auth": "pubkey",
+                                        "ike": "aes128gcm16-prfsha256-x25519", "esp": "aes128gcm16"}, **more))
         self.swanctl("--load-all")
 
     def sas(self):
         """swanctl's list of SAs."""
         return self.swanctl("--list-sas")
 
-    def ping(self, peer_inner, count=2):
+    def ping(self, peer_inner, count=2, inner=None):
         """ping from its inner address; Failed without a reply."""
-        return self.lab.ns_exec(self.ns, ["ping", "-6", "-n", "-c", str(count), "-i", "0.2", "-W", "3", "-I", self.inner, peer_inner])
+        return self.lab.ns_exec(self.ns, ["ping", "-6", "-n", "-c", str(count), "-i", "0.2", "-W", "3", "-I", inner or self.inner, peer_inner])

@@ -23,13 +23,21 @@ def start(lab):
     lab.random = random.Random(6193)
 
 
+def ended(pid):
+    """Is this process gone, or only waiting to be collected?"""
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def dies(lab, home, part):
     """Kills the engine or the monitor of a home; the other part, the namespace and the TUN go with it."""
     engine = home.process.pid
     monitor = check(lablib.children(engine), "%s has a monitor" % home.name)[0]
     os.kill(engine if part == "engine" else monitor, signal.SIGKILL)
-    wait(lambda: not os.path.exists("/proc/%d" % monitor) or lablib.run(["ps", "-o", "stat=", "-p", str(monitor)]).startswith("Z"),
-         5, "the monitor of %s has ended" % home.name)
+    wait(lambda: ended(monitor), 5, "the monitor of %s has ended" % home.name)
     wait(lambda: not home.process.alive(), 5, "the engine of %s has ended" % home.name)
     if home._control:
         home._control.close()
@@ -93,4 +101,4 @@ def vanishes(lab):
 
 
 lablib.main("tlk", [start] + [killed(h, p) for h in ("home-a", "home-b") for p in ("engine", "monitor")] + [exchange_dies, vanishes],
-            needs=["ip", "nft", "setpriv", "ps"])
+            needs=["ip", "nft", "setpriv"])

@@ -45,7 +45,10 @@ static inline struct esp_plane *plane(unsigned max_sas, unsigned max_flows)
 
 static inline void pair_raw(struct pair *p, const struct esp_sa_config *a)
 {
-	assert_int_equal(esp_cipher_init(&p->raw, a->alg, a->key_out, a->esn), OK);
+	static struct rng_seeded seed;
+	struct rng rng = rng_seeded_init(&seed, 2);
+
+	assert_int_equal(esp_cipher_init(&p->raw, a->alg, a->key_out, &rng, a->esn), OK);
 	p->raw_seq = 0;
 }
 

@@ -140,7 +140,7 @@ static inline struct esp_sa_config pair_config_a(bool v6)
 {
 	struct esp_sa_config c = { .spi_in = PAIR_SPI_A,
 				   .spi_out = PAIR_SPI_B,
-				   .alg = AEAD_AES128_GCM,
+				   .alg = CIPHER_AES128_GCM,
 				   .open = ESP_OPEN_OUT,
 				   .allow_ping = true,
 				   .call = PAIR_CALL,

@@ -63,6 +63,7 @@ static void signatures(void **state)
 {
 	struct identity *id, *other;
 	struct pubkey *k, *wrong;
+	const struct sig_alg sha256 = { SIG_ECDSA, HASH_SHA256, 0 }, sha1 = { SIG_ECDSA, HASH_SHA1, 0 };
 	uint8_t raw[64], der[SIG_MAX];
 	size_t len;
 
@@ -74,20 +75,20 @@ static void signatures(void **state)
 	assert_int_equal(pubkey_type(k), PUBKEY_EC_P256);
 	assert_true(span_eq(pubkey_spki(k), identity_spki(id)));
 	assert_int_equal(identity_sign_raw(id, SPAN_LIT("data"), raw), OK);
-	assert_int_equal(pubkey_verify_raw(k, SPAN_LIT("data"), raw), OK);
-	assert_int_equal(pubkey_verify_raw(k, SPAN_LIT("date"), raw), ERR_AUTH);
-	assert_int_equal(pubkey_verify_raw(wrong, SPAN_LIT("data"), raw), ERR_AUTH);
+	assert_int_equal(pubkey_verify_raw(k, SPAN_LIT("data"), span_of(raw, 64)), OK);
+	assert_int_equal(pubkey_verify_raw(k, SPAN_LIT("date"), span_of(raw, 64)), ERR_AUTH);
+	assert_int_equal(pubkey_verify_raw(wrong, SPAN_LIT("data"), span_of(raw, 64)), ERR_AUTH);
 	raw[63] ^= 1;
-	assert_int_equal(pubkey_verify_raw(k, SPAN_LIT("data"), raw), ERR_AUTH);
+	assert_int_equal(pubkey_verify_raw(k, SPAN_LIT("data"), span_of(raw, 64)), ERR_AUTH);
 	memset(raw, 0, sizeof(raw));
-	assert_int_equal(pubkey_verify_raw(k, SPAN_LIT("data"), raw), ERR_AUTH);
+	assert_int_equal(pubkey_verify_raw(k, SPAN_LIT("data"), span_of(raw, 64)), ERR_AUTH);
 	memset(raw, 0xff, sizeof(raw));
-	assert_int_equal(pubkey_verify_raw(k, SPAN_LIT("data"), raw), ERR_AUTH);
+	assert_int_equal(pubkey_verify_raw(k, SPAN_LIT("data"), span_of(raw, 64)), ERR_AUTH);
 	assert_int_equal(identity_sign_der(id, SPAN_LIT("data"), der, &len), OK);
-	assert_int_equal(pubkey_verify_der(k, HASH_SHA256, SPAN_LIT("data"), span_of(der, len)), OK);
+	assert_int_equal(pubkey_verify(k, &sha256, SPAN_LIT("data"), span_of(der, len)), OK);
 	for (size_t cut = 0; cut < len; cut++)
-		assert_int_equal(pubkey_verify_der(k, HASH_SHA256, SPAN_LIT("data"), span_of(der, cut)), ERR_AUTH);
-	assert_int_equal(pubkey_verify_der(k, HASH_SHA1, SPAN_LIT("data"), span_of(der, len)), ERR_DENIED);
+		assert_int_equal(pubkey_verify(k, &sha256, SPAN_LIT("data"), span_of(der, cut)), ERR_AUTH);
+	assert_int_equal(pubkey_verify(k, &sha1, SPAN_LIT("data"), span_of(der, len)), ERR_DENIED);
 	pubkey_free(k);
 	pubkey_free(wrong);
 	identity_free(id);
@@ -178,7 +179,7 @@ static void formats_of_the_product(void **state)
 
 			assert_int_equal(base64_parse(span_str(harness_text(root, name)), sig, sizeof(sig), &len), OK);
 			assert_int_equal(len, 64);
-			assert_int_equal(pubkey_verify_raw(k, data, sig), OK);
+			assert_int_equal(pubkey_verify_raw(k, data, span_of(sig, 64)), OK);
 		}
 		pubkey_free(k);
 		free((void *)spki.p);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/bn.h>
+
 #include "base/text.h"
 #include "crypto/aead.h"
 #include "crypto/hash.h"
@@ -247,7 +249,7 @@ static void exchange(enum kex_group g, const char *priv_i, const char *priv_r, c
 		     const char *want)
 {
 	uint8_t mem[64], shared[KEX_SHARED_MAX];
-	struct kex *i, *r;
+	struct kex *i = NULL, *r = NULL;
 
 	assert_int_equal(kex_from_private(g, unhex(priv_i, mem, sizeof(mem)), &i), OK);
 	assert_int_equal(kex_from_private(g, unhex(priv_r, mem, sizeof(mem)), &r), OK);
@@ -269,6 +271,91 @@ static void kex_rfc5903_group19(void **state)
 	exchange(KEX_P256, harness_text(v, "private_i"), harness_text(v, "private_r"), harness_text(v, "public_i"),
 		 harness_text(v, "public_r"), harness_text(v, "shared_secret"));
 	json_decref(v);
+}
+
+/* RFC 5903, 8.2. */
+static void kex_rfc5903_group20(void **state)
+{
+	(void)state;
+	exchange(KEX_P384,
+		 "099f3c7034d4a2c699884d73a375a67f7624ef7c6b3c0f160647b67414dce655e35b538041e649ee3faef896783ab194",
+		 "41cb0779b4bdb85d47846725fbec3c9430fab46cc8dc5060855cc9bda0aa2942e0308312916b8ed2960e4bd55a7448fc",
+		 "667842d7d180ac2cde6f74f37551f55755c7645c20ef73e31634fe72b4c55ee6de3ac808acb4bdb4c88732aee95f41aa"
+		 "9482ed1fc0eeb9cafc4984625ccfc23f65032149e0e144ada024181535a0f38eeb9fcff3c2c947dae69b4c634573a81c",
+		 "e558dbef53eecde3d3fccfc1aea08a89a987475d12fd950d83cfa41732bc509d0d1ac43a0336def96fda41d0774a3571"
+		 "dcfbec7aacf3196472169e838430367f66eebe3c6e70c416dd5f0c68759dd1fff83fa40142209dff5eaad96db9e6386c",
+		 "11187331c279962d93d604243fd592cb9d0a926f422e47187521287e7156c5c4d603135569b9e9d09cf5d4a270f59746");
+}
+
+/* Computed from the formulas of RFC 3526, 3 and 4, by other means: SHA-256 of both public values and of the shared
+ * secret for the private keys 0102..28 and 292a..50. */
+static void kex_rfc3526(void **state)
+{
+	static const struct {
+		enum kex_group group;
+		const char *i, *r, *shared;
+	} rows[] = {
+		{ KEX_MODP2048, "3ae26e14ac54744ba175a8b2c76205eebfc4fdb8314c4c40ae2ea47b3c0e28a3",
+		  "f004201373749bb4a11ac168dee9ca58fd4d4a95fe374add29941d9e44fc1a9f",
+		  "af739a3e7cffbe8f8dd9700308b04c2182c5feee6afcdab8d1803a093991bd57" },
+		{ KEX_MODP3072, "71cd9b27251732586c6a41ac0f0a75656b6a8230b1ec2452d3bca7a4da036034",
+		  "46bd900e02859d51e4cf92fb214639e13534aab4e43bfa60e5f3843fdbca098d",
+		  "9ded64b8c5d41c1421c6707bf7f7091116f3c2e3cb75bdc347eaf90966cecb69" },
+	};
+
+	(void)state;
+	for (size_t n = 0; n < 2; n++) {
+		uint8_t priv[80], shared[KEX_SHARED_MAX], hash[32];
+		struct kex *i, *r;
+
+		for (uint8_t k = 0; k < sizeof(priv); k++)
+			priv[k] = (uint8_t)(k + 1);
+		assert_int_equal(kex_from_private(rows[n].group, span_of(priv, 40), &i), OK);
+		assert_int_equal(kex_from_private(rows[n].group, span_of(priv + 40, 40), &r), OK);
+		assert_int_equal(hash_of(HASH_SHA256, kex_public(i), hash), OK);
+		assert_hex(SPAN_OF(hash), rows[n].i);
+		assert_int_equal(hash_of(HASH_SHA256, kex_public(r), hash), OK);
+		assert_hex(SPAN_OF(hash), rows[n].r);
+		assert_int_equal(kex_shared(i, kex_public(r), shared), OK);
+		assert_int_equal(hash_of(HASH_SHA256, span_of(shared, kex_shared_size(rows[n].group)), hash), OK);
+		assert_hex(SPAN_OF(hash), rows[n].shared);
+		kex_free(i);
+		kex_free(r);
+	}
+}
+
+/* RFC 6989, 2.1: 0, 1, p - 1, p and more are no public values; 2 is. */
+static void kex_refuses_bad_numbers(void **state)
+{
+	static const enum kex_group all[] = { KEX_MODP2048, KEX_MODP3072 };
+	struct rng_seeded seed;
+	struct rng rng = rng_seeded_init(&seed, 3);
+
+	(void)state;
+	for (size_t n = 0; n < 2; n++) {
+		size_t len = kex_public_size(all[n]);
+		uint8_t y[KEX_PUBLIC_MAX] = { 0 }, shared[KEX_SHARED_MAX], p[KEX_PUBLIC_MAX];
+		BIGNUM *prime = n ? BN_get_rfc3526_prime_3072(NULL) : BN_get_rfc3526_prime_2048(NULL);
+		struct kex *k;
+
+		assert_int_equal(BN_bn2binpad(prime, p, (int)len), (int)len);
+		BN_free(prime);
+		assert_int_equal(kex_new(all[n], &rng, &k), OK);
+		assert_int_equal(kex_shared(k, span_of(y, len), shared), ERR_MALFORMED);
+		y[len - 1] = 1;
+		assert_int_equal(kex_shared(k, span_of(y, len), shared), ERR_MALFORMED);
+		y[len - 1] = 2;
+		assert_int_equal(kex_shared(k, span_of(y, len), shared), OK);
+		assert_int_equal(kex_shared(k, span_of(y, len - 1), shared), ERR_MALFORMED);
+		assert_int_equal(kex_shared(k, span_of(p, len), shared), ERR_MALFORMED);
+		p[len - 1]--;
+		assert_int_equal(kex_shared(k, span_of(p, len), shared), ERR_MALFORMED);
+		p[len - 1]--;
+		assert_int_equal(kex_shared(k, span_of(p, len), shared), OK);
+		memset(y, 0xff, sizeof(y));
+		assert_int_equal(kex_shared(k, span_of(y, len), shared), ERR_MALFORMED);
+		kex_free(k);
+	}
 }
 
 static void kex_rfc8031_group31(void **state)
@@ -302,7 +389,7 @@ static void kex_x25519_wycheproof(void **state)
 		/* RFC 8031, 5: an all-zero result MUST be refused. */
 		assert_int_equal(e, span_eq(want, SPAN_OF(zero)) || pub.len != 32 ? ERR_MALFORMED : OK);
 		if (e == OK)
-			assert_true(span_eq(SPAN_OF(shared), want));
+			assert_true(span_eq(span_of(shared, 32), want));
 		kex_free(k);
 		free((void *)pub.p);
 		free((void *)priv.p);
@@ -317,7 +404,7 @@ static void kex_refuses_bad_points(void **state)
 {
 	struct rng_seeded seed;
 	struct rng rng = rng_seeded_init(&seed, 1);
-	uint8_t point[64], shared[KEX_SHARED_MAX];
+	uint8_t point[64], point384[96], shared[KEX_SHARED_MAX];
 	struct kex *k;
 
 	(void)state;
@@ -330,6 +417,13 @@ static void kex_refuses_bad_points(void **state)
 	assert_int_equal(kex_shared(k, SPAN_OF(point), shared), ERR_MALFORMED);
 	assert_int_equal(kex_shared(k, span_of(point, 63), shared), ERR_MALFORMED);
 	assert_int_equal(kex_shared(k, SPAN_NONE, shared), ERR_MALFORMED);
+	kex_free(k);
+	assert_int_equal(kex_new(KEX_P384, &rng, &k), OK);
+	memcpy(point384, kex_public(k).p, 96);
+	assert_int_equal(kex_shared(k, SPAN_OF(point384), shared), OK);
+	point384[0] ^= 1;
+	assert_int_equal(kex_shared(k, SPAN_OF(point384), shared), ERR_MALFORMED);
+	assert_int_equal(kex_shared(k, span_of(point384, 64), shared), ERR_MALFORMED);
 	kex_free(k);
 	memset(point, 0, sizeof(point));
 	assert_int_equal(kex_from_private(KEX_P256, span_of(point, 32), &k), ERR_MALFORMED);
@@ -366,6 +460,9 @@ int main(void)
 		cmocka_unit_test(aead_refuses_every_change),
 		cmocka_unit_test(aead_without_memory),
 		cmocka_unit_test(kex_rfc5903_group19),
+		cmocka_unit_test(kex_rfc5903_group20),
+		cmocka_unit_test(kex_rfc3526),
+		cmocka_unit_test(kex_refuses_bad_numbers),
 		cmocka_unit_test(kex_rfc8031_group31),
 		cmocka_unit_test(kex_x25519_wycheproof),
 		cmocka_unit_test(kex_refuses_bad_points),

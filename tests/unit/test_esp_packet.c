@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "crypto/hash.h"
 #include "esp/packet.h"
+#include "esp/plane.h"
 #include "harness.h"
 
 static void from_hex(const char *hex, uint8_t *dst, size_t cap, size_t *len)
@@ -43,7 +45,7 @@ static void rfc7634_init(struct rfc7634 *v)
 	from_hex(rfc7634_keymat, v->keymat, sizeof(v->keymat), &v->keymat_len);
 	from_hex(rfc7634_inner, v->inner, sizeof(v->inner), &v->inner_len);
 	from_hex(rfc7634_esp, v->esp, sizeof(v->esp), &v->esp_len);
-	assert_int_equal(esp_cipher_init(&v->c, AEAD_CHACHA20_POLY1305, v->keymat, false), OK);
+	assert_int_equal(esp_cipher_init(&v->c, CIPHER_CHACHA20_POLY1305, v->keymat, NULL, false), OK);
 }
 
 static void rfc7634_both_ways(void **state)
@@ -110,7 +112,7 @@ static void vector_rfc7634(void **state)
 	size_t len;
 
 	(void)state;
-	assert_int_equal(esp_cipher_init(&c, AEAD_CHACHA20_POLY1305, keymat.p, false), OK);
+	assert_int_equal(esp_cipher_init(&c, CIPHER_CHACHA20_POLY1305, keymat.p, NULL, false), OK);
 	assert_int_equal(esp_packet_seal(&c, 0x01020304, 5, be64(iv.p), ESP_NEXT_IP4, inner, out, sizeof(out), &len),
 			 OK);
 	assert_true(span_eq(span_of(out, len), want));
@@ -124,7 +126,7 @@ static void vector_rfc7634(void **state)
 
 /* A published AEAD case as a packet: SPI and number are its AAD. Its plaintext need not end in an ESP trailer: then
  * opening must say so, and nothing else. Returns whether the plaintext was one of ESP. */
-static bool aead_case(enum aead_alg alg, struct span keymat, struct span aad, struct span iv, struct span plain,
+static bool aead_case(enum cipher_alg alg, struct span keymat, struct span aad, struct span iv, struct span plain,
 		      struct span sealed)
 {
 	bool esn = aad.len == 12, whole;
@@ -141,7 +143,7 @@ static bool aead_case(enum aead_alg alg, struct span keymat, struct span aad, st
 	wr_span(&w, iv);
 	wr_span(&w, sealed);
 	assert_false(w.bad);
-	assert_int_equal(esp_cipher_init(&c, alg, keymat.p, esn), OK);
+	assert_int_equal(esp_cipher_init(&c, alg, keymat.p, NULL, esn), OK);
 	e = esp_packet_open(&c, seq, wr_done(&w), out, &next, &inner);
 	assert_true(e == OK || e == ERR_MALFORMED);
 	assert_memory_equal(out, plain.p, plain.len);
@@ -173,18 +175,18 @@ static unsigned aead_file(const char *rel, bool chacha, unsigned *ret_n)
 		struct span key = harness_hex(v, "key"), salt = harness_hex(v, "salt"), aad = harness_hex(v, "aad"),
 			    iv = harness_hex(v, "iv"), plain = harness_hex(v, "plaintext"),
 			    sealed = harness_hex(v, "ciphertext_and_icv");
-		uint8_t keymat[AEAD_KEY_MAX + ESP_SALT];
+		uint8_t keymat[CIPHER_KEY_MAX];
 		bool usable = json_integer_value(json_object_get(v, "icv_len")) == 16 &&
 			      (aad.len == 8 || aad.len == 12) && (key.len == 16 || key.len == 32) &&
 			      !strcmp(harness_text(v, "verdict"), "valid") && plain.len >= ESP_TRAILER;
 
 		if (usable) {
 			memcpy(keymat, key.p, key.len);
-			memcpy(keymat + key.len, salt.p, ESP_SALT);
-			n_whole += aead_case(chacha          ? AEAD_CHACHA20_POLY1305
-					     : key.len == 16 ? AEAD_AES128_GCM
-							     : AEAD_AES256_GCM,
-					     span_of(keymat, key.len + ESP_SALT), aad, iv, plain, sealed);
+			memcpy(keymat + key.len, salt.p, salt.len);
+			n_whole += aead_case(chacha          ? CIPHER_CHACHA20_POLY1305
+					     : key.len == 16 ? CIPHER_AES128_GCM
+							     : CIPHER_AES256_GCM,
+					     span_of(keymat, key.len + salt.len), aad, iv, plain, sealed);
 			++*ret_n;
 		}
 		free((void *)key.p);
@@ -210,12 +212,54 @@ static void vector_linux(void **state)
 	assert_int_equal(n, 1);
 }
 
+/* A captured AES-CBC tunnel, whose integrity key and algorithm are not ours to know: its packets get an ICV of the one that we
+ * do, and are then opened as any other. */
+static void vector_cbc_capture(void **state)
+{
+	json_t *j = harness_json("esp/captures/esp-aes256-cbc-tunnel.json"), *v;
+	struct span enc = harness_hex(j, "enc_key");
+	uint8_t keymat[CIPHER_KEY_MAX];
+	struct esp_cipher c;
+	size_t i, n = 0;
+
+	(void)state;
+	assert_int_equal(enc.len, 32);
+	memset(keymat, 0x77, sizeof(keymat));
+	memcpy(keymat, enc.p, 32);
+	assert_int_equal(esp_cipher_init(&c, CIPHER_AES256_CBC_SHA256, keymat, NULL, false), OK);
+	json_array_foreach(json_object_get(j, "packets"), i, v)
+	{
+		struct span esp = harness_hex(v, "esp"), want = harness_hex(v, "plaintext"), inner;
+		size_t body = esp.len - 12; /* without its 96-bit ICV */
+		uint8_t packet[512], out[512], mac[32], next;
+
+		assert_true(esp.len < sizeof(packet) - CIPHER_ICV);
+		memcpy(packet, esp.p, body);
+		assert_int_equal(hmac_of(HASH_SHA256, span_of(keymat + 32, 32), span_of(packet, body), mac), OK);
+		memcpy(packet + body, mac, CIPHER_ICV);
+		assert_int_equal(
+			esp_packet_open(&c, be32(packet + 4), span_of(packet, body + CIPHER_ICV), out, &next, &inner),
+			OK);
+		assert_int_equal(next, json_integer_value(json_object_get(v, "next_header")));
+		assert_true(span_eq(inner, want));
+		assert_int_equal(esp_packet_open(&c, be32(packet + 4), esp, out, &next, &inner), ERR_AUTH);
+		free((void *)(uintptr_t)esp.p);
+		free((void *)(uintptr_t)want.p);
+		n++;
+	}
+	assert_true(n >= 8);
+	esp_cipher_done(&c);
+	free((void *)(uintptr_t)enc.p);
+	json_decref(j);
+}
+
 /* ---- padding, limits, ESN ---- */
 
 static void lengths(void **state)
 {
-	static const uint8_t keymat[AEAD_KEY_MAX + ESP_SALT] = { 1, 2, 3 };
-	static const enum aead_alg algs[] = { AEAD_AES128_GCM, AEAD_AES256_GCM, AEAD_CHACHA20_POLY1305 };
+	static const uint8_t keymat[CIPHER_KEY_MAX] = { 1, 2, 3 };
+	struct rng_seeded seed;
+	struct rng rng = rng_seeded_init(&seed, 1);
 	uint8_t inner[64], packet[256], out[256], next;
 	struct span got;
 	size_t len;
@@ -223,17 +267,21 @@ static void lengths(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(inner); i++)
 		inner[i] = (uint8_t)(i * 7);
-	for (size_t a = 0; a < 3; a++)
+	for (enum cipher_alg a = 0; a < CIPHER_COUNT; a++)
 		for (int esn = 0; esn < 2; esn++)
 			for (size_t n = 0; n <= sizeof(inner); n++) {
 				struct esp_cipher c;
 				uint64_t seq = esn ? 0x500000007u : 7;
 
-				assert_int_equal(esp_cipher_init(&c, algs[a], keymat, esn), OK);
+				assert_int_equal(esp_cipher_init(&c, a, keymat, &rng, esn), OK);
 				assert_int_equal(esp_packet_seal(&c, 0xc0ffee01, seq, seq, ESP_NEXT_IP6,
 								 span_of(inner, n), packet, sizeof(packet), &len),
 						 OK);
-				assert_true(len >= n + ESP_MIN && len < n + ESP_MIN + 4 && len % 4 == 0);
+				if (cipher_combined(a))
+					assert_true(len >= n + ESP_MIN && len < n + ESP_MIN + 4 && len % 4 == 0);
+				else
+					assert_true(len >= n + 42 && len < n + 42 + 16 && len % 16 == 8);
+				assert_true(len <= n + ESP_OVERHEAD);
 				assert_int_equal(be32(packet + 4), 7);
 				assert_int_equal(esp_packet_open(&c, seq, span_of(packet, len), out, &next, &got), OK);
 				assert_int_equal(next, ESP_NEXT_IP6);
@@ -273,22 +321,22 @@ static void trailers(void **state)
 		{ "003b", OK, 0, ESP_NEXT_DUMMY },
 		{ "deadbeefff3b", OK, 0, ESP_NEXT_DUMMY }, /* RFC 4303, 2.6: need not be well-formed */
 	};
-	static const uint8_t keymat[AEAD_KEY_MAX + ESP_SALT] = { 9 };
+	static const uint8_t keymat[CIPHER_KEY_MAX] = { 9 };
 	struct esp_cipher c;
 
 	(void)state;
-	assert_int_equal(esp_cipher_init(&c, AEAD_AES256_GCM, keymat, false), OK);
+	assert_int_equal(esp_cipher_init(&c, CIPHER_AES256_GCM, keymat, NULL, false), OK);
 	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
-		uint8_t packet[128] = { 0xc0, 0, 0, 1, 0, 0, 0, 1 }, out[128], nonce[AEAD_NONCE] = { 0 }, next = 0;
+		uint8_t packet[128] = { 0xc0, 0, 0, 1, 0, 0, 0, 1 }, out[128], next = 0;
+		struct cipher_about about = { .head = span_of(packet, ESP_HDR) };
 		struct span inner = SPAN_NONE;
 		size_t len;
 		enum err e;
 
-		from_hex(row[i].plain, packet + ESP_HEAD, 64, &len);
-		assert_int_equal(aead_seal(c.aead, nonce, span_of(packet, 8), span_of(packet + ESP_HEAD, len),
-					   packet + ESP_HEAD),
-				 OK);
-		e = esp_packet_open(&c, 1, span_of(packet, ESP_HEAD + len + AEAD_TAG), out, &next, &inner);
+		from_hex(row[i].plain, packet + ESP_HDR + CIPHER_IV_MIN, 64, &len);
+		assert_int_equal(cipher_seal(c.cipher, &about, 1, packet + ESP_HDR, len), OK);
+		e = esp_packet_open(&c, 1, span_of(packet, ESP_HDR + CIPHER_IV_MIN + len + CIPHER_ICV), out, &next,
+				    &inner);
 		if (e != row[i].e || inner.len != row[i].inner || next != row[i].next)
 			fail_msg("row %zu", i);
 	}
@@ -297,9 +345,9 @@ static void trailers(void **state)
 
 static bool ladder_once(void *arg)
 {
-	static const uint8_t keymat[AEAD_KEY_MAX + ESP_SALT] = { 4 };
+	static const uint8_t keymat[CIPHER_KEY_MAX] = { 4 };
 	struct esp_cipher c;
-	bool whole = esp_cipher_init(&c, AEAD_AES128_GCM, keymat, false) == OK;
+	bool whole = esp_cipher_init(&c, CIPHER_AES128_GCM, keymat, NULL, false) == OK;
 
 	(void)arg;
 	esp_cipher_done(&c);
@@ -315,10 +363,10 @@ static void allocation_ladder(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rfc7634_both_ways), cmocka_unit_test(truncated_and_tampered),
-		cmocka_unit_test(vector_rfc7634),    cmocka_unit_test(vector_linux),
-		cmocka_unit_test(lengths),           cmocka_unit_test(trailers),
-		cmocka_unit_test(allocation_ladder),
+		cmocka_unit_test(rfc7634_both_ways),  cmocka_unit_test(truncated_and_tampered),
+		cmocka_unit_test(vector_rfc7634),     cmocka_unit_test(vector_linux),
+		cmocka_unit_test(vector_cbc_capture), cmocka_unit_test(lengths),
+		cmocka_unit_test(trailers),           cmocka_unit_test(allocation_ladder),
 	};
 
 	return HARNESS_RUN(tests);

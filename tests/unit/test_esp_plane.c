@@ -345,14 +345,13 @@ static void exhausted(void **state)
 	pair_free(p);
 }
 
-static void esn_passes(void **state)
+static void esn_with(enum cipher_alg alg)
 {
 	struct esp_sa_config a = pair_config_a(true);
 	struct pair *p;
 
-	(void)state;
 	a.esn = true;
-	a.alg = AEAD_CHACHA20_POLY1305;
+	a.alg = alg;
 	p = pair_with(&a, true, 64);
 	handshake(p, 1);
 	for (unsigned i = 1; i < 8; i++) { /* across 2^32 twice */
@@ -360,7 +359,34 @@ static void esn_passes(void **state)
 		assert_int_equal(hostile(p, a_tcp(p, 1, 5900, ACK)), PASS);
 		assert_int_equal(deliver(p, p->b, p->outer, p->outer_len), AT_RECEIVER(ESP_DROP_REPLAY));
 	}
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), PASS);
 	pair_free(p);
+}
+
+static void esn_passes(void **state)
+{
+	(void)state;
+	for (enum cipher_alg alg = 0; alg < CIPHER_COUNT; alg++)
+		esn_with(alg);
+}
+
+/* The longest inner packet fits with each cipher, whatever its padding. */
+static void longest(void **state)
+{
+	(void)state;
+	for (enum cipher_alg alg = 0; alg < CIPHER_COUNT; alg++)
+		for (unsigned less = 0; less < 16; less++) {
+			struct esp_sa_config a = pair_config_a(false);
+			struct pair *p;
+
+			a.alg = alg;
+			p = pair_with(&a, false, 64);
+			assert_int_equal(
+				carry(p, true,
+				      pkt_udp(false, HOST_A, 1, HOST_B, 53, ESP_PACKET_MAX - ESP_OVERHEAD - 28 - less)),
+				PASS);
+			pair_free(p);
+		}
 }
 
 static void too_big(void **state)
@@ -519,6 +545,7 @@ int main(void)
 		cmocka_unit_test(held),
 		cmocka_unit_test(exhausted),
 		cmocka_unit_test(esn_passes),
+		cmocka_unit_test(longest),
 		cmocka_unit_test(too_big),
 		cmocka_unit_test(ecn),
 		cmocka_unit_test(hostile_anything),

@@ -341,7 +341,7 @@ static void config_is_checked(void **state)
 	} while (0)
 	BAD(c.spi_in = 255);
 	BAD(c.spi_out = 0);
-	BAD(c.alg = AEAD_COUNT);
+	BAD(c.alg = CIPHER_COUNT);
 	BAD(c.open = 0);
 	BAD(c.open = 4);
 	BAD(c.n_local = 0);

@@ -147,6 +147,9 @@ static void single_payloads(void **state)
 }
 
 /* The IKE_SA_INIT request of a stock peer, with transforms that we do not know (CAST, 3DES, MODP, Camellia). */
+/* What we do by default: IKE, ESP. */
+static struct ike_list lists[2];
+
 static const char stock_sa[] = "020000400101000603000008010000060300000c0100000c800e00800300000c01000017800e01000300000"
 			       "8020000020300000802000004"
 			       "000000080400000e"
@@ -171,12 +174,12 @@ static void stock_offer(void **state)
 	assert_int_equal(o.n_proposals, 2);
 	assert_int_equal(o.proposals[0].n, 6);
 	assert_int_equal(o.transforms[1].key_bits, 128);
-	assert_int_equal(ike_proposal_choose(&o, IKE_PROTO_IKE, 14, &s, &p), OK);
+	assert_int_equal(ike_proposal_choose(&lists[0], &o, IKE_PROTO_IKE, 14, &s, &p), OK);
 	assert_int_equal(p->number, 2);
 	assert_int_equal(s.encr->key_bits, 256);
 	assert_int_equal(s.prf->id, 5);
 	assert_int_equal(s.group->id, 31);
-	assert_int_equal(ike_proposal_choose(&o, IKE_PROTO_ESP, 0, &s, &p), ERR_NOTFOUND);
+	assert_int_equal(ike_proposal_choose(&lists[1], &o, IKE_PROTO_ESP, 0, &s, &p), ERR_NOTFOUND);
 }
 
 /* One transform each: type, id, key bits, and whether the proposal is then still ours. */
@@ -197,7 +200,7 @@ static void proposal_rows(void **state)
 		  "c0000001"
 		  "0300000c01000014800e0080"
 		  "0000000805000001",
-		  IKE_PROTO_ESP, false, "ESN only" },
+		  IKE_PROTO_ESP, true, "ESN only" },
 		{ "0000001801030401"
 		  "c0000001"
 		  "0000000c01000014800e0080",
@@ -218,6 +221,34 @@ static void proposal_rows(void **state)
 		  "030000080300000c"
 		  "0000000805000000",
 		  IKE_PROTO_ESP, false, "AEAD with an integrity transform only" },
+		{ "0000002801030403"
+		  "c0000001"
+		  "0300000c0100000c800e0100"
+		  "030000080300000c"
+		  "0000000805000000",
+		  IKE_PROTO_ESP, true, "CBC with its integrity transform" },
+		{ "0000002001030402"
+		  "c0000001"
+		  "0300000c0100000c800e0100"
+		  "0000000805000000",
+		  IKE_PROTO_ESP, false, "CBC without one" },
+		{ "0000002801030403"
+		  "c0000001"
+		  "0300000c0100000c800e0100"
+		  "0300000803000000"
+		  "0000000805000000",
+		  IKE_PROTO_ESP, false, "CBC with NONE" },
+		{ "0000002801030403"
+		  "c0000001"
+		  "0300000c0100000c800e0100"
+		  "0300000803000002"
+		  "0000000805000000",
+		  IKE_PROTO_ESP, false, "CBC with HMAC-SHA1-96" },
+		{ "0000001c01030402"
+		  "c0000001"
+		  "030000080100001c"
+		  "0000000805000000",
+		  IKE_PROTO_ESP, true, "ChaCha20-Poly1305 has no key length" },
 		{ "0000003001030404"
 		  "c0000001"
 		  "0300000c01000014800e0080"
@@ -269,7 +300,8 @@ static void proposal_rows(void **state)
 
 		if (ike_offer_parse(unhex(rows[i].sa, mem, sizeof(mem)), &o) != OK)
 			fail_msg("%s: malformed", rows[i].what);
-		if ((ike_proposal_choose(&o, rows[i].protocol, 0, &s, &p) == OK) != rows[i].ours)
+		if ((ike_proposal_choose(&lists[rows[i].protocol == IKE_PROTO_ESP], &o, rows[i].protocol, 0, &s, &p) ==
+		     OK) != rows[i].ours)
 			fail_msg("%s: wrong choice", rows[i].what);
 	}
 }
@@ -288,28 +320,30 @@ static void offer_and_choice(void **state)
 
 	(void)state;
 	ike_build_start(&b, mem, sizeof(mem), &h);
-	ike_build_offer(&b, IKE_PROTO_ESP, SPAN_OF(spi));
+	ike_build_offer(&b, &lists[1], IKE_PROTO_ESP, SPAN_OF(spi));
 	assert_int_equal(ike_build_done(&b, &msg), OK);
 	truncations(msg);
 	assert_int_equal(ike_chain_parse(span_from(msg, IKE_HDR), IKE_P_SA, &c), OK);
 	assert_int_equal(ike_offer_parse(c.p[0].body, &o), OK);
 	assert_true(span_eq(o.proposals[0].spi, SPAN_OF(spi)));
-	assert_int_equal(ike_proposal_chosen(&o, IKE_PROTO_ESP, &back, &p), ERR_DENIED); /* two ENCR are no choice */
-	assert_int_equal(ike_proposal_choose(&o, IKE_PROTO_ESP, 0, &s, &p), OK);
+	assert_int_equal(ike_proposal_chosen(&lists[1], &o, IKE_PROTO_ESP, &back, &p),
+			 ERR_DENIED); /* two ENCR are no choice */
+	assert_int_equal(ike_proposal_choose(&lists[1], &o, IKE_PROTO_ESP, 0, &s, &p), OK);
 
 	ike_build_start(&b, mem, sizeof(mem), &h);
 	ike_build_choice(&b, IKE_PROTO_ESP, 1, SPAN_OF(spi), &s);
 	assert_int_equal(ike_build_done(&b, &msg), OK);
 	assert_int_equal(ike_chain_parse(span_from(msg, IKE_HDR), IKE_P_SA, &c), OK);
 	assert_int_equal(ike_offer_parse(c.p[0].body, &o), OK);
-	assert_int_equal(ike_proposal_chosen(&o, IKE_PROTO_ESP, &back, &p), OK);
+	assert_int_equal(ike_proposal_chosen(&lists[1], &o, IKE_PROTO_ESP, &back, &p), OK);
 	assert_ptr_equal(back.encr, s.encr);
 	ike_build_start(&b, mem, sizeof(mem), &h);
 	ike_build_choice(&b, IKE_PROTO_ESP, 2, SPAN_OF(spi), &s);
 	assert_int_equal(ike_build_done(&b, &msg), OK);
 	assert_int_equal(ike_chain_parse(span_from(msg, IKE_HDR), IKE_P_SA, &c), OK);
 	assert_int_equal(ike_offer_parse(c.p[0].body, &o), OK);
-	assert_int_equal(ike_proposal_chosen(&o, IKE_PROTO_ESP, &back, &p), ERR_DENIED); /* we sent no number 2 */
+	assert_int_equal(ike_proposal_chosen(&lists[1], &o, IKE_PROTO_ESP, &back, &p),
+			 ERR_DENIED); /* we sent no number 2 */
 }
 
 static void chain_rows(void **state)
@@ -557,5 +591,7 @@ int main(void)
 		cmocka_unit_test(cookies),
 	};
 
+	ike_list_default(false, &lists[0]);
+	ike_list_default(true, &lists[1]);
 	return HARNESS_RUN(tests);
 }

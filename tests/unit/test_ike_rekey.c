@@ -738,7 +738,7 @@ static void with_a_ke(void **state)
 	(void)state;
 	for (size_t i = 0; i < 2; i++) {
 		begin(i);
-		p.sa[ALICE]->children[0].group = ike_group_find(ids[i]);
+		p.sa[ALICE]->children[0].group = ike_group_find(&p.sa[ALICE]->cfg.ike, ids[i]);
 		assert_int_equal(ike_sa_child_rekey(p.sa[ALICE], p.now_us, p.children[ALICE][0].spi_in), OK);
 		settled(1);
 		assert_int_equal(p.n_children[BOB], 2);
@@ -767,7 +767,7 @@ static void with_a_ke(void **state)
 	/* a public value that is none: neither is up */
 	begin(4);
 	by_hand();
-	p.sa[ALICE]->children[0].group = ike_group_find(19);
+	p.sa[ALICE]->children[0].group = ike_group_find(&p.sa[ALICE]->cfg.ike, 19);
 	assert_int_equal(ike_sa_child_rekey(p.sa[ALICE], p.now_us, p.children[ALICE][0].spi_in), OK);
 	pair_clear(&p);
 	assert_non_null(p.sa[ALICE]->task);

@@ -207,9 +207,12 @@ static void refusals(void **state)
 		{ "CSeq: 7 ", "CSeq: 2147483648 ", 0 },
 		{ "Call-ID: c1@x", "Call-ID: ", 0 },
 		{ "To: <sip:bob@example.net>", "To: <sip:bob@example.net", 0 },
+		{ "To: <sip:bob@example.net>", "To: <sip:bob@example.net>,", 0 },
+		{ "To: <sip:bob@example.net>", "To: <sip:bob@example.net> , <sip:c@example.net>", 0 },
 		{ "INVITE sip", "INV\x01TE sip", 0 },
 		{ "Via: SIP/2.0/TCP", "Via: SIP/1.0/TCP", 0 },
 		{ "From: \"A", "From: \"\"A", 0 },
+		{ ";tag=f1", ";tag=f1\r\n <sip:a@b>;tag=f1", 0 }, /* a tag is a token (25.1) */
 		{ "Supported: 100rel", "Supported\x01: 100rel", 400 },
 		{ "4\r\n\r\nbody", "4\r\nX\x01: y\r\n\r\nbody", 400 },
 	};

@@ -490,6 +490,22 @@ static void a_call(void **state)
 	end();
 }
 
+/* The owner changes what his [peer] section says. */
+static void reload(int k, const char *lines)
+{
+	struct config *cfg = NULL;
+	struct trust *trust = NULL;
+	struct conf_error why = { .text = "" };
+	char text[2048];
+
+	config_text(k, lines, text, sizeof(text));
+	assert_int_equal(config_parse("tielined.conf", span_str(text), &cfg, &why), OK);
+	assert_int_equal(trust_new(&trust), OK);
+	assert_int_equal(trust_load(trust, "pins", SPAN_NONE, cfg, &why), OK);
+	assert_int_equal(vpn_reload(sides[k].vpn, now_us, cfg, trust), OK);
+	drain(k);
+}
+
 /* The second service has a Child SA of its own. */
 static void two_services(void **state)
 {
@@ -504,19 +520,7 @@ static void two_services(void **state)
 		    sides[ALICE].n_forwards == 2);
 	/* the owner takes one of them away: its Child SA goes, the call stays */
 	n_flow = 0;
-	{
-		struct config *cfg = NULL;
-		struct trust *trust = NULL;
-		struct conf_error why = { .text = "" };
-		char text[2048];
-
-		config_text(BOB, "allow = files\n", text, sizeof(text));
-		assert_int_equal(config_parse("tielined.conf", span_str(text), &cfg, &why), OK);
-		assert_int_equal(trust_new(&trust), OK);
-		assert_int_equal(trust_load(trust, "pins", SPAN_NONE, cfg, &why), OK);
-		assert_int_equal(vpn_reload(sides[BOB].vpn, now_us, cfg, trust), OK);
-		drain(BOB);
-	}
+	reload(BOB, "allow = files\n");
 	run(MS(200));
 	FLOW_IS("bob: INFORMATIONAL request", "alice: INFORMATIONAL answer");
 	assert_true(sides[ALICE].n_closed == 1 && !sides[ALICE].n[VPN_EV_ENDED] && !sides[BOB].n[VPN_EV_ENDED]);
@@ -527,6 +531,79 @@ static void two_services(void **state)
 	drain(BOB);
 	run(SECONDS(6));
 	assert_true(sides[ALICE].n[VPN_EV_ENDED] == 1 && sides[BOB].n[VPN_EV_ENDED] == 1 && vpn_idle(sides[ALICE].vpn));
+	end();
+}
+
+static void serve(int k, const char *allow)
+{
+	char text[2048];
+
+	config_text(k, allow, text, sizeof(text));
+	assert_int_equal(make(k, text), OK);
+	vpn_set_locals(sides[k].vpn, now_us, &sides[k].ip, 1);
+	vpn_set_server(sides[k].vpn, now_us, 0, &server, &stun, &sides[k].ip);
+	drain(k);
+}
+
+/* A PPK is mandatory: one side alone, or another one, is no call; the names that the owners gave it do not matter. */
+static void ppk(void **state)
+{
+#define KEY_16 "c7a1355b9d20e4f86613b08a7fd9124e"
+	static const char *const alice[] = { "", "ppk = x 0x" KEY_16 "24d8f0b1937ace566e08c1a2d47b93fe\n",
+					     "ppk = y 0x24d8f0b1937ace566e08c1a2d47b93fe" KEY_16 "\n" };
+
+	(void)state;
+	begin("allow = desktop\nppk = z 0x" KEY_16 "24d8f0b1937ace566e08c1a2d47b93fe\n");
+	for (unsigned i = 0; i < 3; i++) {
+		reload(ALICE, alice[i]);
+		sides[ALICE].n[VPN_EV_UP] = sides[ALICE].n[VPN_EV_ENDED] = 0;
+		(void)dial(NULL);
+		run(SECONDS(1));
+		assert_int_equal(sides[ALICE].n[VPN_EV_UP], i == 1);
+		assert_int_equal(sides[ALICE].n[VPN_EV_ENDED], i != 1);
+		if (i == 1)
+			continue;
+		assert_int_equal(sides[ALICE].last[VPN_EV_ENDED].code, REASON_IKE);
+		assert_non_null(strstr(sides[ALICE].last[VPN_EV_ENDED].reason, "does not accept our proof"));
+	}
+	end();
+}
+
+/* INITIAL_CONTACT (RFC 7296, 2.4): a call from bob leaves alice's to bob alone, until alice was started again and knows nothing
+ * of it any more. */
+static void restarted(void **state)
+{
+	struct vpn_call_request r = { .to = "alice@example.net" };
+	unsigned call = 0;
+
+	(void)state;
+	begin("allow = desktop\n");
+	(void)dial(NULL);
+	run(MS(400));
+	assert_int_equal(vpn_call(sides[BOB].vpn, now_us, &r, &call), OK);
+	drain(BOB);
+	run(MS(400));
+	/* alice grants nothing, so that call ends by itself; the other one goes on */
+	assert_int_equal(sides[BOB].n[VPN_EV_ENDED], 1);
+	assert_int_equal(sides[BOB].last[VPN_EV_ENDED].call, call);
+	assert_int_equal(sides[BOB].last[VPN_EV_ENDED].code, REASON_NOT_ALLOWED);
+	assert_int_equal(sides[ALICE].n[VPN_EV_ENDED], 1);
+	/* killed: no word to anybody */
+	vpn_free(sides[ALICE].vpn);
+	for (unsigned i = 0; i < n_air; i++)
+		free(air[i].p);
+	n_air = 0;
+	serve(ALICE, "allow = desktop\n");
+	run(SECONDS(3));
+	sides[BOB].n[VPN_EV_ENDED] = sides[BOB].n[VPN_EV_UP] = 0;
+	assert_int_equal(vpn_call(sides[BOB].vpn, now_us, &r, &call), OK);
+	drain(BOB);
+	run(MS(400));
+	assert_int_equal(sides[BOB].n[VPN_EV_UP], 1);
+	assert_int_equal(sides[BOB].n[VPN_EV_ENDED], 1);
+	assert_int_not_equal(sides[BOB].last[VPN_EV_ENDED].call, call);
+	assert_int_equal(sides[BOB].last[VPN_EV_ENDED].code, REASON_VANISHED);
+	assert_non_null(strstr(sides[BOB].last[VPN_EV_ENDED].reason, "started again"));
 	end();
 }
 
@@ -618,8 +695,10 @@ static void allocation_failures(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_call),  cmocka_unit_test(two_services), cmocka_unit_test(no_grant),
-		cmocka_unit_test(no_keys), cmocka_unit_test(a_stranger),   cmocka_unit_test(allocation_failures),
+		cmocka_unit_test(a_call),     cmocka_unit_test(two_services),
+		cmocka_unit_test(no_grant),   cmocka_unit_test(restarted),
+		cmocka_unit_test(ppk),        cmocka_unit_test(no_keys),
+		cmocka_unit_test(a_stranger), cmocka_unit_test(allocation_failures),
 	};
 
 	return HARNESS_RUN(tests);

@@ -13,6 +13,9 @@
 #define KEY_A "sha-256:4AADB9000000000000000000000000000000000000000000000000000000000a"
 #define ACCOUNT "[account]\naor = sip:me@example.net\nserver = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n"
 
+#define HEX16 "9c1e72d04ab85f36e1087d2bc4935af6"
+#define BARE ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\n"
+
 static const char whole[] =
 	"# a home\n[daemon]\nuser = nobody\nport = 0\ninterface = tie9\nhost = no\ndataplane = auto\nmax-calls = 3\n"
 	"dead-after = 90s\nlog-level = debug\n"
@@ -21,8 +24,12 @@ static const char whole[] =
 	"[account]\naor = two@example.net\nserver = exchange.example.net\npassword-file = /x\n"
 	"[service desktop]\nlisten = tcp/5900\n[service dns]\nlisten = udp/53\ntarget = 192.168.1.1:53\n"
 	"[peer bob@example.net]\nkey = " KEY_A "\nallow = desktop, dns\nfor = 1h\nrequire = sas\nping = no\n"
+	"ike = aes256gcm16-prfsha384-ecp384, aes256-sha256-modp2048\nesp = aes256gcm16\n"
 	"[peer sip:box@example.net]\nbare = yes\nice = no\nsha1 = no\ncert = " KEY_A
-	"\naddress = fd00::2\nallow = dns\n";
+	"\naddress = fd00::2\nallow = dns\n"
+	"[peer sip:shared@example.net]\nbare = yes\naddress = fd00::3\npsk = 0x" HEX16 "\nppk = house-1 0x" HEX16
+	"a0b1c2d3e4f5061728394a5b6c7d8e9f\n"
+	"[peer sip:office@example.net]\nbare = yes\naddress = fd00::4\nca = /etc/tieline/ca.pem\n";
 
 static void every_key(void **state)
 {
@@ -49,7 +56,17 @@ static void every_key(void **state)
 	assert_true(config_peer(c, "sip:bob@example.net")->require == LEVEL_SAS &&
 		    !config_peer(c, "sip:bob@example.net")->ping);
 	assert_true(config_peer(c, "sip:box@example.net")->bare && !config_peer(c, "sip:box@example.net")->ice);
+	assert_int_equal(config_peer(c, "sip:bob@example.net")->ike.n, 2);
+	assert_int_equal(config_peer(c, "sip:bob@example.net")->esp.n, 1);
+	assert_int_equal(config_peer(c, "sip:box@example.net")->ike.n, 0);
 	assert_null(config_peer(c, "sip:eve@example.net"));
+	assert_int_equal(config_peer(c, "sip:shared@example.net")->psk.len, 16);
+	assert_int_equal(config_peer(c, "sip:shared@example.net")->psk.bytes[1], 0x1e);
+	assert_int_equal(config_peer(c, "sip:shared@example.net")->ppk.len, 32);
+	assert_string_equal(config_peer(c, "sip:shared@example.net")->ppk_id, "house-1");
+	assert_string_equal(config_peer(c, "sip:office@example.net")->ca_file, "/etc/tieline/ca.pem");
+	assert_int_equal(config_set_ca(&c->peers[c->n_peers - 1], SPAN_LIT("no certificate")), ERR_MALFORMED);
+	assert_null(config_peer(c, "sip:office@example.net")->ca);
 	config_free(c);
 }
 
@@ -70,11 +87,35 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nallow = nothing\n", "allows \"nothing\"" },
 		{ ACCOUNT "[peer p@e]\nask = yes\n", "not available in this version" },
 		{ ACCOUNT "[peer p@e]\nkey = md5:00\n", "sha-256:" },
+		{ ACCOUNT "[peer p@e]\nike = 3des-sha1-modp1024\n", "words such as aes256gcm16" },
+		{ ACCOUNT "[peer p@e]\nike = aes256gcm16-prfsha256\n", "a group in each proposal" },
+		{ ACCOUNT "[peer p@e]\nesp = aes256\n", "sha256 with aes128 or aes256" },
+		{ ACCOUNT "[peer p@e]\nesp =\n", "words such as" },
 		{ ACCOUNT "[peer p@e]\nice = no\n", "bare = yes with" },
-		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\n", "cert or key" },
+		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\n", "cert, key, ca or psk" },
 		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A
 			  "\n[peer q@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A "\n",
 		  "of its own" },
+		{ BARE "psk = 0x" HEX16 "\ncert = " KEY_A "\n", "psk alone" },
+		{ BARE "psk = 0x" HEX16 "\nca = /x\n", "psk alone" },
+		{ ACCOUNT "[peer p@e]\nkey = " KEY_A "\npsk = 0x" HEX16 "\n", "bare = yes with psk or ca" },
+		{ ACCOUNT "[peer p@e]\nca = /x\n", "bare = yes with psk or ca" },
+		{ BARE "ca = ca.pem\n", "from / on" },
+		/* R9: what a person may have thought of */
+		{ BARE "psk = correct horse battery staple\n", "generated" },
+		{ BARE "psk = 0x\n", "generated" },
+		{ BARE "psk = 0x0123\n", "generated" },
+		{ BARE "psk = 0x9c1e72d04ab85f36e1087d2bc4935a\n", "generated" }, /* 15 bytes */
+		{ BARE "psk = 0x9c1e72d04ab85f36e1087d2bc4935af\n", "generated" },
+		{ BARE "psk = 0x636f727265637420686f727365206261\n", "generated" }, /* text */
+		{ BARE "psk = 0x00000000000000000000000000000000\n", "generated" },
+		{ BARE "psk = 0x000102030405060708090a0b0c0d0e0f\n", "generated" },
+		{ BARE "psk = 0xfffefdfcfbfaf9f8f7f6f5f4f3f2f1f0\n", "generated" },
+		{ BARE "psk = 0xdeadbeefdeadbeefdeadbeefdeadbeef\n", "generated" },
+		{ BARE "cert = " KEY_A "\nppk = house\n", "a name" },
+		{ BARE "cert = " KEY_A "\nppk = ho:use 0x" HEX16 HEX16 "\n", "a name" },
+		{ BARE "cert = " KEY_A "\nppk = house 0x" HEX16 "\n", "64 to 128" },
+		{ BARE "cert = " KEY_A "\nppk = house 0x" HEX16 HEX16 "\n", "64 to 128" }, /* half of it twice */
 		{ ACCOUNT "[peer p@e]\n[peer sips:p@E]\n", "each peer once" },
 		{ ACCOUNT "[network n]\n", "host = yes" },
 		{ ACCOUNT "[call n]\n", "not available" },
