@@ -151,6 +151,11 @@ static void granted(struct call *k, const json_t *e)
 		start(k, local);
 }
 
+static const char *name_of(const char *aor)
+{
+	return strncmp(aor, "sip:", 4) ? aor : aor + 4;
+}
+
 static void told(const struct call *k, const json_t *e)
 {
 	char a[CLI_TEXT], b[CLI_TEXT], d[CLI_TEXT];
@@ -163,7 +168,8 @@ static void told(const struct call *k, const json_t *e)
 		(void)fprintf(k->say, "authenticated %s %s, level %s", cli_text(e, "peer", a), cli_text(e, "key", b),
 			      cli_text(e, "level", d));
 	else if (cli_is(e, "event", "waiting"))
-		(void)fprintf(k->say, "waiting for somebody at the other side to decide");
+		(void)fprintf(k->say, "waiting: somebody at %s is asked, for %lld s", name_of(cli_text(e, "peer", a)),
+			      (long long)cli_int(e, "seconds"));
 	else if (cli_is(e, "event", "refused"))
 		(void)fprintf(k->say, "refused %s: %s", cli_text(e, "name", a), cli_text(e, "reason", b));
 	else if (cli_is(e, "event", "ended") && !cli_int(e, "code"))

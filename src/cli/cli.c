@@ -16,10 +16,10 @@ static const struct {
 } commands[] = {
 	{ "call", cli_call },     { "hangup", cli_hangup },   { "status", cli_status }, { "forward", cli_forward },
 	{ "trust", cli_trust },   { "explain", cli_explain }, { "ping", cli_ping },     { "log", cli_log },
-	{ "reload", cli_reload }, { "inspect", cli_inspect },
+	{ "reload", cli_reload }, { "inspect", cli_inspect }, { "answer", cli_answer }, { "decline", cli_decline },
 };
 /* Names that are taken, so that nobody is told of a typing error. */
-static const char *const later[] = { "answer", "decline", "pair", "netcheck" };
+static const char *const later[] = { "pair", "netcheck" };
 
 int cli_option(struct cli *c, int argc, char **argv, const char *shorts, const struct option *longs, int *at,
 	       int *ret_code)

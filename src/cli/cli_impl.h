@@ -63,6 +63,8 @@ char *cli_cut_service(char *text);
 /* ---- commands; argc and argv begin with the command's name ---- */
 int cli_call(struct cli *c, int argc, char **argv); /* call.c */
 int cli_hangup(struct cli *c, int argc, char **argv); /* command.c */
+int cli_answer(struct cli *c, int argc, char **argv);
+int cli_decline(struct cli *c, int argc, char **argv);
 int cli_forward(struct cli *c, int argc, char **argv);
 int cli_trust(struct cli *c, int argc, char **argv);
 int cli_explain(struct cli *c, int argc, char **argv);

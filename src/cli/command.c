@@ -41,6 +41,42 @@ int cli_hangup(struct cli *c, int argc, char **argv)
 	return cli_ask(c, request_of("hangup", argv[optind], "to"), NULL, NULL);
 }
 
+/* ---- answer, decline ---- */
+
+int cli_answer(struct cli *c, int argc, char **argv)
+{
+	static const struct option longs[] = { CLI_COMMON,
+					       { "seconds", required_argument, NULL, 's' },
+					       { NULL, 0, NULL, 0 } };
+	int at = 0, code = CLI_OK, o;
+	long id, seconds = 0;
+
+	while ((o = cli_option(c, argc, argv, "h", longs, &at, &code)) != -1) {
+		if (o == -2)
+			return code;
+		if (!cli_number(optarg, 1, 30L * 86400, &seconds))
+			return cli_usage(c, "--seconds: expected 1 to 2592000 (30 days)");
+	}
+	if (argc - optind != 1 || !cli_number(argv[optind], 1, 0x7fffffff, &id))
+		return cli_usage(c, "expected the number of a call that `tieline status` shows as asking");
+	return cli_ask(
+		c, json_pack("{s:s, s:I, s:I}", "do", "answer", "call", (json_int_t)id, "seconds", (json_int_t)seconds),
+		NULL, NULL);
+}
+
+int cli_decline(struct cli *c, int argc, char **argv)
+{
+	static const char expected[] = "the number of a call that `tieline status` shows as asking";
+	int code = plain(c, argc, argv, 1, 1, expected);
+	long id;
+
+	if (code >= 0)
+		return code;
+	if (!cli_number(argv[optind], 1, 0x7fffffff, &id))
+		return cli_usage(c, "expected %s", expected);
+	return cli_ask(c, json_pack("{s:s, s:I}", "do", "decline", "call", (json_int_t)id), NULL, NULL);
+}
+
 /* ---- forward ---- */
 
 static void forwarded(const struct cli *c, const json_t *line)

@@ -11,6 +11,7 @@ static const char overview[] =
 	"\n"
 	"  call AOR[/SERVICE]      dial, and stay until Ctrl-C\n"
 	"  hangup AOR|ID|all       end calls\n"
+	"  answer ID, decline ID   say yes or no to a caller who asks (`ask = yes`)\n"
 	"  status                  accounts and calls\n"
 	"  forward AOR|ID tcp|udp/PORT\n"
 	"                          one more local port of a call that is up\n"
@@ -45,8 +46,13 @@ static const struct {
 	  "  --exec CMD ...  must come last: start CMD with TIELINE_HOST and TIELINE_PORT in its environment when the\n"
 	  "                  service is reachable; hang up when it ends, and exit with its status\n" },
 	{ "hangup", "usage: tieline hangup AOR|ID|all\nEnds the calls with AOR, the call with that number, or all.\n" },
+	{ "answer", "usage: tieline answer ID [--seconds N]\n"
+		    "Grants what the call with that number asks for, for this call. `tieline status` shows who asks "
+		    "and for what.\n"
+		    "  --seconds N  for N seconds at most; `for` of the peer's section limits it as well\n" },
+	{ "decline", "usage: tieline decline ID\nTells the caller no (exit status 15 at its end).\n" },
 	{ "status", "usage: tieline status [--json]\nAccounts, their registration and keys, and the calls with their "
-		    "services.\n" },
+		    "services or what they ask for.\n" },
 	{ "forward",
 	  "usage: tieline forward AOR|ID tcp|udp/PORT [--port N]\n"
 	  "Opens one more local port to a port of the peer that the call's grants cover, and prints where it is.\n"

@@ -64,6 +64,21 @@ static void service(const struct cli *c, const json_t *s)
 	(void)fputc('\n', c->out);
 }
 
+static void asks(const struct cli *c, const json_t *k)
+{
+	const json_t *ask = json_object_get(k, "asks"), *name;
+	char safe[CLI_TEXT];
+	size_t i;
+
+	if (!ask)
+		return;
+	(void)fputs("      asks for", c->out);
+	json_array_foreach(json_object_get(ask, "services"), i, name)(void) fprintf(
+		c->out, "%s %s", i ? "," : "", cli_escape(json_is_string(name) ? json_string_value(name) : "", safe));
+	(void)fprintf(c->out, ", %lld s left: `tieline answer %lld` or `tieline decline %lld`\n",
+		      (long long)cli_int(ask, "left_s"), (long long)cli_int(k, "id"), (long long)cli_int(k, "id"));
+}
+
 static void drops(const struct cli *c, json_t *d)
 {
 	const char *key;
@@ -88,6 +103,7 @@ static void call(const struct cli *c, const json_t *k)
 		(void)fprintf(c->out, "      path %s: %s to %s, %.1f ms\n", cli_text(k, "path", path),
 			      cli_text(k, "local", local), remote, cli_real(k, "rtt_ms"));
 	json_array_foreach(json_object_get(k, "services"), i, s) service(c, s);
+	asks(c, k);
 	(void)fprintf(c->out, "      in %s, out %s\n", bytes(cli_int(k, "bytes_in"), in),
 		      bytes(cli_int(k, "bytes_out"), out));
 	drops(c, json_object_get(k, "drops"));

@@ -213,6 +213,42 @@ static void do_ping(const struct command *k)
 	wrong(k, "too many pings at once");
 }
 
+static void answer(const struct command *k, bool yes)
+{
+	struct vpn_answer a = { .yes = yes };
+	json_int_t call, request, seconds;
+	const char *why;
+	enum err e;
+
+	if (!number_of(k, "call", UINT32_MAX, &call) || !call || !number_of(k, "request", UINT32_MAX, &request) ||
+	    !number_of(k, "seconds", 30 * 86400, &seconds)) {
+		wrong(k, "answer and decline need \"call\"; \"seconds\" is at most 30 days");
+		return;
+	}
+	a.call = (unsigned)call;
+	a.has_request = json_is_integer(json_object_get(k->rq, "request"));
+	a.request = (uint32_t)request;
+	a.seconds = (uint32_t)seconds;
+	e = vpn_answer(k->e->vpn, loop_now_us(k->e->loop), &a, &why);
+	engine_drain(k->e);
+	done(k,
+	     e == OK             ? REASON_OK
+	     : e == ERR_NOTFOUND ? REASON_USAGE
+	     : e == ERR_DENIED   ? REASON_NOT_ALLOWED
+				 : REASON_INTERNAL,
+	     why);
+}
+
+static void do_answer(const struct command *k)
+{
+	answer(k, true);
+}
+
+static void do_decline(const struct command *k)
+{
+	answer(k, false);
+}
+
 /* ---- trust ---- */
 
 static json_t *key_line(const struct command *k, const char *event, const char *who, const char *aor,
@@ -291,6 +327,7 @@ static void do_trust(const struct command *k)
 
 static void do_explain(const struct command *k)
 {
+	static const char *const verdicts[] = { [POLICY_NO] = "no", [POLICY_YES] = "yes", [POLICY_ASK] = "ask" };
 	char aor[CFG_AOR_MAX];
 	const char *service = text_of(k, "service");
 	struct policy_question q = { .act = service ? POLICY_GRANT : POLICY_TALK,
@@ -311,7 +348,7 @@ static void do_explain(const struct command *k)
 	p = config_peer(vpn_config(k->e->vpn), aor);
 	q.bare = p && p->bare;
 	policy_decide(vpn_config(k->e->vpn), vpn_trust(k->e->vpn), &q, &a);
-	extra = json_pack("{s:s, s:s, s:s}", "verdict", a.verdict == POLICY_YES ? "yes" : "no", "rule", a.rule, "level",
+	extra = json_pack("{s:s, s:s, s:s}", "verdict", verdicts[a.verdict], "rule", a.rule, "level",
 			  trust_level_name(a.level));
 	control_done(k->c, k->id, REASON_OK, "", extra);
 }
@@ -338,7 +375,7 @@ static void do_status(const struct command *k)
 		wrong(k, "\"call\" is the number of a call");
 		return;
 	}
-	status = json_of_status(k->e->vpn, (unsigned)call);
+	status = json_of_status(k->e->vpn, loop_now_us(k->e->loop), (unsigned)call);
 	if (json_dumpb(status, NULL, 0, JSON_COMPACT) > TIELINE_LINE_MAX - 1024) {
 		json_decref(status);
 		done(k, REASON_USAGE, "the status of all calls does not fit into a line; ask for one with \"call\"");
@@ -372,7 +409,7 @@ void command_line(struct connection *c, const char *text, size_t len)
 		{ "call", do_call },       { "hangup", do_hangup }, { "status", do_status },
 		{ "forward", do_forward }, { "trust", do_trust },   { "explain", do_explain },
 		{ "ping", do_ping },       { "log", do_log },       { "subscribe", do_subscribe },
-		{ "reload", do_reload },
+		{ "reload", do_reload },   { "answer", do_answer }, { "decline", do_decline },
 	};
 	json_error_t why;
 	struct command k = { .c = c, .e = c->control->e, .rq = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why) };
@@ -393,7 +430,8 @@ void command_line(struct connection *c, const char *text, size_t len)
 	else if (!id_ok)
 		wrong(&k, "\"id\" is a whole number, or a text of at most 64 bytes");
 	else if (!found)
-		wrong(&k, "unknown command; this version has call, hangup, status, forward, trust, explain, ping, log, "
+		wrong(&k, "unknown command; this version has call, hangup, answer, decline, status, forward, trust, "
+			  "explain, ping, log, "
 			  "subscribe, reload");
 	json_decref(k.id);
 	json_decref(k.rq);

@@ -288,7 +288,7 @@ static void to_request(struct control *s, struct request *r, const struct vpn_ev
 void control_event(struct control *s, const struct vpn_event *e)
 {
 	struct request *r = e->call ? by_token(s, e->owner) : NULL;
-	json_t *line = json_of_event(e);
+	json_t *line = json_of_event(s->e->vpn, loop_now_us(s->e->loop), e);
 	bool answer = e->kind == VPN_EV_GRANTED || e->kind == VPN_EV_REFUSED, taken = false;
 
 	for (struct request *x = s->requests, *next; x; x = next) {

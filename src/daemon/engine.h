@@ -112,8 +112,8 @@ bool control_owner(const struct control *c, uint64_t owner, uint32_t *ret_uid, b
 void control_pinged(struct control *c, const struct ping_report *r);
 
 /* json.c: new references */
-json_t *json_of_event(const struct vpn_event *e);
-json_t *json_of_status(const struct vpn *v, unsigned call); /* call 0: all */
+json_t *json_of_event(const struct vpn *v, uint64_t now_us, const struct vpn_event *e);
+json_t *json_of_status(const struct vpn *v, uint64_t now_us, unsigned call); /* call 0: all */
 json_t *json_of_line(const char *text); /* a log line: what is not printable ASCII becomes '?' */
 
 /* ping.c */

@@ -52,7 +52,27 @@ json_t *json_of_line(const char *text)
 	return json_string(safe);
 }
 
-json_t *json_of_event(const struct vpn_event *e)
+static json_t *names_json(const struct vpn_ask_status *a)
+{
+	json_t *o = json_array();
+
+	for (unsigned i = 0; i < a->n; i++)
+		json_array_append_new(o, text_json(a->names[i]));
+	return o;
+}
+
+/* What is asked now: a question that is over before it was told has no services. */
+static void asked_json(json_t *o, const struct vpn *v, uint64_t now_us, const struct vpn_event *e)
+{
+	struct vpn_ask_status a = { .n = 0 };
+
+	(void)!vpn_ask_status(v, now_us, e->call, &a);
+	json_object_set_new(o, "request", json_integer(e->request));
+	json_object_set_new(o, "seconds", json_integer(e->seconds));
+	json_object_set_new(o, "services", names_json(&a));
+}
+
+json_t *json_of_event(const struct vpn *v, uint64_t now_us, const struct vpn_event *e)
 {
 	json_t *o = json_object();
 
@@ -65,7 +85,7 @@ json_t *json_of_event(const struct vpn_event *e)
 	json_object_set_new(o, "t_ms", json_integer(e->t_ms));
 	json_object_set_new(o, "call", json_integer(e->call));
 	json_object_set_new(o, "peer", json_string(e->peer));
-	if (e->has_key && (e->kind == VPN_EV_AUTHENTICATED || e->kind == VPN_EV_INCOMING)) {
+	if (e->has_key && (e->kind == VPN_EV_AUTHENTICATED || e->kind == VPN_EV_INCOMING || e->kind == VPN_EV_ASKED)) {
 		json_object_set_new(o, "key", key_json(e->key));
 		json_object_set_new(o, "level", json_string(trust_level_name(e->level)));
 	}
@@ -74,6 +94,10 @@ json_t *json_of_event(const struct vpn_event *e)
 		json_object_set_new(o, "remote", addr_json(&e->remote));
 		json_object_set_new(o, "path", json_string(e->path_type));
 	}
+	if (e->kind == VPN_EV_ASKED)
+		asked_json(o, v, now_us, e);
+	if (e->kind == VPN_EV_WAITING)
+		json_object_set_new(o, "seconds", json_integer(e->seconds));
 	if (e->kind == VPN_EV_GRANTED) {
 		json_object_set_new(o, "name", text_json(e->name));
 		json_object_set_new(o, "protocol", json_string(protocol_name(e->protocol)));
@@ -120,8 +144,9 @@ static json_t *esp_drops_json(const struct esp_counters *c)
 	return o;
 }
 
-static json_t *call_json(const struct vpn_call_status *s)
+static json_t *call_json(const struct vpn *v, uint64_t now_us, const struct vpn_call_status *s)
 {
+	struct vpn_ask_status ask;
 	json_t *o = json_object(), *services = json_array();
 
 	json_object_set_new(o, "id", json_integer(s->id));
@@ -139,16 +164,20 @@ static json_t *call_json(const struct vpn_call_status *s)
 	json_object_set_new(o, "address", inner_json(s->peer_address));
 	for (unsigned i = 0; i < s->n_services; i++) {
 		const struct vpn_service_status *x = &s->services[i];
-		json_t *v = json_object();
+		json_t *one = json_object();
 
-		json_object_set_new(v, "name", text_json(x->name));
-		json_object_set_new(v, "protocol", json_string(protocol_name(x->protocol)));
-		json_object_set_new(v, "port", json_integer(x->port));
-		json_object_set_new(v, "local", addr_json(&x->local));
-		json_object_set_new(v, "until", json_integer(x->until_s));
-		json_array_append_new(services, v);
+		json_object_set_new(one, "name", text_json(x->name));
+		json_object_set_new(one, "protocol", json_string(protocol_name(x->protocol)));
+		json_object_set_new(one, "port", json_integer(x->port));
+		json_object_set_new(one, "local", addr_json(&x->local));
+		json_object_set_new(one, "until", json_integer(x->until_s));
+		json_array_append_new(services, one);
 	}
 	json_object_set_new(o, "services", services);
+	if (vpn_ask_status(v, now_us, s->id, &ask))
+		json_object_set_new(o, "asks",
+				    json_pack("{s:I, s:I, s:o}", "request", (json_int_t)ask.request, "left_s",
+					      (json_int_t)ask.left_s, "services", names_json(&ask)));
 	json_object_set_new(o, "bytes_in", json_integer((json_int_t)s->counters.bytes_in));
 	json_object_set_new(o, "bytes_out", json_integer((json_int_t)s->counters.bytes_out));
 	json_object_set_new(o, "drops", esp_drops_json(&s->counters));
@@ -169,7 +198,7 @@ static json_t *drops_json(const struct vpn *v)
 	return o;
 }
 
-json_t *json_of_status(const struct vpn *v, unsigned call)
+json_t *json_of_status(const struct vpn *v, uint64_t now_us, unsigned call)
 {
 	json_t *o = json_object(), *accounts = json_array(), *calls = json_array();
 	struct vpn_account_status a;
@@ -180,7 +209,7 @@ json_t *json_of_status(const struct vpn *v, unsigned call)
 		json_array_append_new(accounts, account_json(&a));
 	while (vpn_call_status(v, &at, &c))
 		if (!call || c.id == call)
-			json_array_append_new(calls, call_json(&c));
+			json_array_append_new(calls, call_json(v, now_us, &c));
 	json_object_set_new(o, "accounts", accounts);
 	json_object_set_new(o, "calls", calls);
 	json_object_set_new(o, "drops", drops_json(v));

@@ -375,7 +375,7 @@ void ike_rekey_child_request(struct ike_sa *sa, struct ike_in *in, unsigned at)
 		ike_events_commit(sa, &ev);
 	} else if ((e == ERR_MALFORMED || e == ERR_LIMIT) &&
 		   ike_respond_notify(sa, in, IKE_N_INVALID_SYNTAX, SPAN_NONE) == OK) {
-		ike_fail(sa, IKE_FAIL_PROTOCOL, IKE_N_INVALID_SYNTAX);
+		ike_fail_rules(sa, IKE_N_INVALID_SYNTAX);
 	}
 	ike_ask_free(ask);
 	free(d);

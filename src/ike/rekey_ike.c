@@ -26,7 +26,6 @@ static struct ike_sa *shell_new(const struct ike_sa *sa, bool from_initiator, ui
 	if (!n)
 		return NULL;
 	n->cfg = sa->cfg;
-	n->cfg.ca = NULL; /* nobody authenticates in it */
 	n->takes_fragments = sa->takes_fragments; /* as agreed in IKE_SA_INIT (RFC 7383, 2.3) */
 	n->log = sa->log;
 	n->state = IKE_UP;
@@ -527,5 +526,5 @@ void ike_rekey_ike_request(struct ike_sa *sa, struct ike_in *in)
 		e = accept(sa, in, &w);
 	/* also a public value that is none (RFC 8031, 5) */
 	if ((e == ERR_MALFORMED || e == ERR_LIMIT) && ike_respond_notify(sa, in, IKE_N_INVALID_SYNTAX, SPAN_NONE) == OK)
-		ike_fail(sa, IKE_FAIL_PROTOCOL, IKE_N_INVALID_SYNTAX);
+		ike_fail_rules(sa, IKE_N_INVALID_SYNTAX);
 }

@@ -75,7 +75,7 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 		ike_list_default(false, &sa->cfg.ike);
 	if (!cfg->esp.n)
 		ike_list_default(true, &sa->cfg.esp);
-	(void)cert_anchor_ref(sa->cfg.ca);
+	sa->cfg.ca = NULL; /* needed while the SA is set up only */
 	sa->log = cfg->log;
 	sa->state = cfg->initiator ? IKE_IDLE : IKE_LISTENING;
 	sa->limit_us = sa->retry_us = sa->soft_us = sa->hard_us = sa->busy_since_us = TIME_NEVER;
@@ -86,6 +86,7 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 		ike_sa_free(sa);
 		return ERR_NOMEM;
 	}
+	sa->setup->ca = cert_anchor_ref(cfg->ca);
 	while (!spi)
 		spi = rng_u64(cfg->rng);
 	*(cfg->initiator ? &sa->spi_i : &sa->spi_r) = spi;
@@ -108,6 +109,7 @@ void ike_setup_free(struct ike_setup *s)
 	kex_free(s->kex);
 	free(s->init_i);
 	free(s->init_r);
+	cert_anchor_free(s->ca);
 	secret_wipe(s, sizeof(*s));
 	free(s);
 }
@@ -148,7 +150,6 @@ void ike_sa_free(struct ike_sa *sa)
 	ike_events_drop(&sa->events);
 	if (!sa->is_old)
 		outq_free(sa->out);
-	ike_config_done(&sa->cfg);
 	secret_wipe(sa, sizeof(*sa));
 	free(sa);
 }
@@ -170,6 +171,13 @@ void ike_fail(struct ike_sa *sa, enum ike_failure why, uint16_t notify)
 		log_warn(&sa->log, "failed: %s, notify %u", ike_failure_name(why), notify);
 	ike_enter(sa, IKE_DEAD, ike_failure_name(why));
 	end(sa, IKE_EV_FAILED, why, notify);
+}
+
+void ike_fail_rules(struct ike_sa *sa, uint16_t notify)
+{
+	if (sa->state != IKE_DEAD)
+		sa->detail = "the other side sent a message that breaks the rules of IKE";
+	ike_fail(sa, IKE_FAIL_PROTOCOL, notify);
 }
 
 void ike_close(struct ike_sa *sa, const char *why)

@@ -112,7 +112,7 @@ struct ike_config {
 	uint32_t ike_life_s, child_life_s;
 };
 
-/* Wipes the secrets of a configuration and lets go of its anchor. */
+/* The owner's: wipes the secrets of a configuration and lets go of its anchor. */
 void ike_config_done(struct ike_config *cfg);
 MUST_CHECK enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret);
 void ike_sa_free(struct ike_sa *sa); /* sends nothing; wipes */

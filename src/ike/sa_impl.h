@@ -69,6 +69,7 @@ struct ike_setup {
 	unsigned n_restarts;
 	bool ke_changed; /* INVALID_KE_PAYLOAD was obeyed once */
 	bool digital; /* the peer takes method 14 with SHA-256 */
+	struct cert_anchor *ca; /* our share of the owner's */
 	bool use_ppk; /* responder: the initiator has said that it does (RFC 8784, 3) */
 	uint32_t spi_in; /* initiator: of the first Child SA */
 };
@@ -211,6 +212,8 @@ struct ike_in {
 /* ---- sa.c ---- */
 void ike_enter(struct ike_sa *sa, enum ike_state to, const char *why);
 void ike_fail(struct ike_sa *sa, enum ike_failure why, uint16_t notify);
+/* IKE_FAIL_PROTOCOL by our own judgement: the notify, if any, is ours and not the peer's. */
+void ike_fail_rules(struct ike_sa *sa, uint16_t notify);
 void ike_close(struct ike_sa *sa, const char *why);
 void ike_suspect(struct ike_sa *sa, uint64_t now_us, enum ike_failure why, uint16_t notify);
 /* NULL: out of memory. */

@@ -116,14 +116,14 @@ static bool content_ok(struct ike_sa *sa, struct ike_in *in, struct span inner, 
 	if (e != OK) {
 		sa->stats.n_malformed++;
 		if (in->h.is_response || ike_respond_notify(sa, in, IKE_N_INVALID_SYNTAX, SPAN_NONE) == OK)
-			ike_fail(sa, IKE_FAIL_PROTOCOL, IKE_N_INVALID_SYNTAX);
+			ike_fail_rules(sa, IKE_N_INVALID_SYNTAX);
 		return false;
 	}
 	if (!in->h.is_response && ike_respond_notify(sa, in, IKE_N_UNSUPPORTED_CRITICAL_PAYLOAD,
 						     span_of(&in->chain.unknown_critical, 1)) != OK)
 		return false;
 	if (in->h.is_response || sa->state == IKE_INIT_DONE)
-		ike_fail(sa, IKE_FAIL_PROTOCOL, IKE_N_UNSUPPORTED_CRITICAL_PAYLOAD);
+		ike_fail_rules(sa, IKE_N_UNSUPPORTED_CRITICAL_PAYLOAD);
 	return false;
 }
 

@@ -41,6 +41,7 @@ void call_free(struct call *c)
 	drop_half_open(c);
 	ike_sa_free(c->sa);
 	ice_agent_free(c->ice);
+	free(c->ask);
 	if (c->ike_cfg)
 		ike_config_done(c->ike_cfg);
 	free(c->ike_cfg);
@@ -90,6 +91,7 @@ void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, 
 	e = vpn_event_of(c, now_us, VPN_EV_ENDED);
 	e.code = code;
 	(void)snprintf(e.reason, sizeof(e.reason), "%s", text ? text : reason_text(code));
+	ask_close(v, c, ASK_LEFT);
 	/* flows and sockets first, then keys, then the words on the wire */
 	call_take_down(v, c);
 	esp_call_remove(v->esp, c->id);
@@ -420,7 +422,7 @@ void call_sip_event(struct vpn *v, uint64_t now_us, const struct sip_event *e)
 	case SIP_CALL_REQUEST: inforce_request(v, c, now_us, e); break;
 	case SIP_CALL_ENDED:
 		c->sip_call = 0;
-		if (c->outgoing && !c->authenticated) /* no success that was never there */
+		if (c->outgoing && !c->told_up) /* no success that was never there */
 			call_end(v, c, now_us, REASON_NOT_AVAILABLE,
 				 "the other side hung up before the tunnel was there");
 		else
@@ -474,6 +476,8 @@ uint64_t call_deadline_us(const struct call *c)
 	for (unsigned i = 0; i < c->n_grants; i++)
 		if (c->grants[i].expires_us < due)
 			due = c->grants[i].expires_us;
+	if (c->ask && c->ask->until_us < due)
+		due = c->ask->until_us;
 	if (c->give_up_us < due)
 		due = c->give_up_us;
 	if (c->choose_us < due)

@@ -361,11 +361,12 @@ static enum err peer_allow(void *o, struct span v, const char **x)
 
 static enum err peer_ask(void *o, struct span v, const char **x)
 {
-	bool yes;
+	return config_set_bool(v, &((struct cfg_peer *)o)->ask, x);
+}
 
-	(void)o;
-	*x = "no (asking a person for each call is not available in this version)";
-	return conf_bool(v, &yes) == OK && !yes ? OK : ERR_UNSUPPORTED;
+static enum err peer_ask_within(void *o, struct span v, const char **x)
+{
+	return config_set_duration(v, 1, 600, &((struct cfg_peer *)o)->ask_s, x);
 }
 
 static enum err peer_for(void *o, struct span v, const char **x)
@@ -463,23 +464,15 @@ static enum err peer_unbuilt(void *o, struct span v, const char **x)
 }
 
 static const struct conf_key peer_keys[] = {
-	{ "key", false, true, peer_key },
-	{ "allow", false, true, peer_allow },
-	{ "ask", false, false, peer_ask },
-	{ "for", false, false, peer_for },
-	{ "require", false, false, peer_require },
-	{ "ping", false, false, peer_ping },
-	{ "bare", false, false, peer_bare },
-	{ "cert", false, false, peer_cert },
-	{ "address", false, false, peer_address },
-	{ "ice", false, false, peer_ice },
-	{ "sha1", false, false, peer_sha1 },
-	{ "ike", false, false, peer_ike },
-	{ "esp", false, false, peer_esp },
-	{ "ca", false, false, peer_ca },
-	{ "psk", false, false, peer_psk },
-	{ "ppk", false, false, peer_ppk },
-	{ "accept-prefix", false, true, peer_unbuilt },
+	{ "key", false, true, peer_key },    { "allow", false, true, peer_allow },
+	{ "ask", false, false, peer_ask },   { "ask-within", false, false, peer_ask_within },
+	{ "for", false, false, peer_for },   { "require", false, false, peer_require },
+	{ "ping", false, false, peer_ping }, { "bare", false, false, peer_bare },
+	{ "cert", false, false, peer_cert }, { "address", false, false, peer_address },
+	{ "ice", false, false, peer_ice },   { "sha1", false, false, peer_sha1 },
+	{ "ike", false, false, peer_ike },   { "esp", false, false, peer_esp },
+	{ "ca", false, false, peer_ca },     { "psk", false, false, peer_psk },
+	{ "ppk", false, false, peer_ppk },   { "accept-prefix", false, true, peer_unbuilt },
 	{ NULL, false, false, NULL },
 };
 
@@ -507,7 +500,7 @@ static enum err peer_begin(void *arg, struct span name, void **ret, const char *
 	free(c->peers);
 	c->peers = grown;
 	p = &grown[c->n_peers++];
-	*p = (struct cfg_peer){ .require = LEVEL_PINNED, .ping = true, .ice = true };
+	*p = (struct cfg_peer){ .require = LEVEL_PINNED, .ping = true, .ice = true, .ask_s = 60 };
 	memcpy(p->aor, aor, sizeof(aor));
 	*ret = p;
 	return OK;
@@ -521,6 +514,9 @@ static enum err peer_end(void *arg, void *o, const char **x)
 	*x = "bare = yes with cert, address, ice = no or sha1 = yes";
 	if (!p->bare && (p->has_cert || p->has_address || !p->ice || p->sha1))
 		return ERR_MALFORMED;
+	*x = "no ask = yes with bare = yes (a stock peer asks for no services, so that nobody could say yes to any)";
+	if (p->bare && p->ask)
+		return ERR_UNSUPPORTED;
 	if (config_check_proofs(p, x) != OK)
 		return ERR_MALFORMED;
 	*x = "address with cert (the inner address of a key that is not known beforehand)";

@@ -65,6 +65,8 @@ struct cfg_peer {
 	uint32_t for_s; /* `for`: a grant's length, 0 unlimited */
 	enum trust_level require;
 	bool ping, bare, ice, sha1;
+	bool ask; /* what `allow` lists takes a person's yes, each call anew */
+	uint32_t ask_s; /* and how long he has for it */
 	bool has_cert;
 	uint8_t cert[32]; /* SHA-256 of the DER certificate */
 	struct cfg_secret psk;

@@ -236,7 +236,10 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	}
 	if (proof_fill(v, c, k) != OK)
 		return ERR_AUTH;
-	grant_propose_all(v, c, &k->tsi, &k->tsr);
+	if (c->outgoing || !c->ike_initiator)
+		grant_propose_all(v, c, &k->tsi, &k->tsr);
+	else if (!grant_propose(v, c, &k->tsi, &k->tsr))
+		return ERR_DENIED;
 	k->spi_taken = spi_taken;
 	k->spi_arg = v;
 	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */
@@ -413,6 +416,7 @@ struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span f
 	switch (make_ike(v, c, v->media)) {
 	case OK: return fine;
 	case ERR_AUTH: return bad(488, REASON_FINGERPRINT, "no usable fingerprint");
+	case ERR_DENIED: return bad(488, REASON_NOT_ALLOWED, "its section allows nothing that could be proposed to it");
 	default: return bad(500, REASON_INTERNAL, "no memory");
 	}
 }

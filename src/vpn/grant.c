@@ -56,6 +56,7 @@ static struct policy_answer ask_policy(const struct vpn *v, const struct call *c
 				     .bare = c->bare,
 				     .we_call = c->outgoing,
 				     .trust_first = c->trust_first && !c->authenticated,
+				     .agreed = c->agreed,
 				     .service = service };
 	struct policy_answer a;
 
@@ -105,38 +106,59 @@ void grant_failed(struct call *c, uint32_t id)
 
 /* ---- the callee's side ---- */
 
-static bool grant_one(struct vpn *v, struct call *c, uint64_t now_us, uint32_t request, const char *name)
+enum policy_verdict grant_verdict(const struct vpn *v, const struct call *c, const char *name)
 {
+	return ask_policy(v, c, POLICY_GRANT, name).verdict;
+}
+
+enum policy_verdict grant_by_name(struct vpn *v, struct call *c, uint64_t now_us, uint32_t request, const char *name,
+				  uint32_t seconds)
+{
+	static const char *const words[] = {
+		[POLICY_NO] = "refused", [POLICY_YES] = "granted", [POLICY_ASK] = "the owner is to decide about"
+	};
 	struct policy_answer a = ask_policy(v, c, POLICY_GRANT, name);
 	struct grant *g;
 
-	vpn_audit(v, c, "%s %.63s: %s", a.verdict == POLICY_YES ? "granted" : "refused", name, a.rule);
-	if (a.verdict != POLICY_YES || c->n_grants == IKE_GRANTS_MAX)
-		return false;
+	vpn_audit(v, c, "%s %.63s: %s", words[a.verdict], name, a.rule);
+	if (a.verdict != POLICY_YES)
+		return a.verdict;
 	for (unsigned i = 0; i < c->n_grants; i++)
 		if (!strcmp(c->grants[i].g.name, name))
-			return true; /* asked for twice */
+			return POLICY_YES; /* asked for twice */
+	if (c->n_grants == IKE_GRANTS_MAX)
+		return POLICY_NO;
+	if (!seconds || (a.peer->for_s && a.peer->for_s < seconds))
+		seconds = a.peer->for_s;
 	g = &c->grants[c->n_grants++];
 	*g = (struct grant){ .g = { .request = request,
 				    .id = ++c->next_grant,
 				    .protocol = a.service->protocol,
 				    .port = a.service->port,
-				    .seconds = a.peer->for_s },
+				    .seconds = seconds },
 			     .expires_us = TIME_NEVER };
 	(void)snprintf(g->g.name, sizeof(g->g.name), "%s", name);
-	if (a.peer->for_s) {
-		g->expires_us = now_us + SECONDS((uint64_t)a.peer->for_s);
-		g->until_s = vpn_wall_s(v) + a.peer->for_s;
+	if (seconds) {
+		g->expires_us = now_us + SECONDS((uint64_t)seconds);
+		g->until_s = vpn_wall_s(v) + seconds;
 	}
-	return true;
+	return POLICY_YES;
 }
 
-static void grants_of_peer(struct vpn *v, struct call *c, uint64_t now_us, uint32_t request)
+/* What was asked for, or all that is allowed: granted, or noted for the owner's decision. False: no memory for that. */
+static bool decide_all(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
 	const struct cfg_peer *p = config_peer(v->cfg, c->peer);
+	bool all = e->no_request || !e->n_names;
+	unsigned n = !all ? e->n_names : p ? p->n_allow : 0;
 
-	for (unsigned i = 0; p && i < p->n_allow; i++)
-		(void)grant_one(v, c, now_us, request, p->allow[i]);
+	for (unsigned i = 0; i < n; i++) {
+		const char *name = all ? p->allow[i] : e->names[i];
+
+		if (grant_by_name(v, c, now_us, e->request, name, 0) == POLICY_ASK && !ask_note(c, name))
+			return false;
+	}
+	return true;
 }
 
 /* A stock peer has one Child SA for all that it may reach. */
@@ -158,7 +180,7 @@ static void selectors_of(struct vpn *v, struct call *c, const struct grant *g, s
 void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_us, const struct ike_event *e)
 {
 	struct ike_decision d = { .verdict = IKE_REJECTED, .request = e->request };
-	bool key_known = c->has_key;
+	bool key_known = c->has_key, noted;
 
 	memcpy(c->key, e->peer_key, SPKI_HASH); /* IKE compared it with the announced one where there is one */
 	c->has_key = true;
@@ -176,12 +198,15 @@ void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_
 		return;
 	}
 	c->next_grant = rng_u32(v->env.rng) >> 1;
-	if (e->no_request || !e->n_names)
-		grants_of_peer(v, c, now_us, e->request);
-	else
-		for (unsigned i = 0; i < e->n_names; i++)
-			(void)grant_one(v, c, now_us, e->request, e->names[i]);
-	d.verdict = c->n_grants ? IKE_GRANTED : IKE_REFUSED;
+	noted = decide_all(v, c, now_us, e);
+	d.refuse_reason = noted && !c->ask ? REFUSE_NOT_ALLOWED : REFUSE_NO_ANSWER;
+	if (!noted)
+		ask_close(v, c, ASK_LEFT);
+	else if (c->ask && ask_begin(v, c, now_us, e->request))
+		d.wait_s = (uint16_t)c->ask->seconds;
+	c->agreed = c->n_grants != 0;
+	d.verdict = c->n_grants ? IKE_GRANTED : c->ask ? IKE_WAITING : IKE_REFUSED;
+	c->refused = d.verdict == IKE_REFUSED;
 	if (c->n_grants && c->bare)
 		selectors_of_all(v, c, &d);
 	else if (c->n_grants)
@@ -189,6 +214,30 @@ void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_
 	for (unsigned i = 0; !c->bare && i < c->n_grants; i++)
 		d.grants[d.n_grants++] = c->grants[i].g;
 	ike_sa_decide(sa, now_us, &d);
+}
+
+bool grant_propose(struct vpn *v, struct call *c, struct ike_ts_list *ret_own, struct ike_ts_list *ret_peer)
+{
+	const struct cfg_peer *p = config_peer(v->cfg, c->peer);
+
+	ret_own->n = ret_peer->n = 0;
+	for (unsigned i = 0; p && i < p->n_allow; i++) {
+		struct policy_answer a = ask_policy(v, c, POLICY_GRANT, p->allow[i]);
+
+		if (a.verdict == POLICY_YES)
+			service_ts(v->self, c->peer_address, a.service->protocol, a.service->port, ret_own, ret_peer);
+	}
+	ping_ts(v, c, ret_own, ret_peer);
+	return ret_own->n && ret_peer->n;
+}
+
+void grant_unasked(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	struct ike_event all = { .no_request = true };
+
+	if (c->outgoing || !c->bare || !c->ike_initiator || !decide_all(v, c, now_us, &all))
+		return;
+	c->agreed = c->n_grants != 0;
 }
 
 void grant_child_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_us, const struct ike_event *e)
@@ -214,10 +263,10 @@ void grant_received(struct vpn *v, struct call *c, uint64_t now_us, const struct
 {
 	struct grant *g;
 
-	/* only what was asked for, and never anything but a port of the peer's own address */
-	if (!c->outgoing || c->bare || ig->request != c->request || (ig->protocol != 6 && ig->protocol != 17) ||
-	    !ig->port || (c->named && strcmp(ig->name, c->service)) || by_id(c, ig->id) || (ig->id & FORWARD_EXTRA) ||
-	    c->n_grants == IKE_GRANTS_MAX) {
+	/* only what was asked for, once, and never anything but a port of the peer's own address */
+	if (!c->outgoing || c->bare || c->told_up || ig->request != c->request ||
+	    (ig->protocol != 6 && ig->protocol != 17) || !ig->port || (c->named && strcmp(ig->name, c->service)) ||
+	    by_id(c, ig->id) || (ig->id & FORWARD_EXTRA) || c->n_grants == IKE_GRANTS_MAX) {
 		log_info(&c->log, "call %u: a grant that was not asked for is ignored", c->id);
 		return;
 	}
@@ -227,6 +276,9 @@ void grant_received(struct vpn *v, struct call *c, uint64_t now_us, const struct
 		g->until_s = vpn_wall_s(v) + ig->seconds;
 	if (c->state == CALL_WAITING) {
 		c->state = CALL_ASKING;
+		c->deadline_us = now_us + SECONDS(30);
+		c->deadline_code = REASON_IKE;
+		c->deadline_text = "the other side did not set up what it granted";
 		grant_more(v, c, now_us);
 	}
 }
@@ -353,6 +405,19 @@ static void copy_ts(const struct ike_ts_list *from, struct esp_ts *to, unsigned 
 	}
 }
 
+/* What a stock peer that calls us may carry, whoever proposed it and whatever was agreed on: what its grants cover. */
+static void cut_to_grants(struct vpn *v, struct call *c, struct ike_child *k)
+{
+	struct ike_decision d = { .n_grants = 0 };
+	struct ike_ts_list own, peer;
+
+	selectors_of_all(v, c, &d);
+	ike_ts_narrow(&k->ts_local, &d.ts_local, &own);
+	ike_ts_narrow(&k->ts_peer, &d.ts_peer, &peer);
+	k->ts_local = own;
+	k->ts_peer = peer;
+}
+
 static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_child *k)
 {
 	struct esp_sa_config s = { .spi_in = k->spi_in,
@@ -381,10 +446,13 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 
 void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_event *e)
 {
-	const struct ike_child *k = &e->child;
+	struct ike_child *k = &e->child;
 	struct grant *g = by_id(c, k->grant_id);
-	enum err r = g || c->bare ? install(v, c, now_us, k) : ERR_DENIED;
+	enum err r;
 
+	if (c->bare && !c->outgoing)
+		cut_to_grants(v, c, k);
+	r = g || c->bare ? install(v, c, now_us, k) : ERR_DENIED;
 	if (r != OK) {
 		log_warn(&c->log, "call %u: a Child SA is refused: %s", c->id, err_name(r));
 		if (g && k->replaces) /* then it ends with all that it has */
@@ -500,6 +568,7 @@ void grant_due(struct vpn *v, uint64_t now_us)
 
 void grant_tick(struct vpn *v, struct call *c, uint64_t now_us)
 {
+	ask_tick(v, c, now_us);
 	for (unsigned i = c->n_grants; i-- > 0 && call_live(c);)
 		if (i < c->n_grants && now_us >= c->grants[i].expires_us)
 			revoke(v, c, now_us, i, "its time is over");
@@ -509,8 +578,12 @@ void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	bool known = c->state == CALL_PENDING || ask_policy(v, c, POLICY_TALK, NULL).verdict == POLICY_YES;
 
-	if (c->revoked)
+	if (c->revoked || c->refused)
 		return;
+	if (c->ask) {
+		ask_recheck(v, c, now_us, known);
+		return;
+	}
 	if (!known && (c->outgoing || !c->n_grants)) {
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 		return;

@@ -5,7 +5,7 @@
  *   vpn.c       life, bytes in and out, accounts, queues        describe.c  our descriptions, and what we accept of theirs
  *   call.c      SIP events, set-up and the end of a call        tunnel.c    ICE and IKE events, SAs, liveness
  *   grant.c     what is asked, granted, forwarded and revoked   status.c    what is told about it
- *   proof.c     shared keys, CAs, first contact
+ *   proof.c     shared keys, CAs, first contact                 ask.c       what the owner is asked (`ask = yes`)
  *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog */
 #pragma once
 #include "ice/agent.h"
@@ -27,6 +27,13 @@
 #define CALL_GATHER_WAIT_US SECONDS(8)
 #define CALL_SETUP_US SECONDS(75) /* answered, but no SA: ICE's patience and IKE's retransmissions */
 #define CALL_CLOSING_US SECONDS(5) /* how long a DELETE is repeated, or answered, after the end */
+#define CALL_REFUSED_US                                                                                                \
+	SECONDS(35) /* after a REFUSE of our own: its retransmissions, and then the caller has hung up */
+#define ASK_OPEN_MAX 8 /* questions at a time (docs/protocol.md) */
+#define ASK_UNANSWERED_MAX 5 /* of one key within the following time, that were not answered with yes */
+#define ASK_REMEMBER_US SECONDS(600)
+#define ASK_PAST_MAX 64
+#define WAIT_MAX_S 600 /* a caller waits no longer for a person, whatever it is told */
 /* RFC 8863: how long ICE tries. The callee a little longer, so that the caller is told by its own ICE that there is no path
  * before it hears a BYE for the same reason. */
 #define CALLER_PATIENCE_MS 39500
@@ -68,6 +75,26 @@ struct grant {
 	int64_t until_s;
 };
 
+/* The reasons of TIELINE_REFUSE. */
+enum { REFUSE_NOT_ALLOWED, REFUSE_DECLINED, REFUSE_NO_ANSWER };
+
+/* Somebody is asked about this call. */
+struct ask {
+	uint32_t request, seconds;
+	uint64_t until_us;
+	unsigned n;
+	char names[CFG_ALLOW_MAX][CFG_NAME_MAX + 1];
+};
+enum ask_end { ASK_OPEN, ASK_GRANTED, ASK_DECLINED, ASK_EXPIRED, ASK_LEFT, ASK_WITHDRAWN };
+/* What became of a question, for who answers it late, and so that nobody asks without end. call 0: a free place. */
+struct ask_past {
+	unsigned call;
+	uint32_t request;
+	uint64_t asked_us;
+	uint8_t key[SPKI_HASH];
+	enum ask_end end;
+};
+
 struct kept {
 	uint8_t *p;
 	size_t len;
@@ -85,6 +112,7 @@ struct call {
 	/* the request */
 	char peer[CFG_AOR_MAX], service[CFG_NAME_MAX + 1];
 	uint32_t timeout_s;
+	bool timeout_given; /* by the user: then it is for all that he waits for */
 	uint64_t give_up_us;
 	uint16_t local_port;
 	/* signalling */
@@ -124,6 +152,9 @@ struct call {
 	uint64_t authenticated_us;
 	bool revoked; /* callee: the last grant is gone, not all Deletes are confirmed yet */
 	unsigned n_revoking; /* Deletes of revoked grants that are not confirmed yet */
+	struct ask *ask; /* callee, owned: the owner is asked; NULL: he is not */
+	bool agreed; /* he said yes, or the policy did without him: this call's grants need no asking any more */
+	bool refused; /* callee: all that was asked for; the caller's hang-up is awaited, CALL_REFUSED_US at most */
 	uint64_t silent_since_us; /* consent lost; TIME_NEVER: not */
 	/* what */
 	uint32_t request, next_grant, n_forwards;
@@ -181,6 +212,7 @@ struct vpn {
 	struct call *calls;
 	unsigned next_call;
 	struct log_limit stranger_limit;
+	struct ask_past pasts[ASK_PAST_MAX];
 	bool going; /* vpn_hangup_all */
 	struct want_queue wants;
 	struct event_queue events;
@@ -275,6 +307,23 @@ void grant_check_up(struct vpn *v, struct call *c, uint64_t now_us);
 void grant_due(struct vpn *v, uint64_t now_us); /* lifetimes by packets and bytes */
 void grant_tick(struct vpn *v, struct call *c, uint64_t now_us);
 void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us); /* policy changed */
+/* A stock peer that calls, and has us begin the key exchange: what we propose is what its section allows, and nothing else is
+ * taken. False: it allows nothing. */
+MUST_CHECK bool grant_propose(struct vpn *v, struct call *c, struct ike_ts_list *ret_own, struct ike_ts_list *ret_peer);
+void grant_unasked(struct vpn *v, struct call *c, uint64_t now_us); /* its key is proved */
+enum policy_verdict grant_verdict(const struct vpn *v, const struct call *c, const char *name);
+/* One service, if policy says so; POLICY_YES: it is among the call's grants. seconds: at most so long, 0: as policy says. */
+enum policy_verdict grant_by_name(struct vpn *v, struct call *c, uint64_t now_us, uint32_t request, const char *name,
+				  uint32_t seconds);
 /* Selectors of everything between the two inner addresses: what a caller proposes first. */
 void grant_propose_all(const struct vpn *v, const struct call *c, struct ike_ts_list *ret_own,
 		       struct ike_ts_list *ret_peer);
+
+/* ask.c: note each service, then begin; false: no memory, or too many questions, and nobody is asked. */
+MUST_CHECK bool ask_note(struct call *c, const char *name);
+MUST_CHECK bool ask_begin(struct vpn *v, struct call *c, uint64_t now_us, uint32_t request);
+void ask_authenticated(struct vpn *v, struct call *c, uint64_t now_us); /* the peer is proved: now the owner is told */
+void ask_close(struct vpn *v, struct call *c, enum ask_end end); /* nothing where nobody is asked */
+void ask_tick(struct vpn *v, struct call *c, uint64_t now_us);
+void ask_recheck(struct vpn *v, struct call *c, uint64_t now_us,
+		 bool known); /* policy changed; known: is the peer still? */

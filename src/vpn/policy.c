@@ -136,7 +136,11 @@ static void decide_grant(const struct config *cfg, const struct policy_question 
 	}
 	for (unsigned i = 0; i < a->peer->n_allow; i++)
 		if (!strcmp(a->peer->allow[i], q->service)) {
-			yes(a, a->peer, q->peer, "allow = ", q->service);
+			bool ask = a->peer->ask && !q->agreed;
+
+			yes(a, a->peer, q->peer, ask ? "ask = yes, allow = " : "allow = ", q->service);
+			if (ask)
+				a->verdict = POLICY_ASK;
 			return;
 		}
 	no(a, POLICY_NOT_ALLOWED);

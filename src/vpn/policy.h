@@ -28,10 +28,15 @@ struct policy_question {
 	bool bare; /* no tieline lines in his description */
 	bool we_call; /* our user dialled him */
 	bool trust_first; /* and allowed an unknown key (--trust-first) */
+	bool agreed; /* the owner was asked in this call, and said yes */
 	const char *service; /* POLICY_GRANT */
 };
 
-enum policy_verdict { POLICY_NO, POLICY_YES };
+enum policy_verdict {
+	POLICY_NO,
+	POLICY_YES,
+	POLICY_ASK /* POLICY_GRANT only: yes, if the owner says so (`ask = yes`) */
+};
 enum policy_why { /* why not; each has its sentence */
 		  POLICY_OK,
 		  POLICY_STRANGER,

@@ -11,6 +11,7 @@ const char *vpn_event_name(enum vpn_event_kind k)
 		[VPN_EV_REGISTERED] = "registered",
 		[VPN_EV_REGISTER_FAILED] = "register-failed",
 		[VPN_EV_INCOMING] = "incoming",
+		[VPN_EV_ASKED] = "asked",
 		[VPN_EV_TRYING] = "trying",
 		[VPN_EV_RINGING] = "ringing",
 		[VPN_EV_ANSWERED] = "answered",

@@ -396,14 +396,16 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 		vpn_want(v, &save);
 	}
 	c->state = c->outgoing ? CALL_ASKING : CALL_UP;
-	c->deadline_us = c->outgoing ? now_us + SECONDS(30) : TIME_NEVER;
-	c->deadline_code = REASON_IKE;
-	c->deadline_text = "the other side did not answer what was asked for";
+	c->deadline_us = c->outgoing ? now_us + SECONDS(30) : c->refused ? now_us + CALL_REFUSED_US : TIME_NEVER;
+	c->deadline_code = c->outgoing ? REASON_IKE : REASON_NOT_ALLOWED;
+	c->deadline_text = c->outgoing ? "the other side did not answer what was asked for" : NULL;
 	if (!replace_others(v, c, now_us))
 		return;
 	peer_up(v, c);
 	vpn_audit(v, c, "authenticated at level %s", trust_level_name(c->level));
 	vpn_say(v, c, now_us, VPN_EV_AUTHENTICATED);
+	grant_unasked(v, c, now_us);
+	ask_authenticated(v, c, now_us);
 }
 
 static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
@@ -432,13 +434,31 @@ static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct
 		grant_check_up(v, c, now_us);
 }
 
+/* The callee ends it with a REFUSE; where that does not come, we do, a little later. */
 static void waiting(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
+	struct vpn_event out = vpn_event_of(c, now_us, VPN_EV_WAITING);
+	uint64_t user_us = c->began_us + SECONDS((uint64_t)c->timeout_s);
+
+	if (c->state != CALL_ASKING) /* once, and not when services were granted already */
+		return;
+	out.seconds = e->wait_s < WAIT_MAX_S ? e->wait_s : WAIT_MAX_S;
 	c->state = CALL_WAITING;
-	c->deadline_us = now_us + SECONDS((uint64_t)e->wait_s + 10);
+	c->deadline_us = now_us + SECONDS((uint64_t)out.seconds + 10);
+	if (c->timeout_given && user_us < c->deadline_us)
+		c->deadline_us = user_us;
 	c->deadline_code = REASON_NOT_AVAILABLE;
 	c->deadline_text = "nobody there decided in time";
-	vpn_say(v, c, now_us, VPN_EV_WAITING);
+	vpn_tell(v, &out);
+}
+
+static void closed(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	c->lingers = true;
+	if (c->outgoing && !c->told_up)
+		call_end(v, c, now_us, REASON_NOT_AVAILABLE, "the other side hung up before the tunnel was there");
+	else
+		call_end(v, c, now_us, REASON_OK, "the other side hung up");
 }
 
 /* Events of the SA that is ours; false: the call is over. */
@@ -454,10 +474,7 @@ static void sa_event(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t 
 	case IKE_EV_CHILD_UP: grant_child_up(v, c, now_us, e); break;
 	case IKE_EV_CHILD_GONE: grant_child_gone(v, c, now_us, e); break;
 	case IKE_EV_REKEYED: break;
-	case IKE_EV_CLOSED:
-		c->lingers = true;
-		call_end(v, c, now_us, REASON_OK, "the other side hung up");
-		break;
+	case IKE_EV_CLOSED: closed(v, c, now_us); break;
 	case IKE_EV_FAILED: sa_failed(v, c, now_us, e); break;
 	}
 }

@@ -539,6 +539,7 @@ enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request 
 		(void)snprintf(c->service, sizeof(c->service), "%s", r->service);
 	c->named = r->service != NULL;
 	c->trust_first = r->trust_first;
+	c->timeout_given = r->timeout_s != 0;
 	c->timeout_s = r->timeout_s ? r->timeout_s : v->cfg->accounts[account].ring_s;
 	c->local_port = r->local_port;
 	c->owner = r->owner;

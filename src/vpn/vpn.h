@@ -107,6 +107,15 @@ MUST_CHECK enum err vpn_hangup(struct vpn *v, uint64_t now_us, unsigned call);
  * host is asked by VPN_WANT_FORWARD with an id that is no grant's. ERR_NOTFOUND, ERR_DENIED. */
 MUST_CHECK enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t protocol, uint16_t port,
 				uint16_t local_port);
+/* The owner's answer to VPN_EV_ASKED. On error *ret_why is a sentence; nothing has changed then, but that ERR_DENIED (the policy
+ * forbids it meanwhile) refuses the caller. ERR_NOTFOUND: nobody is asked (any more); ERR_NOMEM and others: try again. */
+struct vpn_answer {
+	unsigned call;
+	bool yes, has_request; /* has_request: only if this request is still the open one */
+	uint32_t request;
+	uint32_t seconds; /* the grant's length at most; 0: as the configuration says */
+};
+MUST_CHECK enum err vpn_answer(struct vpn *v, uint64_t now_us, const struct vpn_answer *a, const char **ret_why);
 void vpn_hangup_all(struct vpn *v, uint64_t now_us); /* and unregister: the daemon is going */
 /* True once nothing is left to be said (after vpn_hangup_all). */
 bool vpn_idle(const struct vpn *v);
@@ -120,6 +129,7 @@ enum vpn_event_kind {
 	VPN_EV_REGISTERED,
 	VPN_EV_REGISTER_FAILED,
 	VPN_EV_INCOMING, /* callee: a known peer calls */
+	VPN_EV_ASKED, /* callee: its owner is to decide: vpn_answer(), vpn_ask_status() */
 	VPN_EV_TRYING,
 	VPN_EV_RINGING,
 	VPN_EV_ANSWERED,
@@ -148,6 +158,7 @@ struct vpn_event {
 	struct addr local, remote; /* GRANTED: where the forward listens; PATH: the pair */
 	char path_type[8]; /* host, srflx, prflx, relay */
 	int64_t until_s; /* 0: unlimited */
+	uint32_t request, seconds; /* ASKED; seconds also WAITING: how long somebody has for his answer */
 	enum reason code; /* ENDED, REFUSED, REGISTER_FAILED */
 	char reason[256]; /* one plain sentence */
 };
@@ -190,6 +201,13 @@ struct vpn_call_status {
 	struct esp_counters counters;
 };
 bool vpn_call_status(const struct vpn *v, unsigned *at, struct vpn_call_status *ret); /* *at from 0; false: no more */
+/* What the owner is asked in this call; false: nothing. */
+struct vpn_ask_status {
+	uint32_t request, left_s;
+	unsigned n;
+	char names[CFG_ALLOW_MAX][CFG_NAME_MAX + 1];
+};
+bool vpn_ask_status(const struct vpn *v, uint64_t now_us, unsigned call, struct vpn_ask_status *ret);
 /* What was dropped without being of any call. */
 struct vpn_drops {
 	uint64_t ike_unknown, ike_unvalidated, stun_unknown;

@@ -363,6 +363,16 @@ void host_hangup(struct host *h, unsigned call)
 	host_drain(h);
 }
 
+enum err host_answer(struct host *h, unsigned call, bool yes, const char **ret_why)
+{
+	struct vpn_answer a = { .call = call, .yes = yes };
+	enum err e = vpn_answer(h->vpn, h->w->now_us, &a, ret_why);
+
+	world_trace(h->w, "%s: the owner says %s to call %u: %s", h->name, yes ? "yes" : "no", call, *ret_why);
+	host_drain(h);
+	return e;
+}
+
 const struct vpn_event *host_event(const struct host *h, enum vpn_event_kind kind, unsigned call)
 {
 	for (unsigned i = h->n_events; i-- > 0;)

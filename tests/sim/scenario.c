@@ -14,6 +14,7 @@ const struct scenario scenarios[] = {
 	{ .name = "ip6", .run = run_ip6 },
 	{ .name = "provider", .run = run_provider },
 	{ .name = "refuse", .run = run_refuse, .n_variants = refuse_variants, .variant_name = refuse_name },
+	{ .name = "ask", .run = run_ask, .n_variants = ask_variants, .variant_name = ask_name },
 	{ .name = "trouble", .run = run_trouble, .n_variants = trouble_variants, .variant_name = trouble_name },
 	{ .name = "evil", .run = run_evil, .n_variants = evil_cases, .variant_name = evil_case_name },
 	{ .name = "rekey", .run = run_rekey, .n_variants = rekey_variants, .variant_name = rekey_name },

@@ -43,6 +43,10 @@ void run_provider(struct world *w, const struct scenario_run *r);
 void run_refuse(struct world *w, const struct scenario_run *r);
 unsigned refuse_variants(void);
 const char *refuse_name(unsigned i);
+/* scenario_ask.c */
+void run_ask(struct world *w, const struct scenario_run *r);
+unsigned ask_variants(void);
+const char *ask_name(unsigned i);
 /* scenario_trouble.c */
 void run_trouble(struct world *w, const struct scenario_run *r);
 unsigned trouble_variants(void);

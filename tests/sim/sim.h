@@ -154,6 +154,7 @@ void host_datagram(struct host *h, const struct path *path, uint8_t *p, size_t l
 /* Commands of its user. call returns 0 when refused. */
 unsigned host_call(struct host *h, const char *to, const char *service, bool trust_first);
 void host_hangup(struct host *h, unsigned call);
+enum err host_answer(struct host *h, unsigned call, bool yes, const char **ret_why);
 /* Newest event of that kind, of any call (0) or one; NULL: none. */
 const struct vpn_event *host_event(const struct host *h, enum vpn_event_kind kind, unsigned call);
 unsigned host_event_count(const struct host *h, enum vpn_event_kind kind);

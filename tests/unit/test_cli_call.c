@@ -36,6 +36,8 @@ static void progress_and_a_good_end(void **state)
 			       ">{\"id\":9,\"event\":\"ended\",\"t_ms\":1}", /* not ours */
 			       ">{\"id\":1,\"event\":\"authenticated\",\"t_ms\":1200,\"peer\":\"sip:home@example.org\","
 			       "\"key\":\"sha-256:00\",\"level\":\"pinned\"}",
+			       ">{\"id\":1,\"event\":\"waiting\",\"t_ms\":1201,\"peer\":\"sip:home@example.org\","
+			       "\"seconds\":60}",
 			       GRANTED("desktop", "127.0.0.1:40123"), EVENT("up", "1211"),
 			       ">{\"id\":1,\"event\":\"ended\",\"t_ms\":60000,\"code\":0,\"reason\":\"the other side "
 			       "hung up\"}",
@@ -48,6 +50,7 @@ static void progress_and_a_good_end(void **state)
 				      "1.042 s  answered\n"
 				      "1.100 s  path srflx: 192.0.2.1:4500 to 198.51.100.7:4500\n"
 				      "1.200 s  authenticated sip:home@example.org sha-256:00, level pinned\n"
+				      "1.201 s  waiting: somebody at home@example.org is asked, for 60 s\n"
 				      "0.310 s  granted desktop (tcp/5900)\n"
 				      "desktop at 127.0.0.1:40123\n"
 				      "1.211 s  up\n"

@@ -18,8 +18,14 @@ static void usage(void **state)
 	static const char *const wrong[][6] = {
 		{ NULL },
 		{ "dial" },
-		{ "answer", "1" },
-		{ "decline", "1" },
+		{ "answer" },
+		{ "answer", "home@example.org" },
+		{ "answer", "1", "2" },
+		{ "answer", "1", "--seconds", "0" },
+		{ "answer", "1", "--seconds", "2592001" },
+		{ "decline" },
+		{ "decline", "x" },
+		{ "decline", "1", "--seconds", "1" },
 		{ "pair", "a@b.example" },
 		{ "netcheck" },
 		{ "--what" },
@@ -71,8 +77,8 @@ static void usage(void **state)
 
 static void help_everywhere(void **state)
 {
-	static const char *const commands[] = { "call",    "hangup", "status", "forward", "trust",
-						"explain", "ping",   "log",    "reload",  "inspect" };
+	static const char *const commands[] = { "call", "hangup", "status", "forward", "trust",  "explain",
+						"ping", "log",    "reload", "inspect", "answer", "decline" };
 
 	(void)state;
 	assert_int_equal(client(ARGS("--help")), 0);
@@ -97,6 +103,9 @@ static void what_is_asked(void **state)
 		{ { "hangup", "all" }, "<{\"id\":1,\"do\":\"hangup\",\"all\":true}" },
 		{ { "hangup", "7" }, "<{\"id\":1,\"do\":\"hangup\",\"call\":7}" },
 		{ { "hangup", "home@example.org" }, "<{\"id\":1,\"do\":\"hangup\",\"to\":\"home@example.org\"}" },
+		{ { "answer", "7" }, "<{\"id\":1,\"do\":\"answer\",\"call\":7,\"seconds\":0}" },
+		{ { "answer", "7", "--seconds", "60" }, "<{\"id\":1,\"do\":\"answer\",\"call\":7,\"seconds\":60}" },
+		{ { "decline", "7" }, "<{\"id\":1,\"do\":\"decline\",\"call\":7}" },
 		{ { "trust", "list" }, "<{\"id\":1,\"do\":\"trust\",\"op\":\"list\",\"add_device\":false}" },
 		{ { "trust", "export" }, "<{\"id\":1,\"do\":\"trust\",\"op\":\"export\",\"add_device\":false}" },
 		{ { "trust", "add", "a@b.example", "sha-256:00", "--add-device" },
@@ -209,6 +218,16 @@ static void status(void **state)
 	assert_string_equal(out_text + strlen(status_line + 1), "\n");
 	assert_int_equal(client_with(SCRIPT("<", DONE), ARGS("status")), 0);
 	assert_string_equal(out_text, "no calls\n");
+	assert_int_equal(
+		client_with(SCRIPT("<",
+				   ">{\"id\":1,\"done\":true,\"code\":0,\"reason\":\"\",\"status\":{\"calls\":[{"
+				   "\"id\":4,\"peer\":\"sip:a@b.example\",\"state\":\"waiting\",\"level\":\"pinned\","
+				   "\"asks\":{\"request\":9,\"left_s\":42,\"services\":[\"desk\\u0007top\",\"files\",7]"
+				   "}}]}}"),
+			    ARGS("status")),
+		0);
+	assert_non_null(strstr(out_text, "      asks for desk\\x07top, files, , 42 s left: `tieline answer 4` or "
+					 "`tieline decline 4`\n"));
 }
 
 static void write_file(const char *name, const char *text)

@@ -25,6 +25,7 @@ static struct rng rng;
 static uint64_t now_us;
 static int64_t wall_s;
 static struct path path; /* as the box sees it */
+static const struct ike_decision *on_asked; /* the box's owner's */
 
 static int64_t wall(void *arg)
 {
@@ -105,6 +106,8 @@ static void exchange(void)
 			for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
 				if (c->half_open[i] && ike_sa_spi_i(c->half_open[i]) == ike_sa_spi_i(box))
 					pair_stock(c->half_open[i], msg, o.bytes.len);
+			if (c->sa && c->ike_initiator)
+				pair_stock(c->sa, msg, o.bytes.len);
 			ike_sa_input(box, now_us, &path, span_of(msg, o.bytes.len));
 			more = true;
 		}
@@ -112,6 +115,8 @@ static void exchange(void)
 			if (e.kind == IKE_EV_CHILD_UP)
 				children[n_children++ % 8] = e.child;
 			n_refused += e.kind == IKE_EV_REFUSED;
+			if (e.kind == IKE_EV_ASKED && on_asked)
+				ike_sa_decide(box, now_us, on_asked);
 			ike_event_done(&e);
 		}
 	}
@@ -318,6 +323,60 @@ static void many_unfinished_calls(void **state)
 	end();
 }
 
+/* A stock peer whose description is passive has us begin the key exchange: then it is asked for what it is granted, and it
+ * gets no more, whatever it answers. */
+static void we_begin(void **state)
+{
+	static const char *const allows[] = { "allow = desktop\n", "allow = desktop, files\nping = no\n",
+					      "ping = no\n" };
+	static const unsigned n_services[] = { 1, 2, 0 };
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		struct ike_decision d = { .verdict = IKE_GRANTED };
+
+		begin(allows[i]);
+		c->ike_initiator = true;
+		*c->ike_cfg = stock(pair_ids[BOB], pair_ids[ALICE], false);
+		c->ike_cfg->initiator = true;
+		assert_int_equal(grant_propose(v, c, &c->ike_cfg->tsi, &c->ike_cfg->tsr), n_services[i] != 0);
+		if (!n_services[i]) {
+			end();
+			continue;
+		}
+		box_cfg.initiator = false;
+		assert_int_equal(ike_sa_new(&box_cfg, &box), OK);
+		d.ts_local.n = d.ts_peer.n = 1;
+		d.ts_local.ts[0] = everything(c->peer_address);
+		d.ts_peer.ts[0] = everything(v->self);
+		on_asked = &d;
+		tunnel_begin(v, c, now_us);
+		exchange();
+		on_asked = NULL;
+		assert_int_equal(c->state, CALL_UP);
+		assert_int_equal(n_children, 1);
+		assert_true(installed(0));
+		assert_int_equal(c->n_grants, n_services[i]);
+		for (unsigned k = 0; k < children[0].ts_peer.n; k++) {
+			const struct ike_ts *t = &children[0].ts_peer.ts[k];
+
+			assert_true((t->protocol == 58 && i == 0) ||
+				    (t->protocol == 6 && t->port_lo == t->port_hi &&
+				     (t->port_lo == 5900 || (t->port_lo == 445 && i == 1))));
+		}
+		/* and revoking finds it */
+		{
+			struct config *cfg;
+			struct trust *trust;
+
+			configure("", &cfg, &trust);
+			assert_int_equal(vpn_reload(v, now_us, cfg, trust), OK);
+			assert_false(installed(0));
+		}
+		end();
+	}
+}
+
 /* --trust-first is for the first answer: who takes the pin back later ends the call. */
 static void first_key_taken_back(void **state)
 {
@@ -373,6 +432,7 @@ int main(void)
 		cmocka_unit_test(one_of_two_is_revoked),
 		cmocka_unit_test(first_messages_that_come_to_nothing),
 		cmocka_unit_test(many_unfinished_calls),
+		cmocka_unit_test(we_begin),
 		cmocka_unit_test(first_key_taken_back),
 		cmocka_unit_test(one_peer_calls_without_end),
 		cmocka_unit_test(last),

@@ -302,6 +302,49 @@ static void decisions(void **state)
 	}
 }
 
+/* `ask = yes`: the owner's yes is evidence like any other, and replaces none. */
+static void asking(void **state)
+{
+	static const struct {
+		enum policy_act act;
+		enum evidence evidence;
+		int key;
+		bool agreed;
+		const char *service;
+		enum policy_verdict verdict;
+	} rows[] = {
+		{ POLICY_TALK, EVIDENCE_SIGNED, 0xbb, false, NULL, POLICY_YES },
+		{ POLICY_PING, EVIDENCE_AUTHENTICATED, 0xbb, false, NULL, POLICY_YES },
+		{ POLICY_GRANT, EVIDENCE_AUTHENTICATED, 0xbb, false, "desktop", POLICY_ASK },
+		{ POLICY_GRANT, EVIDENCE_CONFIRMED, 0xbb, false, "desktop", POLICY_ASK },
+		{ POLICY_GRANT, EVIDENCE_AUTHENTICATED, 0xbb, true, "desktop", POLICY_YES },
+		{ POLICY_GRANT, EVIDENCE_SIGNED, 0xbb, false, "desktop", POLICY_NO },
+		{ POLICY_GRANT, EVIDENCE_SIGNED, 0xbb, true, "desktop", POLICY_NO },
+		{ POLICY_GRANT, EVIDENCE_AUTHENTICATED, 0xbb, false, "files", POLICY_NO },
+		{ POLICY_GRANT, EVIDENCE_AUTHENTICATED, 0xbb, true, "files", POLICY_NO },
+		{ POLICY_GRANT, EVIDENCE_AUTHENTICATED, 0x99, false, "desktop", POLICY_NO },
+		{ POLICY_GRANT, EVIDENCE_AUTHENTICATED, 0x99, true, "desktop", POLICY_NO },
+		{ POLICY_GRANT, EVIDENCE_AUTHENTICATED, -1, false, "nothing", POLICY_NO },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < cfg->n_peers; i++)
+		cfg->peers[i].ask = true;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct policy_question q = { .act = rows[i].act,
+					     .evidence = rows[i].evidence,
+					     .peer = "sip:bob@example.net",
+					     .key = rows[i].key < 0 ? NULL : key(rows[i].key),
+					     .agreed = rows[i].agreed,
+					     .service = rows[i].service };
+		struct policy_answer a;
+
+		policy_decide(cfg, trust, &q, &a);
+		if (a.verdict != rows[i].verdict || !a.rule[0])
+			fail_msg("row %zu: %d, %s", i, (int)a.verdict, a.rule);
+	}
+}
+
 static bool once(void *arg)
 {
 	struct trust *t = NULL;
@@ -334,6 +377,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(written_is_read, load, unload),
 		cmocka_unit_test_setup_teardown(bad_files, load, unload),
 		cmocka_unit_test_setup_teardown(decisions, load, unload),
+		cmocka_unit_test_setup_teardown(asking, load, unload),
 		cmocka_unit_test_setup_teardown(allocation_failures, load, unload),
 	};
 
