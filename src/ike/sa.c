@@ -13,16 +13,21 @@
 #define OUT_BYTES_MAX ((size_t)8 * IKE_MSG_MAX)
 
 static const unsigned may_enter[IKE_N_STATES] = {
-	[IKE_IDLE] = BIT(IKE_INIT_SENT) | BIT(IKE_DEAD),  [IKE_INIT_SENT] = BIT(IKE_AUTH_SENT) | BIT(IKE_DEAD),
-	[IKE_AUTH_SENT] = BIT(IKE_UP) | BIT(IKE_DEAD),    [IKE_LISTENING] = BIT(IKE_INIT_DONE) | BIT(IKE_DEAD),
-	[IKE_INIT_DONE] = BIT(IKE_ASKED) | BIT(IKE_DEAD), [IKE_ASKED] = BIT(IKE_UP) | BIT(IKE_DEAD),
-	[IKE_UP] = BIT(IKE_CLOSING) | BIT(IKE_DEAD),      [IKE_CLOSING] = BIT(IKE_DEAD),
+	[IKE_IDLE] = BIT(IKE_INIT_SENT) | BIT(IKE_DEAD),
+	[IKE_INIT_SENT] = BIT(IKE_AUTH_SENT) | BIT(IKE_DEAD),
+	[IKE_AUTH_SENT] = BIT(IKE_UP) | BIT(IKE_DEAD),
+	[IKE_LISTENING] = BIT(IKE_INIT_DONE) | BIT(IKE_DEAD),
+	[IKE_INIT_DONE] = BIT(IKE_ASKED) | BIT(IKE_DEAD),
+	[IKE_ASKED] = BIT(IKE_UP) | BIT(IKE_DEAD),
+	[IKE_UP] = BIT(IKE_CLOSING) | BIT(IKE_REPLACED) | BIT(IKE_DEAD),
+	[IKE_CLOSING] = BIT(IKE_DEAD),
+	[IKE_REPLACED] = BIT(IKE_DEAD),
 };
 
 static const char *state_name(enum ike_state s)
 {
 	static const char *const names[IKE_N_STATES] = { "IDLE",  "INIT_SENT", "AUTH_SENT", "LISTENING", "INIT_DONE",
-							 "ASKED", "UP",        "CLOSING",   "DEAD" };
+							 "ASKED", "UP",        "CLOSING",   "REPLACED",  "DEAD" };
 
 	return names[s];
 }
@@ -39,10 +44,10 @@ const char *ike_failure_name(enum ike_failure f)
 	static const char *const names[] = {
 		"none",         "time-out",     "no common algorithms", "authentication failed", "wrong fingerprint",
 		"pin mismatch", "call binding", "certificate chain",    "post-quantum key",      "protocol",
-		"internal"
+		"internal",     "lifetime over"
 	};
 
-	return (unsigned)f <= IKE_FAIL_INTERNAL ? names[f] : "?";
+	return (unsigned)f <= IKE_FAIL_EXPIRED ? names[f] : "?";
 }
 
 /* ---- life ---- */
@@ -73,10 +78,11 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 	sa->cfg.ca = NULL; /* needed while the SA is set up only */
 	sa->log = cfg->log;
 	sa->state = cfg->initiator ? IKE_IDLE : IKE_LISTENING;
-	sa->limit_us = sa->retry_us = TIME_NEVER;
+	sa->limit_us = sa->retry_us = sa->soft_us = sa->hard_us = sa->busy_since_us = TIME_NEVER;
+	sa->from_initiator = cfg->initiator;
 	sa->out = outq_new(OUT_ITEMS_MAX, OUT_BYTES_MAX);
 	sa->setup = calloc(1, sizeof(*sa->setup));
-	if (!sa->out || !sa->setup) {
+	if (!sa->out || !sa->setup || ike_child_room(sa) != OK) {
 		ike_sa_free(sa);
 		return ERR_NOMEM;
 	}
@@ -125,8 +131,11 @@ static void let_go(struct ike_sa *sa)
 	sa->task = NULL;
 	ike_fragments_drop(sa);
 	ike_keys_done(&sa->keys);
-	sa->n_children = 0;
-	sa->limit_us = sa->retry_us = TIME_NEVER;
+	while (sa->n_children)
+		free(sa->children[--sa->n_children].ts);
+	free(sa->room);
+	sa->room = NULL;
+	sa->limit_us = sa->retry_us = sa->soft_us = sa->hard_us = sa->busy_since_us = TIME_NEVER;
 	if (sa->window.waiting)
 		ike_window_answered(&sa->window);
 }
@@ -136,9 +145,11 @@ void ike_sa_free(struct ike_sa *sa)
 	if (!sa)
 		return;
 	let_go(sa);
+	ike_old_free(sa);
 	ike_window_done(&sa->window);
 	ike_events_drop(&sa->events);
-	outq_free(sa->out);
+	if (!sa->is_old)
+		outq_free(sa->out);
 	secret_wipe(sa, sizeof(*sa));
 	free(sa);
 }
@@ -318,7 +329,7 @@ uint64_t ike_sa_spi_r(const struct ike_sa *sa)
 
 uint64_t ike_sa_local_spi(const struct ike_sa *sa)
 {
-	return sa->cfg.initiator ? sa->spi_i : sa->spi_r;
+	return sa->from_initiator ? sa->spi_i : sa->spi_r;
 }
 
 const char *ike_sa_state_name(const struct ike_sa *sa)
@@ -355,6 +366,9 @@ void ike_sa_set_path(struct ike_sa *sa, const struct path *path)
 {
 	sa->path = *path;
 	sa->has_path = sa->path_set = true;
+	for (unsigned i = 0; i < IKE_OLD_MAX; i++)
+		if (sa->old[i])
+			sa->old[i]->path = *path;
 }
 
 struct ike_header ike_header_of(const struct ike_sa *sa, uint8_t exchange, bool is_response, uint32_t id)
@@ -363,7 +377,7 @@ struct ike_header ike_header_of(const struct ike_sa *sa, uint8_t exchange, bool 
 		.spi_i = sa->spi_i,
 		.spi_r = sa->spi_r,
 		.exchange = exchange,
-		.from_initiator = sa->cfg.initiator,
+		.from_initiator = sa->from_initiator,
 		.is_response = is_response,
 		.message_id = id,
 	};

@@ -325,14 +325,15 @@ static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, 
 	return OK;
 }
 
-static void answer_commit(struct ike_sa *sa, struct ike_events *ev, const struct ike_event *child)
+static void answer_commit(struct ike_sa *sa, uint64_t now_us, struct ike_events *ev, const struct ike_event *child)
 {
 	ike_window_answered(&sa->window);
 	ike_setup_free(sa->setup);
 	sa->setup = NULL;
 	ike_enter(sa, IKE_UP, "the peer proved its key");
+	ike_life_begin(sa, now_us, true);
 	if (child->kind == IKE_EV_CHILD_UP)
-		ike_child_commit(sa, &child->child);
+		(void)ike_child_commit(sa, now_us, &child->child);
 	ike_events_commit(sa, ev);
 }
 
@@ -375,7 +376,7 @@ void ike_auth_response(struct ike_sa *sa, struct ike_in *in)
 			t->spi_in = spi;
 	}
 	if (e == OK)
-		answer_commit(sa, &ev, &child);
+		answer_commit(sa, in->now_us, &ev, &child);
 	else if (e == ERR_LIMIT)
 		ike_fail_rules(sa, IKE_N_INVALID_SYNTAX);
 	ike_events_drop(&ev);

@@ -24,9 +24,9 @@ static const struct {
 				       "HMAC-SHA-256-128 [RFC4868]" },
 };
 
-/* One key as hexadecimal: encryption with its salt, integrity. */
+/* One key as hexadecimal: encryption (of 32 octets at most) with its salt (4), integrity (32). */
 struct key_hex {
-	char e[2 * CIPHER_KEY_MAX + 1], a[2 * CIPHER_KEY_MAX + 1];
+	char e[2 * 36 + 1], a[2 * 32 + 1];
 };
 
 static void key_hex(enum cipher_alg alg, const uint8_t *key, struct key_hex *ret)
