@@ -52,8 +52,9 @@ sim: build-release build-asan
 	SEEDS=$(SEEDS) tests/run sim
 
 # Figures of docs and notes: set-up time, memory, lines of code.
-bench: programs
+bench: build-release
 	@scripts/deps.sh lab
+	build/tests/bench_handshake
 	scripts/figures.py
 
 build-fuzz:

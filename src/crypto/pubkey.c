@@ -22,8 +22,10 @@ struct pubkey {
 	size_t spki_len;
 };
 
-/* Takes key. EC keys must name their curve: explicit parameters let a peer choose a weak group. */
-static enum err pubkey_of(EVP_PKEY *key, struct pubkey **ret)
+/* Takes key; x: where its SubjectPublicKeyInfo stands already, else NULL. EC keys must name their curve: explicit parameters
+ * let a peer choose a weak group. The quick check is the whole one here: all our curves have prime order, so a point on
+ * the curve that is not the identity is in the group. */
+static enum err pubkey_of(EVP_PKEY *key, const X509 *x, struct pubkey **ret)
 {
 	struct pubkey *k;
 	int len;
@@ -36,7 +38,7 @@ static enum err pubkey_of(EVP_PKEY *key, struct pubkey **ret)
 		bool good = ctx &&
 			    EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_EC_ENCODING, encoding, sizeof(encoding),
 							   NULL) == 1 &&
-			    !strcmp(encoding, "named_curve") && EVP_PKEY_public_check(ctx) == 1;
+			    !strcmp(encoding, "named_curve") && EVP_PKEY_public_check_quick(ctx) == 1;
 
 		EVP_PKEY_CTX_free(ctx);
 		if (!good) {
@@ -50,7 +52,8 @@ static enum err pubkey_of(EVP_PKEY *key, struct pubkey **ret)
 		return ERR_NOMEM;
 	}
 	k->key = key;
-	len = i2d_PUBKEY(key, &k->spki);
+	/* writing a key anew takes OpenSSL 3.0 as long as a signature */
+	len = x ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &k->spki) : i2d_PUBKEY(key, &k->spki);
 	if (len <= 0) {
 		pubkey_free(k);
 		return ERR_SYSTEM;
@@ -74,7 +77,7 @@ enum err pubkey_from_spki(struct span spki_der, struct pubkey **ret)
 		EVP_PKEY_free(key);
 		return ERR_MALFORMED;
 	}
-	e = pubkey_of(key, &k);
+	e = pubkey_of(key, NULL, &k);
 	if (e != OK)
 		return e;
 	/* One key, one name: an encoding that is not the canonical one would have another hash. */
@@ -104,10 +107,10 @@ static X509 *cert_parse(struct span der)
 enum err pubkey_from_cert(struct span cert_der, struct pubkey **ret)
 {
 	X509 *x = cert_parse(cert_der);
-	EVP_PKEY *key = x ? X509_get_pubkey(x) : NULL;
+	enum err e = pubkey_of(x ? X509_get_pubkey(x) : NULL, x, ret);
 
 	X509_free(x);
-	return pubkey_of(key, ret);
+	return e;
 }
 
 void pubkey_free(struct pubkey *k)

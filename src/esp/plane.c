@@ -16,6 +16,7 @@ struct esp_plane {
 	struct esp_sadb sadb;
 	struct esp_flows *flows;
 	struct esp_counters counters;
+	unsigned n_due; /* SAs with something to tell */
 	uint8_t in[ESP_BATCH][ESP_PACKET_MAX], out[ESP_BATCH][ESP_PACKET_MAX];
 };
 
@@ -88,44 +89,94 @@ static bool carries(const struct esp_plane *p, const struct esp_sa *sa, const st
 	       esp_sa_covers(sa, &fl->tuple);
 }
 
+/* The peer has its keys: it sends what its grant's flows bring (RFC 7296, 2.8). */
+static void activate(struct esp_plane *p, struct esp_sa *sa)
+{
+	struct esp_flow *fl;
+	uint32_t at = 0;
+
+	sa->standby = false;
+	while ((fl = esp_flow_next(p->flows, &at)) != NULL)
+		if (carries(p, sa, fl))
+			fl->sa = sa;
+}
+
+/* Of the others, the one that carries this flow on: the newest that sends; else one that waits, which now begins to. */
+static struct esp_sa *heir_of(struct esp_plane *p, const struct esp_sa *gone, const struct esp_flow *fl)
+{
+	struct esp_sa *waits = NULL;
+
+	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
+		if (sa == gone || sa->end_us != TIME_NEVER || !carries(p, sa, fl))
+			continue;
+		if (!sa->standby)
+			return sa;
+		if (!waits)
+			waits = sa;
+	}
+	if (waits)
+		waits->standby = false;
+	return waits;
+}
+
+/* One of them must send, flows or not. */
+static void successor_wake(struct esp_plane *p, const struct esp_sa *gone)
+{
+	struct esp_sa *waits = NULL;
+
+	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
+		if (sa == gone || sa->call != gone->call || sa->grant != gone->grant || sa->end_us != TIME_NEVER)
+			continue;
+		if (!sa->standby)
+			return;
+		if (!waits)
+			waits = sa;
+	}
+	if (waits)
+		activate(p, waits);
+}
+
 /* A new SA of the same grant replaces an older one (RFC 7296, 2.8): the flows go on, through the new one. */
 enum err esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_config *cfg)
 {
-	struct esp_flow *fl;
 	struct esp_sa *sa;
-	uint32_t at = 0;
 	enum err e;
 
 	esp_flows_tick(p->flows, now_us);
 	e = esp_sadb_add(&p->sadb, cfg, &sa);
 	if (e != OK)
 		return e;
-	while ((fl = esp_flow_next(p->flows, &at)) != NULL)
-		if (carries(p, sa, fl))
-			fl->sa = sa;
+	if (!sa->standby)
+		activate(p, sa);
 	log_info(&p->log, "SA up in=%08x out=%08x call=%u grant=%u %s", sa->spi_in, sa->spi_out, sa->call->call,
 		 sa->grant, cipher_name(cfg->alg));
 	return OK;
 }
 
 /* Flows through it go as well, unless another SA of the same grant carries them: after a rekeying. */
-static void sa_remove(struct esp_plane *p, struct esp_sa *gone)
+static void flows_pass_on(struct esp_plane *p, const struct esp_sa *gone)
 {
 	struct esp_flow *fl;
 	uint32_t at = 0;
 
+	successor_wake(p, gone);
 	while ((fl = esp_flow_next(p->flows, &at)) != NULL) {
-		struct esp_sa *heir = p->sadb.newest;
+		struct esp_sa *heir;
 
 		if (fl->sa != gone)
 			continue;
-		while (heir && (heir == gone || !carries(p, heir, fl)))
-			heir = heir->older;
+		heir = heir_of(p, gone, fl);
 		if (heir)
 			fl->sa = heir;
 		else
 			esp_flow_remove(p->flows, fl);
 	}
+}
+
+static void sa_remove(struct esp_plane *p, struct esp_sa *gone)
+{
+	flows_pass_on(p, gone);
+	p->n_due -= gone->due_soft || gone->due_hard;
 	log_info(&p->log, "SA down in=%08x out=%08x call=%u grant=%u", gone->spi_in, gone->spi_out, gone->call->call,
 		 gone->grant);
 	esp_sadb_remove(&p->sadb, gone);
@@ -137,6 +188,29 @@ void esp_sa_remove(struct esp_plane *p, uint32_t spi_in)
 
 	if (sa)
 		sa_remove(p, sa);
+}
+
+void esp_sa_retire(struct esp_plane *p, uint64_t now_us, uint32_t spi_in)
+{
+	struct esp_sa *sa = esp_sadb_find(&p->sadb, spi_in);
+
+	if (!sa || sa->end_us != TIME_NEVER)
+		return;
+	sa->end_us = now_us + ESP_LATE_US;
+	flows_pass_on(p, sa);
+}
+
+void esp_grant_remove(struct esp_plane *p, uint32_t call, uint32_t grant_id)
+{
+	struct esp_sa *sa = p->sadb.newest;
+
+	while (sa) {
+		struct esp_sa *older = sa->older;
+
+		if (sa->call->call == call && sa->grant == grant_id)
+			sa_remove(p, sa);
+		sa = older;
+	}
 }
 
 void esp_call_remove(struct esp_plane *p, uint32_t call)
@@ -200,12 +274,63 @@ bool esp_call_counters(const struct esp_plane *p, uint32_t call, struct esp_coun
 
 void esp_plane_tick(struct esp_plane *p, uint64_t now_us)
 {
+	struct esp_sa *sa = p->sadb.newest;
+
 	esp_flows_tick(p->flows, now_us);
+	while (sa) {
+		struct esp_sa *older = sa->older;
+
+		if (now_us >= sa->end_us)
+			sa_remove(p, sa);
+		sa = older;
+	}
 }
 
 uint64_t esp_plane_deadline_us(const struct esp_plane *p)
 {
-	return esp_flows_deadline_us(p->flows);
+	uint64_t due = esp_flows_deadline_us(p->flows);
+
+	for (const struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
+		due = sa->end_us < due ? sa->end_us : due;
+	return due;
+}
+
+/* ---- lifetimes (RFC 4301, 4.4.2.1) ---- */
+
+static bool used_up(const struct esp_sa *sa)
+{
+	return sa->seq >= sa->seq_max || sa->bytes >= sa->hard_bytes;
+}
+
+static void life_note(struct esp_plane *p, struct esp_sa *sa, size_t len)
+{
+	bool told = sa->due_soft || sa->due_hard;
+
+	sa->bytes += len;
+	if (!sa->soft_told &&
+	    (sa->seq >= sa->soft_packets || sa->packets_in >= sa->soft_packets || sa->bytes >= sa->soft_bytes))
+		sa->soft_told = sa->due_soft = true;
+	if (!sa->hard_told && used_up(sa))
+		sa->hard_told = sa->due_hard = true;
+	p->n_due += !told && (sa->due_soft || sa->due_hard);
+}
+
+bool esp_plane_has_due(const struct esp_plane *p)
+{
+	return p->n_due;
+}
+
+bool esp_plane_poll_due(struct esp_plane *p, struct esp_due *ret)
+{
+	for (struct esp_sa *sa = p->sadb.newest; sa && p->n_due; sa = sa->older) {
+		if (!sa->due_soft && !sa->due_hard)
+			continue;
+		*ret = (struct esp_due){ .spi_in = sa->spi_in, .call = sa->call->call, .hard = sa->due_hard };
+		sa->due_soft = sa->due_hard = false;
+		p->n_due--;
+		return true;
+	}
+	return false;
 }
 
 /* ---- what passes, in both directions ---- */
@@ -233,7 +358,12 @@ static enum esp_drop flow_check(struct esp_plane *p, uint64_t now_us, struct esp
 		return ESP_DROP_DIRECTION;
 	if (!esp_flow_make_room(p->flows, owner))
 		return ESP_DROP_FLOWS_FULL;
-	(void)esp_flow_open(p->flows, now_us, t, inbound, owner, sa->grant, sa);
+	fl = esp_flow_open(p->flows, now_us, t, inbound, owner, sa->grant, sa);
+	if (sa->end_us != TIME_NEVER) { /* late by a replaced one: answers leave by its successor */
+		struct esp_sa *heir = heir_of(p, sa, fl);
+
+		fl->sa = heir ? heir : sa;
+	}
 	return PASSED;
 }
 
@@ -320,6 +450,9 @@ static enum esp_drop unseal(struct esp_plane *p, uint64_t now_us, const struct e
 	if (e != OK && e != ERR_MALFORMED)
 		return ESP_DROP_AUTH;
 	esp_replay_mark(&sa->replay, seq);
+	sa->packets_in++;
+	if (sa->standby)
+		activate(p, sa);
 	p->counters.last_in_us = sa->call->counters.last_in_us = now_us;
 	return e == OK ? PASSED : ESP_DROP_FORMAT;
 }
@@ -359,6 +492,8 @@ static enum esp_drop choose(const struct esp_plane *p, const struct esp_tuple *t
 
 	*ret = NULL;
 	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
+		if (sa->standby || sa->end_us != TIME_NEVER)
+			continue;
 		if (!esp_sa_covers(sa, t)) {
 			if (!*ret && esp_sa_covers_hosts(sa, t))
 				*ret = sa;
@@ -434,7 +569,7 @@ static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const stru
 	if (pkt.len > ESP_PACKET_MAX - ESP_OVERHEAD)
 		return ESP_DROP_TOO_BIG;
 	/* RFC 4303, 3.3.3: a number is never used twice under one key. */
-	if (sa->seq >= sa->seq_max)
+	if (used_up(sa))
 		return ESP_DROP_EXHAUSTED;
 	d = outbound_check(p, now_us, sa, fl, &pkt);
 	if (d != PASSED)
@@ -488,6 +623,7 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 		}
 		count_in(&p->counters, out[n_out].len);
 		count_in(&sa->call->counters, out[n_out].len);
+		life_note(p, sa, out[n_out].len);
 		n_out++;
 	}
 	return n_out;
@@ -510,6 +646,7 @@ unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packe
 		}
 		count_out(&p->counters, inner, now_us);
 		count_out(&sa->call->counters, inner, now_us);
+		life_note(p, sa, inner);
 		n_out++;
 	}
 	return n_out;

@@ -16,6 +16,7 @@
 
 #define ESP_TS_MAX 8
 #define ESP_BATCH 64
+#define ESP_LATE_US SECONDS(5) /* ours: as long as a network keeps a packet, and longer than any reorders */
 #define ESP_PACKET_MAX 2048 /* inner or outer, one packet */
 #define ESP_OVERHEAD 64 /* SPI 4, sequence 4, IV 16, pad and trailer 17, ICV 16: never more */
 
@@ -45,6 +46,11 @@ struct esp_sa_config {
 	bool esn;
 	uint32_t call, grant_id; /* labels for counters and removal */
 	uint64_t hard_packets; /* 0: 2^32 - 2^20 without ESN: then nothing more is sent (RFC 4303, 3.3.3) */
+	uint64_t soft_packets; /* in either direction: esp_plane_poll_due() tells, once; 0: never */
+	uint64_t soft_bytes, hard_bytes; /* of inner packets, both directions together; 0: no limit */
+	/* Of a new SA whose keys the peer may not have yet: nothing is sent through it until a packet came in by it, or no
+	 * other SA of its grant is left (RFC 7296, 2.8). */
+	bool standby;
 	struct path path; /* outer addresses to send to */
 };
 
@@ -62,6 +68,9 @@ void esp_plane_free(struct esp_plane *p);
 MUST_CHECK enum err esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_config *cfg);
 /* Flows through it go as well, unless another SA of the same call and grant carries them on. */
 void esp_sa_remove(struct esp_plane *p, uint32_t spi_in);
+/* It was replaced: nothing is sent through it any more, but what is on its way still comes in for ESP_LATE_US. */
+void esp_sa_retire(struct esp_plane *p, uint64_t now_us, uint32_t spi_in);
+void esp_grant_remove(struct esp_plane *p, uint32_t call, uint32_t grant_id); /* all SAs of one grant */
 void esp_call_remove(struct esp_plane *p, uint32_t call); /* its SAs, flows, counters and hold */
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path);
 /* Outbound stops (consent lost); inbound goes on. For a call that has had an SA; later SAs of it are held as well. */
@@ -88,6 +97,14 @@ unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packe
 			  struct esp_packet out[ESP_BATCH]);
 void esp_plane_tick(struct esp_plane *p, uint64_t now_us); /* flow time-outs */
 uint64_t esp_plane_deadline_us(const struct esp_plane *p);
+
+/* An SA whose numbers or bytes are nearly used up, or are (hard). */
+struct esp_due {
+	uint32_t spi_in, call;
+	bool hard;
+};
+bool esp_plane_poll_due(struct esp_plane *p, struct esp_due *ret);
+bool esp_plane_has_due(const struct esp_plane *p);
 
 /* Counters by reason. */
 enum esp_drop {

@@ -37,6 +37,11 @@ struct esp_sa {
 	struct esp_cipher in, out;
 	struct esp_replay replay;
 	uint64_t seq, seq_max; /* last number sent, and the last that may be */
+	uint64_t packets_in, bytes; /* lifetime; bytes in both directions */
+	uint64_t soft_packets, soft_bytes, hard_bytes; /* UINT64_MAX: none */
+	bool soft_told, hard_told, due_soft, due_hard;
+	bool standby; /* see esp_sa_config */
+	uint64_t end_us; /* replaced: when it goes; TIME_NEVER: not replaced */
 	struct esp_ts ts_local[ESP_TS_MAX], ts_peer[ESP_TS_MAX];
 	unsigned n_local, n_peer;
 	enum esp_open open;

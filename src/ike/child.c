@@ -5,7 +5,8 @@
  *   HDR, SK {SA, Ni, TSi, TSr, N(TIELINE_GRANT)} -->
  *   <-- HDR, SK {SA, Nr, TSi, TSr}   or   HDR, SK {N(error)}
  *
- * No KE: the keys hang on the SA's own exchange. A peer's rekeying is refused. */
+ * We send no KE unless rekeying takes one (rekey.c): the keys hang on the IKE SA's exchange, which is made anew. A
+ * peer's KE is answered (PFS). */
 #include "ike/sa_impl.h"
 
 #include <stdlib.h>
@@ -25,28 +26,46 @@ int ike_child_find(const struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out)
 	return -1;
 }
 
-void ike_child_commit(struct ike_sa *sa, const struct ike_child *c)
+enum err ike_child_room(struct ike_sa *sa)
 {
-	sa->children[sa->n_children++] = (struct ike_child_sa){
+	if (!sa->room)
+		sa->room = calloc(1, sizeof(*sa->room));
+	return sa->room ? OK : ERR_NOMEM;
+}
+
+struct ike_child_sa *ike_child_commit(struct ike_sa *sa, uint64_t now_us, const struct ike_child *c)
+{
+	struct ike_child_sa *k = &sa->children[sa->n_children++];
+
+	*k = (struct ike_child_sa){
 		.spi_in = c->spi_in,
 		.spi_out = c->spi_out,
 		.request = c->request,
 		.grant_id = c->grant_id,
+		.we_initiated = c->we_initiated,
+		.ts = sa->room,
 	};
+	k->ts->local = c->ts_local;
+	k->ts->peer = c->ts_peer;
+	sa->room = NULL;
+	ike_child_life_begin(sa, now_us, k);
 	log_info(&sa->log, "Child SA up, in %08x out %08x", c->spi_in, c->spi_out);
+	return k;
 }
 
 void ike_child_remove(struct ike_sa *sa, unsigned i)
 {
 	log_info(&sa->log, "Child SA gone, in %08x", sa->children[i].spi_in);
+	free(sa->children[i].ts);
 	sa->children[i] = sa->children[--sa->n_children];
 }
 
-/* Children that are there, and those that our own requests may still make. */
-static unsigned n_reserved(const struct ike_sa *sa)
+unsigned ike_child_reserved(const struct ike_sa *sa)
 {
-	unsigned n = sa->n_children + (sa->task && sa->task->kind == IKE_TASK_CHILD);
+	unsigned n = sa->task && sa->task->kind == IKE_TASK_CHILD;
 
+	for (unsigned i = 0; i < sa->n_children; i++)
+		n += !sa->children[i].replaced && !sa->children[i].silent;
 	for (const struct ike_task *t = sa->queue; t; t = t->next)
 		n += t->kind == IKE_TASK_CHILD;
 	return n;
@@ -82,7 +101,9 @@ enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struc
 	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA),
 				 *pi = ike_chain_find(&in->chain, IKE_P_TSI),
 				 *pr = ike_chain_find(&in->chain, IKE_P_TSR);
+	const struct ike_payload *pke = ask->is_auth ? NULL : ike_chain_find(&in->chain, IKE_P_KE);
 	const struct ike_proposal *p;
+	struct ike_ke ke = { .group = 0 };
 	struct ike_offer offer;
 	enum err e;
 
@@ -95,15 +116,49 @@ enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struc
 		e = ike_ts_parse(pi->body, &ask->tsi);
 	if (e == OK)
 		e = ike_ts_parse(pr->body, &ask->tsr);
+	if (e == OK && pke)
+		e = ike_ke_parse(pke->body, &ke);
 	if (e != OK)
 		return e;
 	ask->wants_child = true;
-	if (ike_proposal_choose(&sa->cfg.esp, &offer, IKE_PROTO_ESP, 0, &ask->suite, &p) == OK &&
+	if (ike_proposal_choose_ke(&sa->cfg.esp, ask->is_auth ? NULL : &sa->cfg.ike, &offer, ke.group, &ask->suite,
+				   &p) == OK &&
 	    be32(p->spi.p) >= IKE_ESP_SPI_MIN) {
 		ask->acceptable = true;
 		ask->proposal = p->number;
 		ask->spi_out = be32(p->spi.p);
 	}
+	if (!ask->acceptable || !ask->suite.group)
+		return OK;
+	ask->ke_wrong = ask->suite.group->id != ke.group;
+	if (ask->ke_wrong)
+		return OK;
+	if (ke.value.len > sizeof(ask->ke))
+		return ERR_MALFORMED;
+	memcpy(ask->ke, ke.value.p, ke.value.len);
+	ask->ke_len = ke.value.len;
+	return OK;
+}
+
+enum err ike_respond_group(struct ike_sa *sa, const struct ike_in *in, const struct ike_group *group)
+{
+	uint8_t id[2];
+
+	put_be16(id, group->id);
+	return ike_respond_notify(sa, in, IKE_N_INVALID_KE_PAYLOAD, SPAN_OF(id));
+}
+
+/* g^ir | Ni, for ike_keymat_child(); without PFS just Ni. mem: KEX_SHARED_MAX + IKE_NONCE_MAX. */
+static enum err keymat_seed(const struct kex *kex, const struct ike_group *group, struct span peer_ke, struct span ni,
+			    uint8_t *mem, struct span *ret)
+{
+	size_t n = group ? kex_shared_size(group->kex) : 0;
+	enum err e = group ? kex_shared(kex, peer_ke, mem) : OK;
+
+	if (e != OK)
+		return e;
+	memcpy(mem + n, ni.p, ni.len);
+	*ret = span_of(mem, n + ni.len);
 	return OK;
 }
 
@@ -121,7 +176,8 @@ static uint16_t child_of(const struct ike_sa *sa, const struct ike_ask *ask, con
 	ike_ts_narrow(&ask->tsr, &d->ts_local, &c->ts_local);
 	if (!c->ts_peer.n || !c->ts_local.n)
 		return IKE_N_TS_UNACCEPTABLE;
-	if (n_reserved(sa) >= IKE_CHILDREN_MAX || ike_spi_choose(sa, &c->spi_in) != OK)
+	if ((!ask->rekeys && ike_child_reserved(sa) >= IKE_CHILDREN_MAX) || sa->n_children >= IKE_CHILDREN_ALL ||
+	    ike_spi_choose(sa, &c->spi_in) != OK)
 		return IKE_N_NO_ADDITIONAL_SAS;
 	c->spi_out = ask->spi_out;
 	c->alg = ask->suite.encr->cipher;
@@ -136,8 +192,11 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 {
 	struct ike_event *e;
 	struct ike_child c = { .we_initiated = false };
+	const struct ike_group *group = ask->suite.group;
+	uint8_t spi[4], mem[KEX_SHARED_MAX + IKE_NONCE_MAX];
+	struct kex *kex = NULL;
+	struct span seed;
 	uint16_t why;
-	uint8_t spi[4];
 	enum err err;
 
 	*ret_made = false;
@@ -151,13 +210,27 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 	e = ike_events_add(ev, IKE_EV_CHILD_UP);
 	if (!e)
 		return ERR_NOMEM;
-	err = ike_keymat_child(&sa->keys, c.alg, span_of(ask->ni, ask->ni_len), nr, c.key_in, c.key_out, &c.key_len);
+	err = ike_child_room(sa);
 	if (err != OK)
 		return err;
+	if (group)
+		err = kex_new(group->kex, sa->cfg.rng, &kex);
+	if (err == OK)
+		err = keymat_seed(kex, group, span_of(ask->ke, ask->ke_len), span_of(ask->ni, ask->ni_len), mem, &seed);
+	if (err == OK)
+		err = ike_keymat_child(&sa->keys, c.alg, seed, nr, c.key_in, c.key_out, &c.key_len);
+	secret_wipe(mem, sizeof(mem));
+	if (err != OK) {
+		kex_free(kex);
+		return err;
+	}
 	put_be32(spi, c.spi_in);
 	ike_build_choice(b, IKE_PROTO_ESP, ask->proposal, SPAN_OF(spi), &ask->suite);
 	if (!ask->is_auth)
 		ike_build_bytes(b, IKE_P_NONCE, nr);
+	if (group)
+		ike_build_ke(b, group->id, kex_public(kex));
+	kex_free(kex);
 	ike_build_ts(b, IKE_P_TSI, &c.ts_peer);
 	ike_build_ts(b, IKE_P_TSR, &c.ts_local);
 	e->child = c;
@@ -168,15 +241,24 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 	return OK;
 }
 
-/* 1.3.2, 1.3.3, 2.25: what is refused before anybody is asked; 0: nothing. Rekeying: NO_ADDITIONAL_SAS
- * lets the peer make a new SA in its place. */
-static uint16_t refuse_early(const struct ike_sa *sa, const struct ike_in *in, uint32_t *ret_spi)
+static bool is_rekey_ike(const struct ike_in *in)
 {
-	const struct ike_payload *psa = ike_chain_find(&in->chain, IKE_P_SA);
+	return ike_chain_find(&in->chain, IKE_P_SA) && !ike_chain_find(&in->chain, IKE_P_TSI); /* 1.3.2 */
+}
+
+/* 2.25: what is refused before anybody is asked; 0: nothing. *ret_at: the Child SA that is to be rekeyed, -1: none. */
+static uint16_t refuse_early(const struct ike_sa *sa, const struct ike_in *in, uint32_t *ret_spi, int *ret_at)
+{
 	struct ike_notify n;
 
 	*ret_spi = 0;
+	*ret_at = -1;
 	if (sa->state != IKE_UP || sa->want_delete)
+		return IKE_N_TEMPORARY_FAILURE;
+	if (is_rekey_ike(in))
+		return 0;
+	/* 2.25.2: our own rekeying of the IKE SA is out */
+	if (sa->task && sa->task->kind == IKE_TASK_REKEY_IKE)
 		return IKE_N_TEMPORARY_FAILURE;
 	if (ike_notify_find(&in->chain, IKE_N_REKEY_SA, &n)) {
 		int i = n.protocol == IKE_PROTO_ESP && n.spi.len == 4 && be32(n.spi.p)
@@ -184,15 +266,21 @@ static uint16_t refuse_early(const struct ike_sa *sa, const struct ike_in *in, u
 				: -1;
 
 		if (i < 0) {
+			/* the answer that will tell us of it may still be on its way */
+			if (sa->task && ike_task_creates(sa->task))
+				return IKE_N_TEMPORARY_FAILURE;
 			*ret_spi = n.spi.len == 4 ? be32(n.spi.p) : 0;
 			return IKE_N_CHILD_SA_NOT_FOUND;
 		}
-		return sa->children[i].deleting ? IKE_N_TEMPORARY_FAILURE : IKE_N_NO_ADDITIONAL_SAS;
+		*ret_at = i;
+		/* 2.25.1; one that has a successor is about to be closed */
+		if (sa->children[i].deleting || sa->children[i].replaced || !ike_rekey_rate_ok(sa, in->now_us))
+			return IKE_N_TEMPORARY_FAILURE;
+		return sa->n_children >= IKE_CHILDREN_ALL ? IKE_N_NO_ADDITIONAL_SAS : 0;
 	}
-	/* without selectors it is a rekeying of the IKE SA (1.3.2) */
-	if (psa && !ike_chain_find(&in->chain, IKE_P_TSI))
-		return IKE_N_NO_ADDITIONAL_SAS;
-	return n_reserved(sa) >= IKE_CHILDREN_MAX ? IKE_N_NO_ADDITIONAL_SAS : 0;
+	return ike_child_reserved(sa) >= IKE_CHILDREN_MAX || sa->n_children >= IKE_CHILDREN_ALL
+		       ? IKE_N_NO_ADDITIONAL_SAS
+		       : 0;
 }
 
 static enum err respond_early(struct ike_sa *sa, const struct ike_in *in, uint16_t why, uint32_t spi)
@@ -213,7 +301,7 @@ static enum err respond_early(struct ike_sa *sa, const struct ike_in *in, uint16
 	return ike_respond(sa, &b, hash, in->path);
 }
 
-static enum err ask_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask)
+enum err ike_child_ask_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask)
 {
 	const struct ike_payload *pn = ike_chain_find(&in->chain, IKE_P_NONCE);
 	struct ike_grant g = { .request = 0 };
@@ -243,18 +331,26 @@ void ike_child_request(struct ike_sa *sa, struct ike_in *in)
 	struct ike_events ev = { NULL, NULL };
 	struct ike_event *asked;
 	struct ike_ask *ask;
+	int rekeys;
 	uint32_t spi;
-	uint16_t why = refuse_early(sa, in, &spi);
+	uint16_t why = refuse_early(sa, in, &spi, &rekeys);
 	enum err e;
 
 	if (why) {
 		(void)!respond_early(sa, in, why, spi); /* without memory the request comes again */
 		return;
 	}
+	if (is_rekey_ike(in) || rekeys >= 0) {
+		if (rekeys >= 0)
+			ike_rekey_child_request(sa, in, (unsigned)rekeys);
+		else
+			ike_rekey_ike_request(sa, in);
+		return;
+	}
 	ask = calloc(1, sizeof(*ask));
 	asked = ike_events_add(&ev, IKE_EV_CHILD_ASKED);
-	e = ask && asked ? ask_parse(sa, in, ask) : ERR_NOMEM;
-	if (e == OK && ask->acceptable) {
+	e = ask && asked ? ike_child_ask_parse(sa, in, ask) : ERR_NOMEM;
+	if (e == OK && ask->acceptable && !ask->ke_wrong) {
 		asked->request = ask->request;
 		asked->grant_id = ask->grant_id;
 		asked->no_request = ask->no_request;
@@ -266,11 +362,13 @@ void ike_child_request(struct ike_sa *sa, struct ike_in *in)
 		ike_events_commit(sa, &ev);
 		return;
 	}
-	if (e == OK)
+	if (e == OK && ask->ke_wrong)
+		(void)!ike_respond_group(sa, in, ask->suite.group);
+	else if (e == OK)
 		(void)!ike_respond_notify(sa, in, IKE_N_NO_PROPOSAL_CHOSEN, SPAN_NONE);
 	else if ((e == ERR_MALFORMED || e == ERR_LIMIT) &&
 		 ike_respond_notify(sa, in, IKE_N_INVALID_SYNTAX, SPAN_NONE) == OK)
-		ike_fail(sa, IKE_FAIL_PROTOCOL, IKE_N_INVALID_SYNTAX);
+		ike_fail_rules(sa, IKE_N_INVALID_SYNTAX);
 	ike_ask_free(ask);
 	ike_events_drop(&ev);
 }
@@ -281,7 +379,10 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 			const struct ike_child_offer *o, struct ike_event *ret)
 {
 	const struct ike_payload *psa = ike_chain_find(chain, IKE_P_SA), *pi = ike_chain_find(chain, IKE_P_TSI),
-				 *pr = ike_chain_find(chain, IKE_P_TSR);
+				 *pr = ike_chain_find(chain, IKE_P_TSR), *pke = ike_chain_find(chain, IKE_P_KE);
+	uint8_t mem[KEX_SHARED_MAX + IKE_NONCE_MAX];
+	struct ike_ke ke = { .group = 0 };
+	struct span seed;
 	struct ike_child c = {
 		.spi_in = o->spi_in, .we_initiated = true, .request = o->request, .grant_id = o->grant_id
 	};
@@ -290,11 +391,14 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 	struct ike_offer offer;
 	enum err e;
 
-	if (!psa || !pi || !pr || sa->n_children >= IKE_CHILDREN_MAX)
+	if (!psa || !pi || !pr || sa->n_children >= IKE_CHILDREN_ALL)
 		return ERR_DENIED;
+	if (!sa->room)
+		return ERR_NOMEM;
 	if (ike_offer_parse(psa->body, &offer) != OK ||
-	    ike_proposal_chosen(&sa->cfg.esp, &offer, IKE_PROTO_ESP, &suite, &p) != OK ||
-	    ike_ts_parse(pi->body, &c.ts_local) != OK || ike_ts_parse(pr->body, &c.ts_peer) != OK)
+	    ike_proposal_chosen_ke(&sa->cfg.esp, &sa->cfg.ike, &offer, o->group ? o->group->id : 0, &suite, &p) != OK ||
+	    suite.group != o->group || ike_ts_parse(pi->body, &c.ts_local) != OK ||
+	    ike_ts_parse(pr->body, &c.ts_peer) != OK)
 		return ERR_DENIED;
 	c.spi_out = be32(p->spi.p);
 	/* 2.9: the answer may narrow what we proposed, and nothing else */
@@ -303,7 +407,14 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 		return ERR_DENIED;
 	c.alg = suite.encr->cipher;
 	c.esn = suite.esn;
-	e = ike_keymat_child(keys, c.alg, o->ni, o->nr, c.key_out, c.key_in, &c.key_len);
+	if (o->group && (!pke || ike_ke_parse(pke->body, &ke) != OK || ke.group != o->group->id))
+		return ERR_DENIED;
+	e = keymat_seed(o->kex, o->group, ke.value, o->ni, mem, &seed);
+	if (e == ERR_MALFORMED)
+		return ERR_DENIED;
+	if (e == OK)
+		e = ike_keymat_child(keys, c.alg, seed, o->nr, c.key_out, c.key_in, &c.key_len);
+	secret_wipe(mem, sizeof(mem));
 	if (e == OK)
 		*ret = (struct ike_event){
 			.kind = IKE_EV_CHILD_UP, .request = c.request, .grant_id = c.grant_id, .child = c
@@ -321,7 +432,7 @@ enum err ike_sa_child_create(struct ike_sa *sa, uint64_t now_us, uint32_t reques
 
 	if (sa->state != IKE_UP || sa->want_delete || !tsi->n || !tsr->n)
 		return ERR_WRONG_STATE;
-	if (n_reserved(sa) >= IKE_CHILDREN_MAX)
+	if (ike_child_reserved(sa) >= IKE_CHILDREN_MAX)
 		return ERR_LIMIT;
 	e = ike_spi_choose(sa, &spi);
 	if (e == OK)
@@ -344,8 +455,16 @@ enum err ike_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build
 	uint8_t spi[4];
 
 	put_be32(spi, t->spi_in);
-	ike_build_offer(b, &sa->cfg.esp, IKE_PROTO_ESP, SPAN_OF(spi));
+	if (t->group && !t->kex) {
+		enum err e = kex_new(t->group->kex, sa->cfg.rng, &t->kex);
+
+		if (e != OK)
+			return e;
+	}
+	ike_build_offer_ke(b, &sa->cfg.esp, SPAN_OF(spi), t->group);
 	ike_build_bytes(b, IKE_P_NONCE, SPAN_OF(t->nonce));
+	if (t->group)
+		ike_build_ke(b, t->group->id, kex_public(t->kex));
 	ike_build_ts(b, IKE_P_TSI, &t->tsi);
 	ike_build_ts(b, IKE_P_TSR, &t->tsr);
 	if (!sa->cfg.bare)
@@ -375,6 +494,14 @@ static enum err refused(const struct ike_sa *sa, const struct ike_in *in, uint16
 	return OK;
 }
 
+/* The one that the new one was to stand for (2.25: CHILD_SA_NOT_FOUND) goes, with or without a successor. */
+static enum err old_gone(const struct ike_sa *sa, bool replaced, struct ike_events *ev)
+{
+	int i = sa->task->old_spi ? ike_child_find(sa, sa->task->old_spi, 0) : -1;
+
+	return i < 0 ? OK : ike_gone_add(ev, &sa->children[i], replaced);
+}
+
 void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 {
 	const struct ike_payload *pn = ike_chain_find(&in->chain, IKE_P_NONCE);
@@ -393,8 +520,20 @@ void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 	uint16_t notify = ike_notify_error(&in->chain);
 	struct ike_task *stray = NULL;
 	bool made = ike_chain_find(&in->chain, IKE_P_SA);
-	enum err e = made && pn ? ike_child_take(sa, &sa->keys, &in->chain, &offer, &child) : ERR_DENIED;
+	enum err e;
 
+	if (t->kind != IKE_TASK_CHILD) {
+		t->kind == IKE_TASK_REKEY_IKE ? ike_rekey_ike_response(sa, in) : ike_rekey_child_response(sa, in);
+		return;
+	}
+	if (notify == IKE_N_TEMPORARY_FAILURE) {
+		ike_task_again(sa, in->now_us, true);
+		return;
+	}
+	e = ike_child_room(sa);
+	if (e == OK)
+		e = made && pn ? ike_child_take(sa, &sa->keys, &in->chain, &offer, &child) : ERR_DENIED;
+	child.child.replaces = t->old_spi;
 	if (e == OK) {
 		struct ike_event *up = ike_events_add(&ev, IKE_EV_CHILD_UP);
 
@@ -408,14 +547,18 @@ void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 		if (e == OK && made)
 			e = ike_task_add(sa, IKE_TASK_CHILD_DELETE, &stray);
 	}
+	if (e == OK)
+		e = old_gone(sa, child.kind == IKE_EV_CHILD_UP, &ev);
 	if (e == OK) {
+		int old = t->old_spi ? ike_child_find(sa, t->old_spi, 0) : -1;
+
 		if (stray)
 			stray->spi_in = t->spi_in;
-		ike_window_answered(&sa->window);
-		ike_task_free(sa->task);
-		sa->task = NULL;
+		if (old >= 0)
+			ike_child_remove(sa, (unsigned)old);
+		ike_task_over(sa);
 		if (child.kind == IKE_EV_CHILD_UP)
-			ike_child_commit(sa, &child.child);
+			(void)ike_child_commit(sa, in->now_us, &child.child);
 		ike_events_commit(sa, &ev);
 	}
 	ike_events_drop(&ev);

@@ -116,7 +116,8 @@ void ike_parts_free(struct ike_parts *p)
 
 static bool same_message(const struct ike_parts *p, const struct ike_header *h)
 {
-	return p->message_id == h->message_id && p->exchange == h->exchange;
+	return p->message_id == h->message_id && p->exchange == h->exchange && p->spi_i == h->spi_i &&
+	       p->spi_r == h->spi_r;
 }
 
 bool ike_parts_wants(const struct ike_parts *p, const struct ike_header *h, const struct ike_fragment *f)
@@ -154,6 +155,8 @@ enum err ike_parts_add(struct ike_parts **p, uint64_t now_us, struct span msg, c
 	*p = t;
 	if (!t->total || !same_message(t, h) || f->total != t->total) {
 		empty(t);
+		t->spi_i = h->spi_i;
+		t->spi_r = h->spi_r;
 		t->message_id = h->message_id;
 		t->exchange = h->exchange;
 		t->total = f->total;

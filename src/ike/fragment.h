@@ -31,6 +31,7 @@ MUST_CHECK enum err ike_fragment_parse(struct span body, struct ike_fragment *re
 
 /* A message that is not complete yet. */
 struct ike_parts {
+	uint64_t spi_i, spi_r;
 	uint32_t message_id;
 	uint8_t exchange, first; /* type of the first inner payload */
 	uint16_t total, n;

@@ -69,9 +69,10 @@ static void commit(struct ike_sa *sa, uint64_t now_us, struct ike_events *ev, bo
 		sa->limit_us = TIME_NEVER;
 		sa->last_in_us = now_us;
 		ike_enter(sa, IKE_UP, "the owner decided");
+		ike_life_begin(sa, now_us, false);
 	}
 	if (made)
-		ike_child_commit(sa, &ev->tail->e.child);
+		ike_child_commit(sa, now_us, &ev->tail->e.child)->group = ask->suite.group;
 	ike_ask_free(ask);
 	ike_events_commit(sa, ev);
 }

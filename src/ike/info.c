@@ -15,6 +15,7 @@ void ike_task_free(struct ike_task *t)
 	if (!t)
 		return;
 	free(t->decision);
+	kex_free(t->kex);
 	secret_wipe(t, sizeof(*t));
 	free(t);
 }
@@ -55,7 +56,38 @@ uint8_t ike_task_exchange(const struct ike_sa *sa)
 		return IKE_INFORMATIONAL;
 	if (!sa->task)
 		return 0;
-	return sa->task->kind == IKE_TASK_CHILD ? IKE_CREATE_CHILD_SA : IKE_INFORMATIONAL;
+	return ike_task_creates(sa->task) ? IKE_CREATE_CHILD_SA : IKE_INFORMATIONAL;
+}
+
+bool ike_task_creates(const struct ike_task *t)
+{
+	return t->kind == IKE_TASK_CHILD || t->kind == IKE_TASK_REKEY_CHILD || t->kind == IKE_TASK_REKEY_IKE;
+}
+
+void ike_task_over(struct ike_sa *sa)
+{
+	if (ike_task_creates(sa->task))
+		sa->busy_since_us = TIME_NEVER;
+	ike_window_answered(&sa->window);
+	ike_task_free(sa->task);
+	sa->task = NULL;
+}
+
+void ike_task_again(struct ike_sa *sa, uint64_t now_us, bool waits)
+{
+	struct ike_task *t = sa->task;
+
+	if (!waits)
+		sa->busy_since_us = TIME_NEVER;
+	else if (sa->busy_since_us == TIME_NEVER)
+		sa->busy_since_us = now_us;
+	ike_window_answered(&sa->window);
+	sa->task = NULL;
+	t->not_before_us = waits ? now_us + IKE_BUSY_US + MS((uint64_t)rng_below(sa->cfg.rng, IKE_BUSY_US / 1000)) : 0;
+	rng_fill(sa->cfg.rng, t->nonce, sizeof(t->nonce));
+	t->next = sa->queue;
+	sa->queue = t;
+	sa->n_queued++;
 }
 
 static void build_decision(const struct ike_decision *d, struct ike_build *b)
@@ -70,9 +102,8 @@ static void build_decision(const struct ike_decision *d, struct ike_build *b)
 /* The request for t, or the Delete of the SA (t NULL), sealed. */
 static enum err build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b, struct span *ret)
 {
-	struct ike_header h =
-		ike_header_of(sa, t && t->kind == IKE_TASK_CHILD ? IKE_CREATE_CHILD_SA : IKE_INFORMATIONAL, false,
-			      sa->window.next_out);
+	struct ike_header h = ike_header_of(sa, t && ike_task_creates(t) ? IKE_CREATE_CHILD_SA : IKE_INFORMATIONAL,
+					    false, sa->window.next_out);
 	enum err e = OK;
 
 	ike_build_start(b, b->w.p, b->w.cap, &h);
@@ -81,6 +112,10 @@ static enum err build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b
 		ike_build_delete_ike(b);
 	else if (t->kind == IKE_TASK_CHILD)
 		e = ike_child_build(sa, t, b);
+	else if (t->kind == IKE_TASK_REKEY_CHILD)
+		e = ike_rekey_child_build(sa, t, b);
+	else if (t->kind == IKE_TASK_REKEY_IKE)
+		e = ike_rekey_ike_build(sa, t, b);
 	else if (t->kind == IKE_TASK_CHILD_DELETE)
 		ike_build_delete_esp(b, t->spi_in);
 	else if (t->kind == IKE_TASK_DECISION)
@@ -88,14 +123,51 @@ static enum err build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b
 	return e == OK ? ike_seal(sa, &sa->keys, b, ret) : e;
 }
 
+/* The first that is due; those that nobody wants any more go. */
+static struct ike_task **next_task(struct ike_sa *sa, uint64_t now_us)
+{
+	struct ike_task **at = &sa->queue;
+
+	while (*at) {
+		struct ike_task *t = *at;
+
+		if (t->kind == IKE_TASK_REKEY_CHILD && !ike_rekey_child_wanted(sa, t)) {
+			*at = t->next;
+			sa->n_queued--;
+			sa->busy_since_us = TIME_NEVER;
+			ike_task_free(t);
+		} else if (t->not_before_us > now_us) {
+			at = &t->next;
+		} else {
+			return at;
+		}
+	}
+	return NULL;
+}
+
+uint64_t ike_tasks_deadline_us(const struct ike_sa *sa)
+{
+	uint64_t due = TIME_NEVER;
+
+	if (sa->state != IKE_UP || sa->window.waiting || sa->retry_us != TIME_NEVER)
+		return TIME_NEVER;
+	for (const struct ike_task *t = sa->queue; t; t = t->next)
+		if (t->not_before_us && t->not_before_us < due)
+			due = t->not_before_us;
+	return due;
+}
+
 static void run(struct ike_sa *sa, uint64_t now_us)
 {
-	struct ike_task *t = sa->want_delete ? NULL : sa->queue;
+	struct ike_task **at = sa->want_delete ? NULL : next_task(sa, now_us), *t = at ? *at : NULL;
 	uint8_t mem[IKE_MSG_MAX];
 	struct ike_build b = { .w = wr_of(mem, sizeof(mem)) };
 	struct span msg;
-	enum err e = build(sa, t, &b, &msg);
+	enum err e;
 
+	if (!t && !sa->want_delete)
+		return;
+	e = build(sa, t, &b, &msg);
 	if (e == OK)
 		e = ike_window_send(&sa->window, now_us, msg);
 	if (e == ERR_LIMIT) { /* no message IDs or IVs left: this SA has served */
@@ -107,7 +179,7 @@ static void run(struct ike_sa *sa, uint64_t now_us)
 		return;
 	}
 	if (t) {
-		sa->queue = t->next;
+		*at = t->next;
 		sa->n_queued--;
 		t->next = NULL;
 		sa->task = t;
@@ -128,6 +200,17 @@ void ike_tasks_run(struct ike_sa *sa, uint64_t now_us)
 		run(sa, now_us);
 }
 
+void ike_delete_queue(struct ike_child_sa *c, struct ike_task *t)
+{
+	t->spi_in = c->spi_in;
+	c->deleting = true;
+}
+
+static bool same_grant(const struct ike_child_sa *c, const struct ike_task *t)
+{
+	return c->request == t->request && c->grant_id == t->grant_id;
+}
+
 enum err ike_sa_child_delete(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in)
 {
 	int i = spi_in ? ike_child_find(sa, spi_in, 0) : -1;
@@ -143,20 +226,33 @@ enum err ike_sa_child_delete(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in
 	e = ike_task_add(sa, IKE_TASK_CHILD_DELETE, &t);
 	if (e != OK)
 		return e;
-	t->spi_in = spi_in;
-	sa->children[i].deleting = true;
+	ike_delete_queue(&sa->children[i], t);
+	if (sa->task && sa->task->kind == IKE_TASK_REKEY_CHILD && same_grant(&sa->children[i], sa->task))
+		sa->task->unwanted = true; /* what it makes is deleted as well */
+	for (unsigned k = 0; k < sa->n_children; k++) {
+		struct ike_child_sa *c = &sa->children[k];
+
+		if (c->deleting || c->request != sa->children[i].request || c->grant_id != sa->children[i].grant_id)
+			continue;
+		if (ike_task_add(sa, IKE_TASK_CHILD_DELETE, &t) == OK)
+			ike_delete_queue(c, t);
+	}
 	ike_tasks_run(sa, now_us);
 	return OK;
 }
 
 /* ---- requests of the peer ---- */
 
-static enum err gone_add(struct ike_events *ev, const struct ike_child_sa *c)
+enum err ike_gone_add(struct ike_events *ev, const struct ike_child_sa *c, bool replaced)
 {
-	struct ike_event *e = ike_events_add(ev, IKE_EV_CHILD_GONE);
+	struct ike_event *e;
 
+	if (c->silent)
+		return OK;
+	e = ike_events_add(ev, IKE_EV_CHILD_GONE);
 	if (!e)
 		return ERR_NOMEM;
+	e->replaced = replaced;
 	e->child.spi_in = c->spi_in;
 	e->child.spi_out = c->spi_out;
 	e->request = e->child.request = c->request;
@@ -201,7 +297,8 @@ static enum err answer_build(struct ike_sa *sa, const struct wish *w, struct ike
 			continue;
 		if (!sa->children[i].deleting)
 			ike_build_delete_esp(b, sa->children[i].spi_in);
-		e = gone_add(ev, &sa->children[i]);
+		e = ike_gone_add(ev, &sa->children[i],
+				 sa->children[i].replaced || ike_rekey_is_rival(sa, &sa->children[i]));
 		if (e != OK)
 			return e;
 	}
@@ -234,7 +331,7 @@ void ike_info_request(struct ike_sa *sa, struct ike_in *in)
 		ike_events_commit(sa, &ev);
 		if (wish.delete_ike && ike_notify_error(&in->chain) == IKE_N_AUTHENTICATION_FAILED && !sa->want_delete)
 			ike_fail(sa, IKE_FAIL_AUTH, IKE_N_AUTHENTICATION_FAILED);
-		else if (wish.delete_ike)
+		else if (wish.delete_ike && !ike_rekey_ike_heir(sa, in->now_us))
 			ike_close(sa, "deleted by the peer");
 	}
 	ike_events_drop(&ev);
@@ -258,13 +355,11 @@ void ike_info_response(struct ike_sa *sa, struct ike_in *in)
 	}
 	if (sa->task->kind == IKE_TASK_CHILD_DELETE) {
 		i = ike_child_find(sa, sa->task->spi_in, 0);
-		if (i >= 0 && gone_add(&ev, &sa->children[i]) != OK)
+		if (i >= 0 && ike_gone_add(&ev, &sa->children[i], sa->children[i].replaced) != OK)
 			return;
 	}
 	if (i >= 0)
 		ike_child_remove(sa, (unsigned)i);
-	ike_window_answered(&sa->window);
-	ike_task_free(sa->task);
-	sa->task = NULL;
+	ike_task_over(sa);
 	ike_events_commit(sa, &ev);
 }

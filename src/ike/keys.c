@@ -112,10 +112,11 @@ static enum err keys_cut(enum cipher_alg alg, const struct rng *rng, bool initia
 	return e;
 }
 
-enum err ike_keys_derive(const struct ike_suite *s, const struct rng *rng, bool initiator, struct span ni,
-			 struct span nr, struct span shared, uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret)
+/* The rest of 2.14, from SKEYSEED on. */
+static enum err keys_expand(const struct ike_suite *s, const struct rng *rng, bool initiator, struct span skeyseed,
+			    struct span ni, struct span nr, uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret)
 {
-	uint8_t seed[2 * IKE_NONCE_MAX + 16], skeyseed[HASH_MAX];
+	uint8_t seed[2 * IKE_NONCE_MAX + 16];
 	uint8_t material[3 * HASH_MAX + 2 * CIPHER_KEY_MAX];
 	struct ike_keys k = { .prf = s->prf->hash, .prf_len = hash_size(s->prf->hash) };
 	size_t len = 3 * k.prf_len + 2 * cipher_key_size(s->encr->cipher);
@@ -123,9 +124,7 @@ enum err ike_keys_derive(const struct ike_suite *s, const struct rng *rng, bool 
 	enum err e = seed_of(ni, nr, spi_i, spi_r, &w);
 
 	if (e == OK)
-		e = ike_skeyseed(k.prf, ni, nr, shared, skeyseed);
-	if (e == OK)
-		e = ike_prf_plus(k.prf, span_of(skeyseed, k.prf_len), wr_done(&w), material, len);
+		e = ike_prf_plus(k.prf, skeyseed, wr_done(&w), material, len);
 	if (e == OK)
 		e = keys_cut(s->encr->cipher, rng, initiator, span_of(material, len), &k);
 	if (e == OK)
@@ -133,8 +132,35 @@ enum err ike_keys_derive(const struct ike_suite *s, const struct rng *rng, bool 
 	else
 		ike_keys_done(&k);
 	secret_wipe(&k, sizeof(k));
-	secret_wipe(skeyseed, sizeof(skeyseed));
 	secret_wipe(material, sizeof(material));
+	return e;
+}
+
+enum err ike_keys_derive(const struct ike_suite *s, const struct rng *rng, bool initiator, struct span ni,
+			 struct span nr, struct span shared, uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret)
+{
+	uint8_t skeyseed[HASH_MAX];
+	enum err e = ike_skeyseed(s->prf->hash, ni, nr, shared, skeyseed);
+
+	if (e == OK)
+		e = keys_expand(s, rng, initiator, span_of(skeyseed, hash_size(s->prf->hash)), ni, nr, spi_i, spi_r,
+				ret);
+	secret_wipe(skeyseed, sizeof(skeyseed));
+	return e;
+}
+
+/* SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr), by the old SA's PRF (2.18) */
+enum err ike_keys_rekey(const struct ike_keys *old, const struct ike_suite *s, const struct rng *rng, bool initiator,
+			struct span ni, struct span nr, struct span shared, uint64_t spi_i, uint64_t spi_r,
+			struct ike_keys *ret)
+{
+	struct span parts[] = { shared, ni, nr };
+	uint8_t skeyseed[HASH_MAX];
+	enum err e = hmac_parts(old->prf, span_of(old->sk_d, old->prf_len), parts, 3, skeyseed);
+
+	if (e == OK)
+		e = keys_expand(s, rng, initiator, span_of(skeyseed, old->prf_len), ni, nr, spi_i, spi_r, ret);
+	secret_wipe(skeyseed, sizeof(skeyseed));
 	return e;
 }
 
@@ -143,7 +169,7 @@ enum err ike_keymat_child(const struct ike_keys *k, enum cipher_alg alg, struct 
 			  uint8_t *ret_r, size_t *ret_len)
 {
 	size_t len = cipher_key_size(alg);
-	uint8_t seed[2 * IKE_NONCE_MAX], material[2 * CIPHER_KEY_MAX];
+	uint8_t seed[KEX_SHARED_MAX + 2 * IKE_NONCE_MAX], material[2 * CIPHER_KEY_MAX];
 	struct wr w = wr_of(seed, sizeof(seed));
 	enum err e;
 

@@ -32,10 +32,15 @@ struct ike_keys {
 MUST_CHECK enum err ike_keys_derive(const struct ike_suite *s, const struct rng *rng, bool initiator, struct span ni,
 				    struct span nr, struct span shared, uint64_t spi_i, uint64_t spi_r,
 				    struct ike_keys *ret);
+/* The same for an IKE SA that replaces another: SKEYSEED hangs on its SK_d (2.18). */
+MUST_CHECK enum err ike_keys_rekey(const struct ike_keys *old, const struct ike_suite *s, const struct rng *rng,
+				   bool initiator, struct span ni, struct span nr, struct span shared, uint64_t spi_i,
+				   uint64_t spi_r, struct ike_keys *ret);
 void ike_keys_done(struct ike_keys *k); /* wipes; fine on zeros */
 
 /* KEYMAT = prf+(SK_d, Ni | Nr) (2.17), cut into both directions, each of CIPHER_KEY_MAX: encryption key with its salt, then
- * integrity key. ret_i: initiator of this exchange to responder. Returns the length of one in *ret_len. */
+ * integrity key. With a key exchange of its own (PFS) ni is g^ir | Ni. ret_i: initiator of this exchange to responder. Returns
+ * the length of one in *ret_len. */
 MUST_CHECK enum err ike_keymat_child(const struct ike_keys *k, enum cipher_alg alg, struct span ni, struct span nr,
 				     uint8_t *ret_i, uint8_t *ret_r, size_t *ret_len);
 

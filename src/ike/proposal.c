@@ -73,8 +73,26 @@ static bool types_ok(struct view v, enum ike_protocol protocol)
 	return true;
 }
 
-static bool suite_of(const struct ike_list_proposal *ours, struct view v, enum ike_protocol protocol, uint16_t ke_group,
-		     struct ike_suite *ret)
+/* The group of a Child SA (1.3.1): the one of the KE payload, else any of ours, which is asked for by INVALID_KE_PAYLOAD. */
+static const struct ike_group *group_of(const struct ike_list *groups, struct view v, uint16_t wanted)
+{
+	const struct ike_group *g = ike_group_find(groups, wanted);
+
+	if (g && offers(v, IKE_T_KE, g->id, 0))
+		return g;
+	for (unsigned i = 0; i < v.n; i++) {
+		if (v.t[i].type != IKE_T_KE || v.t[i].id == KE_NONE || v.t[i].key_bits || v.t[i].unknown_attribute)
+			continue;
+		g = ike_group_find(groups, v.t[i].id);
+		if (g)
+			return g;
+	}
+	return NULL;
+}
+
+/* groups: those of a Child SA with a key exchange of its own; NULL: none. */
+static bool suite_of(const struct ike_list_proposal *ours, const struct ike_list *groups, struct view v,
+		     enum ike_protocol protocol, uint16_t ke_group, struct ike_suite *ret)
 {
 	const struct ike_alg *encr = pick(ours, v, IKE_T_ENCR, 0), *prf, *group, *esn;
 	struct ike_suite s = { .encr = encr ? encr->encr : NULL };
@@ -90,7 +108,9 @@ static bool suite_of(const struct ike_list_proposal *ours, struct view v, enum i
 		s.group = group->group;
 	} else {
 		esn = pick(ours, v, IKE_T_ESN, 0);
-		if (!esn || (n_of_type(v, IKE_T_KE) && !offers(v, IKE_T_KE, KE_NONE, 0)))
+		if (groups && ke_group)
+			s.group = group_of(groups, v, ke_group);
+		if (!esn || (!s.group && n_of_type(v, IKE_T_KE) && !offers(v, IKE_T_KE, KE_NONE, 0)))
 			return false;
 		s.esn = esn->id;
 	}
@@ -98,15 +118,17 @@ static bool suite_of(const struct ike_list_proposal *ours, struct view v, enum i
 	return true;
 }
 
-enum err ike_proposal_choose(const struct ike_list *ours, const struct ike_offer *o, enum ike_protocol protocol,
-			     uint16_t ke_group, struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+static enum err choose(const struct ike_list *ours, const struct ike_list *groups, const struct ike_offer *o,
+		       enum ike_protocol protocol, uint16_t ke_group, struct ike_suite *ret,
+		       const struct ike_proposal **ret_proposal)
 {
 	for (unsigned i = 0; i < o->n_proposals; i++) {
 		const struct ike_proposal *p = &o->proposals[i];
 		struct view v = { &o->transforms[p->first], p->n };
 
 		for (unsigned k = 0; k < ours->n; k++)
-			if (p->protocol == protocol && suite_of(&ours->proposal[k], v, protocol, ke_group, ret)) {
+			if (p->protocol == protocol &&
+			    suite_of(&ours->proposal[k], groups, v, protocol, ke_group, ret)) {
 				*ret_proposal = p;
 				return OK;
 			}
@@ -114,8 +136,21 @@ enum err ike_proposal_choose(const struct ike_list *ours, const struct ike_offer
 	return ERR_NOTFOUND;
 }
 
-enum err ike_proposal_chosen(const struct ike_list *ours, const struct ike_offer *o, enum ike_protocol protocol,
-			     struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+enum err ike_proposal_choose(const struct ike_list *ours, const struct ike_offer *o, enum ike_protocol protocol,
+			     uint16_t ke_group, struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+{
+	return choose(ours, NULL, o, protocol, ke_group, ret, ret_proposal);
+}
+
+enum err ike_proposal_choose_ke(const struct ike_list *ours, const struct ike_list *groups, const struct ike_offer *o,
+				uint16_t ke_group, struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+{
+	return choose(ours, groups, o, IKE_PROTO_ESP, ke_group, ret, ret_proposal);
+}
+
+static enum err chosen(const struct ike_list *ours, const struct ike_list *groups, const struct ike_offer *o,
+		       enum ike_protocol protocol, uint16_t ke_group, struct ike_suite *ret,
+		       const struct ike_proposal **ret_proposal)
 {
 	struct view v = { o->transforms, o->n_transforms };
 	const struct ike_proposal *p = &o->proposals[0];
@@ -125,10 +160,22 @@ enum err ike_proposal_chosen(const struct ike_list *ours, const struct ike_offer
 	for (unsigned type = IKE_T_ENCR; type <= IKE_T_ESN; type++)
 		if (n_of_type(v, (uint8_t)type) > 1)
 			return ERR_DENIED;
-	if (!suite_of(&ours->proposal[p->number - 1], v, protocol, 0, ret))
+	if (!suite_of(&ours->proposal[p->number - 1], groups, v, protocol, ke_group, ret))
 		return ERR_DENIED;
 	*ret_proposal = p;
 	return OK;
+}
+
+enum err ike_proposal_chosen(const struct ike_list *ours, const struct ike_offer *o, enum ike_protocol protocol,
+			     struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+{
+	return chosen(ours, NULL, o, protocol, 0, ret, ret_proposal);
+}
+
+enum err ike_proposal_chosen_ke(const struct ike_list *ours, const struct ike_list *groups, const struct ike_offer *o,
+				uint16_t ke_group, struct ike_suite *ret, const struct ike_proposal **ret_proposal)
+{
+	return chosen(ours, groups, o, IKE_PROTO_ESP, ke_group, ret, ret_proposal);
 }
 
 /* ---- writing ---- */
@@ -160,20 +207,35 @@ static void write_proposal(struct wr *w, enum ike_protocol protocol, uint8_t num
 	wr_close16(w, at, 4); /* the length counts the two bytes before it and itself */
 }
 
-void ike_build_offer(struct ike_build *b, const struct ike_list *ours, enum ike_protocol protocol, struct span spi)
+static void build_offer(struct ike_build *b, const struct ike_list *ours, enum ike_protocol protocol, struct span spi,
+			const struct ike_group *group)
 {
 	ike_build_open(b, IKE_P_SA);
 	for (unsigned i = 0; i < ours->n; i++) {
 		const struct ike_list_proposal *p = &ours->proposal[i];
-		struct ike_transform t[IKE_LIST_ALGS];
+		struct ike_transform t[IKE_LIST_ALGS + 1];
+		unsigned n = p->n;
 
 		for (unsigned k = 0; k < p->n; k++) {
 			const struct ike_alg *a = ike_alg_at(p->row[k]);
 
 			t[k] = (struct ike_transform){ .type = a->type, .id = a->id, .key_bits = a->key_bits };
 		}
-		write_proposal(&b->w, protocol, (uint8_t)(i + 1), spi, t, p->n, i + 1 < ours->n);
+		if (group)
+			t[n++] = (struct ike_transform){ .type = IKE_T_KE, .id = group->id };
+		write_proposal(&b->w, protocol, (uint8_t)(i + 1), spi, t, n, i + 1 < ours->n);
 	}
+}
+
+void ike_build_offer(struct ike_build *b, const struct ike_list *ours, enum ike_protocol protocol, struct span spi)
+{
+	build_offer(b, ours, protocol, spi, NULL);
+}
+
+void ike_build_offer_ke(struct ike_build *b, const struct ike_list *ours, struct span spi,
+			const struct ike_group *group)
+{
+	build_offer(b, ours, IKE_PROTO_ESP, spi, group);
 }
 
 void ike_build_choice(struct ike_build *b, enum ike_protocol protocol, uint8_t number, struct span spi,

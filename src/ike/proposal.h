@@ -17,8 +17,20 @@ MUST_CHECK enum err ike_proposal_chosen(const struct ike_list *ours, const struc
 					enum ike_protocol protocol, struct ike_suite *ret,
 					const struct ike_proposal **ret_proposal);
 
+/* The same for a Child SA that may have a key exchange of its own (PFS), in one of the groups of `groups`. ke_group: of
+ * the KE payload that goes with the message, 0: none; then neither has the Child SA a group. */
+MUST_CHECK enum err ike_proposal_choose_ke(const struct ike_list *ours, const struct ike_list *groups,
+					   const struct ike_offer *offer, uint16_t ke_group, struct ike_suite *ret,
+					   const struct ike_proposal **ret_proposal);
+MUST_CHECK enum err ike_proposal_chosen_ke(const struct ike_list *ours, const struct ike_list *groups,
+					   const struct ike_offer *answer, uint16_t ke_group, struct ike_suite *ret,
+					   const struct ike_proposal **ret_proposal);
+
 /* The SA payload with all of a list. spi: 4 bytes for ESP, empty for IKE. */
 void ike_build_offer(struct ike_build *b, const struct ike_list *ours, enum ike_protocol protocol, struct span spi);
+/* Of a Child SA, each proposal with this group (PFS); NULL: as above. */
+void ike_build_offer_ke(struct ike_build *b, const struct ike_list *ours, struct span spi,
+			const struct ike_group *group);
 /* The SA payload with our choice; number: of the chosen proposal. */
 void ike_build_choice(struct ike_build *b, enum ike_protocol protocol, uint8_t number, struct span spi,
 		      const struct ike_suite *s);

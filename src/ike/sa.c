@@ -13,16 +13,21 @@
 #define OUT_BYTES_MAX ((size_t)8 * IKE_MSG_MAX)
 
 static const unsigned may_enter[IKE_N_STATES] = {
-	[IKE_IDLE] = BIT(IKE_INIT_SENT) | BIT(IKE_DEAD),  [IKE_INIT_SENT] = BIT(IKE_AUTH_SENT) | BIT(IKE_DEAD),
-	[IKE_AUTH_SENT] = BIT(IKE_UP) | BIT(IKE_DEAD),    [IKE_LISTENING] = BIT(IKE_INIT_DONE) | BIT(IKE_DEAD),
-	[IKE_INIT_DONE] = BIT(IKE_ASKED) | BIT(IKE_DEAD), [IKE_ASKED] = BIT(IKE_UP) | BIT(IKE_DEAD),
-	[IKE_UP] = BIT(IKE_CLOSING) | BIT(IKE_DEAD),      [IKE_CLOSING] = BIT(IKE_DEAD),
+	[IKE_IDLE] = BIT(IKE_INIT_SENT) | BIT(IKE_DEAD),
+	[IKE_INIT_SENT] = BIT(IKE_AUTH_SENT) | BIT(IKE_DEAD),
+	[IKE_AUTH_SENT] = BIT(IKE_UP) | BIT(IKE_DEAD),
+	[IKE_LISTENING] = BIT(IKE_INIT_DONE) | BIT(IKE_DEAD),
+	[IKE_INIT_DONE] = BIT(IKE_ASKED) | BIT(IKE_DEAD),
+	[IKE_ASKED] = BIT(IKE_UP) | BIT(IKE_DEAD),
+	[IKE_UP] = BIT(IKE_CLOSING) | BIT(IKE_REPLACED) | BIT(IKE_DEAD),
+	[IKE_CLOSING] = BIT(IKE_DEAD),
+	[IKE_REPLACED] = BIT(IKE_DEAD),
 };
 
 static const char *state_name(enum ike_state s)
 {
 	static const char *const names[IKE_N_STATES] = { "IDLE",  "INIT_SENT", "AUTH_SENT", "LISTENING", "INIT_DONE",
-							 "ASKED", "UP",        "CLOSING",   "DEAD" };
+							 "ASKED", "UP",        "CLOSING",   "REPLACED",  "DEAD" };
 
 	return names[s];
 }
@@ -39,10 +44,10 @@ const char *ike_failure_name(enum ike_failure f)
 	static const char *const names[] = {
 		"none",         "time-out",     "no common algorithms", "authentication failed", "wrong fingerprint",
 		"pin mismatch", "call binding", "certificate chain",    "post-quantum key",      "protocol",
-		"internal"
+		"internal",     "lifetime over"
 	};
 
-	return (unsigned)f <= IKE_FAIL_INTERNAL ? names[f] : "?";
+	return (unsigned)f <= IKE_FAIL_EXPIRED ? names[f] : "?";
 }
 
 /* ---- life ---- */
@@ -70,16 +75,18 @@ enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret)
 		ike_list_default(false, &sa->cfg.ike);
 	if (!cfg->esp.n)
 		ike_list_default(true, &sa->cfg.esp);
-	(void)cert_anchor_ref(sa->cfg.ca);
+	sa->cfg.ca = NULL; /* needed while the SA is set up only */
 	sa->log = cfg->log;
 	sa->state = cfg->initiator ? IKE_IDLE : IKE_LISTENING;
-	sa->limit_us = sa->retry_us = TIME_NEVER;
+	sa->limit_us = sa->retry_us = sa->soft_us = sa->hard_us = sa->busy_since_us = TIME_NEVER;
+	sa->from_initiator = cfg->initiator;
 	sa->out = outq_new(OUT_ITEMS_MAX, OUT_BYTES_MAX);
 	sa->setup = calloc(1, sizeof(*sa->setup));
-	if (!sa->out || !sa->setup) {
+	if (!sa->out || !sa->setup || ike_child_room(sa) != OK) {
 		ike_sa_free(sa);
 		return ERR_NOMEM;
 	}
+	sa->setup->ca = cert_anchor_ref(cfg->ca);
 	while (!spi)
 		spi = rng_u64(cfg->rng);
 	*(cfg->initiator ? &sa->spi_i : &sa->spi_r) = spi;
@@ -102,6 +109,7 @@ void ike_setup_free(struct ike_setup *s)
 	kex_free(s->kex);
 	free(s->init_i);
 	free(s->init_r);
+	cert_anchor_free(s->ca);
 	secret_wipe(s, sizeof(*s));
 	free(s);
 }
@@ -123,8 +131,11 @@ static void let_go(struct ike_sa *sa)
 	sa->task = NULL;
 	ike_fragments_drop(sa);
 	ike_keys_done(&sa->keys);
-	sa->n_children = 0;
-	sa->limit_us = sa->retry_us = TIME_NEVER;
+	while (sa->n_children)
+		free(sa->children[--sa->n_children].ts);
+	free(sa->room);
+	sa->room = NULL;
+	sa->limit_us = sa->retry_us = sa->soft_us = sa->hard_us = sa->busy_since_us = TIME_NEVER;
 	if (sa->window.waiting)
 		ike_window_answered(&sa->window);
 }
@@ -134,10 +145,11 @@ void ike_sa_free(struct ike_sa *sa)
 	if (!sa)
 		return;
 	let_go(sa);
+	ike_old_free(sa);
 	ike_window_done(&sa->window);
 	ike_events_drop(&sa->events);
-	outq_free(sa->out);
-	ike_config_done(&sa->cfg);
+	if (!sa->is_old)
+		outq_free(sa->out);
 	secret_wipe(sa, sizeof(*sa));
 	free(sa);
 }
@@ -159,6 +171,13 @@ void ike_fail(struct ike_sa *sa, enum ike_failure why, uint16_t notify)
 		log_warn(&sa->log, "failed: %s, notify %u", ike_failure_name(why), notify);
 	ike_enter(sa, IKE_DEAD, ike_failure_name(why));
 	end(sa, IKE_EV_FAILED, why, notify);
+}
+
+void ike_fail_rules(struct ike_sa *sa, uint16_t notify)
+{
+	if (sa->state != IKE_DEAD)
+		sa->detail = "the other side sent a message that breaks the rules of IKE";
+	ike_fail(sa, IKE_FAIL_PROTOCOL, notify);
 }
 
 void ike_close(struct ike_sa *sa, const char *why)
@@ -287,7 +306,7 @@ uint64_t ike_sa_spi_r(const struct ike_sa *sa)
 
 uint64_t ike_sa_local_spi(const struct ike_sa *sa)
 {
-	return sa->cfg.initiator ? sa->spi_i : sa->spi_r;
+	return sa->from_initiator ? sa->spi_i : sa->spi_r;
 }
 
 const char *ike_sa_state_name(const struct ike_sa *sa)
@@ -324,6 +343,9 @@ void ike_sa_set_path(struct ike_sa *sa, const struct path *path)
 {
 	sa->path = *path;
 	sa->has_path = sa->path_set = true;
+	for (unsigned i = 0; i < IKE_OLD_MAX; i++)
+		if (sa->old[i])
+			sa->old[i]->path = *path;
 }
 
 struct ike_header ike_header_of(const struct ike_sa *sa, uint8_t exchange, bool is_response, uint32_t id)
@@ -332,7 +354,7 @@ struct ike_header ike_header_of(const struct ike_sa *sa, uint8_t exchange, bool 
 		.spi_i = sa->spi_i,
 		.spi_r = sa->spi_r,
 		.exchange = exchange,
-		.from_initiator = sa->cfg.initiator,
+		.from_initiator = sa->from_initiator,
 		.is_response = is_response,
 		.message_id = id,
 	};

@@ -107,9 +107,12 @@ struct ike_config {
 	 * that the peer is at its address, it may be somebody else's (docs/protocol.md: 3). */
 	unsigned first_sends;
 	uint32_t dpd_s; /* liveness check after that much silence; 0: off */
+	/* Lifetimes (2.8): after so long the one who made the SA makes a new one; the SA ends at 5/4 of it and a minute. 0: no
+	 * limit. */
+	uint32_t ike_life_s, child_life_s;
 };
 
-/* Wipes the secrets of a configuration and lets go of its anchor. */
+/* The owner's: wipes the secrets of a configuration and lets go of its anchor. */
 void ike_config_done(struct ike_config *cfg);
 MUST_CHECK enum err ike_sa_new(const struct ike_config *cfg, struct ike_sa **ret);
 void ike_sa_free(struct ike_sa *sa); /* sends nothing; wipes */
@@ -129,6 +132,8 @@ uint64_t ike_sa_spi_i(const struct ike_sa *sa);
 uint64_t ike_sa_spi_r(const struct ike_sa *sa); /* 0: not known yet */
 /* Ours: the half of the SPI pair by which the dispatcher finds us. */
 uint64_t ike_sa_local_spi(const struct ike_sa *sa);
+/* Is that one of ours? After a rekeying the SPIs of the replaced IKE SA are, too, until it is over on both sides. */
+bool ike_sa_has_spi(const struct ike_sa *sa, uint64_t local_spi);
 const char *ike_sa_state_name(const struct ike_sa *sa);
 bool ike_sa_up(const struct ike_sa *sa);
 
@@ -156,8 +161,12 @@ MUST_CHECK enum err ike_sa_grant_later(struct ike_sa *sa, uint64_t now_us, const
 /* Initiator: CREATE_CHILD_SA for one more grant; towards a stock peer request and id are 0. */
 MUST_CHECK enum err ike_sa_child_create(struct ike_sa *sa, uint64_t now_us, uint32_t request, uint32_t grant_id,
 					const struct ike_ts_list *tsi, const struct ike_ts_list *tsr);
-/* Deletes one Child SA (by our inbound SPI), e.g. a revoked grant. */
+/* Deletes one Child SA (by our inbound SPI), e.g. a revoked grant, and those that it replaces or is replaced by. */
 MUST_CHECK enum err ike_sa_child_delete(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in);
+/* New keys now, as at the end of a lifetime (1.3.2, 1.3.3): IKE_EV_REKEYED, or IKE_EV_CHILD_UP and later
+ * IKE_EV_CHILD_GONE of the old one. OK also when it is under way already. */
+MUST_CHECK enum err ike_sa_rekey(struct ike_sa *sa, uint64_t now_us);
+MUST_CHECK enum err ike_sa_child_rekey(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in);
 /* Delete of the IKE SA, then IKE_EV_CLOSED when answered or after the retransmissions. Until then
  * no event but the end comes any more. Before IKE_AUTH is sent, and before the owner's decision, an SA is closed
  * at once and in silence; while IKE_AUTH is out, the Delete follows its answer. */
@@ -174,7 +183,8 @@ enum ike_event_kind {
 	IKE_EV_WAIT, /* initiator: the other side asks somebody, wait_s */
 	IKE_EV_REFUSED, /* initiator: request, refuse_reason (or a Child SA exchange failed: notify) */
 	IKE_EV_CHILD_UP, /* child */
-	IKE_EV_CHILD_GONE, /* child.spi_in: deleted by either side */
+	IKE_EV_CHILD_GONE, /* child.spi_in: deleted by either side; `replaced` */
+	IKE_EV_REKEYED, /* the IKE SA has new keys and SPIs; its Child SAs are as they were */
 	/* The end, after all other events; what Child SAs there were are gone without an event of their own. */
 	IKE_EV_CLOSED, /* deleted by the peer or by us: fail NONE */
 	IKE_EV_FAILED /* the SA is dead: fail says why */
@@ -190,7 +200,8 @@ enum ike_failure {
 	IKE_FAIL_CHAIN, /* its certificate is not what the CA demands: `detail` */
 	IKE_FAIL_PPK, /* one side has no PPK, or another one */
 	IKE_FAIL_PROTOCOL, /* malformed or an error notify: `notify` */
-	IKE_FAIL_INTERNAL
+	IKE_FAIL_INTERNAL,
+	IKE_FAIL_EXPIRED /* its lifetime is over, and no new keys could be made */
 };
 const char *ike_failure_name(enum ike_failure f);
 /* An error notify (RFC 7296, 3.10.1) as a sentence about the other side; never NULL. */
@@ -204,6 +215,11 @@ struct ike_child {
 	struct ike_ts_list ts_local, ts_peer;
 	bool esn, we_initiated;
 	uint32_t request, grant_id;
+	/* Rekeying. replaces: spi_in of the one whose traffic it takes over, 0: none. Both receive until the old one is gone.
+	 * standby: send through it only when the peer has, or when the old one is gone (2.8). redundant: made by both sides
+	 * at once, and this is the one that goes again (2.8.1). */
+	uint32_t replaces;
+	bool standby, redundant;
 };
 struct ike_event {
 	enum ike_event_kind kind;
@@ -220,6 +236,7 @@ struct ike_event {
 	const char *detail; /* FAILED: a sentence that says more, or NULL; not owned */
 	bool initial_contact; /* ASKED, AUTHENTICATED: the peer has no other SA with us */
 	struct ike_child child; /* keys: wipe after use (ike_event_done) */
+	bool replaced; /* CHILD_GONE: another one has its traffic; packets on their way may still come in */
 	uint8_t peer_key
 		[SPKI_HASH]; /* ASKED, AUTHENTICATED; with a PSK a name for its owner that says nothing of the PSK */
 };

@@ -209,6 +209,7 @@ static enum err cert_verify(struct ike_sa *sa, const struct ike_keys *keys, cons
 {
 	const struct ike_config *cfg = &sa->cfg;
 	struct span certs[CHAIN_MAX];
+	const char *detail;
 	unsigned n;
 	enum err e;
 
@@ -217,11 +218,13 @@ static enum err cert_verify(struct ike_sa *sa, const struct ike_keys *keys, cons
 		return ERR_AUTH;
 	}
 	e = ike_peer_verify(cfg, keys, what, certs[0], auth, ret_fail, ret_key);
-	if (e != OK || !cfg->ca)
+	if (e != OK || !sa->setup->ca)
 		return e;
-	e = cert_chain_verify(cfg->ca, certs, n, cfg->wall_s, cfg->peer_aor, &sa->detail);
-	if (e == ERR_AUTH)
+	e = cert_chain_verify(sa->setup->ca, certs, n, cfg->wall_s, cfg->peer_aor, &detail);
+	if (e == ERR_AUTH) {
 		*ret_fail = IKE_FAIL_CHAIN;
+		sa->detail = detail;
+	}
 	return e;
 }
 
@@ -322,14 +325,15 @@ static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, 
 	return OK;
 }
 
-static void answer_commit(struct ike_sa *sa, struct ike_events *ev, const struct ike_event *child)
+static void answer_commit(struct ike_sa *sa, uint64_t now_us, struct ike_events *ev, const struct ike_event *child)
 {
 	ike_window_answered(&sa->window);
 	ike_setup_free(sa->setup);
 	sa->setup = NULL;
 	ike_enter(sa, IKE_UP, "the peer proved its key");
+	ike_life_begin(sa, now_us, true);
 	if (child->kind == IKE_EV_CHILD_UP)
-		ike_child_commit(sa, &child->child);
+		(void)ike_child_commit(sa, now_us, &child->child);
 	ike_events_commit(sa, ev);
 }
 
@@ -346,8 +350,10 @@ void ike_auth_response(struct ike_sa *sa, struct ike_in *in)
 	enum err e;
 
 	if (!ike_chain_find(&in->chain, IKE_P_AUTH)) {
-		ike_fail(sa, error == IKE_N_AUTHENTICATION_FAILED ? IKE_FAIL_AUTH : IKE_FAIL_PROTOCOL,
-			 error ? error : IKE_N_INVALID_SYNTAX);
+		if (error)
+			ike_fail(sa, error == IKE_N_AUTHENTICATION_FAILED ? IKE_FAIL_AUTH : IKE_FAIL_PROTOCOL, error);
+		else
+			ike_fail_rules(sa, IKE_N_INVALID_SYNTAX);
 		return;
 	}
 	e = peer_verify(sa, &sa->keys, &in->chain, &why, key);
@@ -370,9 +376,9 @@ void ike_auth_response(struct ike_sa *sa, struct ike_in *in)
 			t->spi_in = spi;
 	}
 	if (e == OK)
-		answer_commit(sa, &ev, &child);
+		answer_commit(sa, in->now_us, &ev, &child);
 	else if (e == ERR_LIMIT)
-		ike_fail(sa, IKE_FAIL_PROTOCOL, IKE_N_INVALID_SYNTAX);
+		ike_fail_rules(sa, IKE_N_INVALID_SYNTAX);
 	ike_events_drop(&ev);
 	ike_event_done(&child);
 }
@@ -414,8 +420,12 @@ static enum err ask_parse(const struct ike_sa *sa, const struct ike_in *in, stru
  * request comes again. */
 static void reject(struct ike_sa *sa, const struct ike_in *in, uint16_t notify, enum ike_failure why)
 {
-	if (ike_respond_notify(sa, in, notify, SPAN_NONE) == OK)
-		ike_fail(sa, why, why == IKE_FAIL_PROTOCOL ? notify : 0);
+	if (ike_respond_notify(sa, in, notify, SPAN_NONE) != OK)
+		return;
+	if (why == IKE_FAIL_PROTOCOL)
+		ike_fail_rules(sa, notify);
+	else
+		ike_fail(sa, why, 0);
 }
 
 /* The initiator may say whom it wants (2.15); a tieline peer wants exactly us. */

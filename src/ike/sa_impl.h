@@ -6,6 +6,7 @@
  *   sa_init.c  IKE_SA_INIT        sa_auth.c  IKE_AUTH
  *   child.c    CREATE_CHILD_SA    info.c     INFORMATIONAL and the queue of our requests
  *   grant.c    the owner's decision        sa_fragment.c  parts of a message
+ *   rekey.c    a Child SA's keys  rekey_ike.c the IKE SA's       lifetime.c when keys are to be made anew
  *
  * Rule of all exchanges: everything that can fail is done on locals, then a function whose name ends
  * in _commit changes the SA. Out of memory is like a lost datagram: nothing has changed, and
@@ -30,6 +31,7 @@ enum ike_state {
 	IKE_ASKED, /* responder: the owner decides about IKE_AUTH */
 	IKE_UP,
 	IKE_CLOSING, /* our DELETE is out */
+	IKE_REPLACED, /* rekeyed by the peer, who will delete it */
 	IKE_DEAD,
 	IKE_N_STATES
 };
@@ -40,6 +42,16 @@ enum ike_state {
 #define IKE_RESTARTS_MAX 5 /* cookies and another KE in one IKE_SA_INIT */
 #define IKE_TASKS_MAX 48 /* requests of ours that wait */
 #define IKE_RETRY_US MS(200) /* when memory ran out */
+#define IKE_CHILDREN_ALL (2 * IKE_CHILDREN_MAX) /* with those that are replaced */
+#define IKE_OLD_MAX 4 /* IKE SAs that were replaced and are not forgotten yet */
+#define IKE_OLD_US SECONDS(60) /* how long: the peer's retransmissions are over then */
+/* Ours: rekeyings that the peer may begin: so many at once, then one a second. */
+#define IKE_REKEY_BURST 32
+#define IKE_REKEY_US SECONDS(1)
+/* 2.25: a request that got TEMPORARY_FAILURE waits so long, and as much again at random; after minutes of nothing else
+ * the SA is closed. */
+#define IKE_BUSY_US SECONDS(2)
+#define IKE_BUSY_MAX_US SECONDS(180)
 #define IKE_COOKIE_MAX 64 /* RFC 7296, 2.6 */
 #define IKE_ESP_SPI_MIN 256 /* RFC 4303, 2.1: 1 to 255 are reserved */
 #define IKE_ESP_SPI_OURS 0xc0000000u /* both top bits: no ESP packet looks like STUN or channel data */
@@ -57,6 +69,7 @@ struct ike_setup {
 	unsigned n_restarts;
 	bool ke_changed; /* INVALID_KE_PAYLOAD was obeyed once */
 	bool digital; /* the peer takes method 14 with SHA-256 */
+	struct cert_anchor *ca; /* our share of the owner's */
 	bool use_ppk; /* responder: the initiator has said that it does (RFC 8784, 3) */
 	uint32_t spi_in; /* initiator: of the first Child SA */
 };
@@ -69,6 +82,11 @@ struct ike_ask {
 	uint32_t request, grant_id;
 	bool no_request;
 	bool wants_child;
+	/* its KE payload, where the suite has a group (PFS) */
+	uint8_t ke[KEX_PUBLIC_MAX];
+	size_t ke_len;
+	bool ke_wrong; /* of another group than the one we choose */
+	uint32_t rekeys; /* spi_in of the Child SA that it replaces; 0: none */
 	bool acceptable; /* one of its ESP proposals is ours */
 	struct ike_suite suite;
 	uint8_t proposal;
@@ -85,10 +103,32 @@ struct ike_ask {
 struct ike_child_sa {
 	uint32_t spi_in, spi_out, request, grant_id;
 	bool deleting; /* our Delete waits or is out */
+	bool we_initiated;
+	const struct ike_group
+		*group; /* its keys had an exchange of their own (PFS), as its successor's shall; NULL: none */
+	bool replaced; /* another one has its traffic */
+	bool silent; /* the owner has not heard of it, and will not */
+	uint64_t soft_us, hard_us; /* soft: TIME_NEVER once a new one is being made */
+	struct ike_child_ts *ts; /* owned */
+};
+struct ike_child_ts {
+	struct ike_ts_list local, peer;
+};
+/* The lowest nonce of an exchange (2.8.1). */
+struct ike_low {
+	uint8_t nonce[IKE_NONCE_MAX];
+	size_t len;
 };
 
 /* A request of ours that waits for the window, or is out. */
-enum ike_task_kind { IKE_TASK_CHILD, IKE_TASK_CHILD_DELETE, IKE_TASK_DECISION, IKE_TASK_PROBE };
+enum ike_task_kind {
+	IKE_TASK_CHILD,
+	IKE_TASK_CHILD_DELETE,
+	IKE_TASK_DECISION,
+	IKE_TASK_PROBE,
+	IKE_TASK_REKEY_CHILD,
+	IKE_TASK_REKEY_IKE
+};
 struct ike_task {
 	struct ike_task *next;
 	enum ike_task_kind kind;
@@ -96,6 +136,16 @@ struct ike_task {
 	struct ike_ts_list tsi, tsr;
 	struct ike_decision *decision; /* DECISION */
 	uint8_t nonce[IKE_NONCE_OURS];
+	uint64_t not_before_us; /* 0: at once */
+	/* rekeying */
+	uint32_t old_spi; /* spi_in of the Child SA that is replaced; CHILD: 0, or one that the peer has no more */
+	uint32_t rival_spi; /* spi_in of the one by which the peer replaced it meanwhile; 0: none */
+	struct ike_low rival_low;
+	bool unwanted; /* its grant was taken back while it was out */
+	uint64_t new_spi; /* IKE SA: our SPI */
+	struct kex *kex;
+	const struct ike_group *group;
+	bool ke_changed;
 };
 
 struct ike_event_node {
@@ -110,6 +160,7 @@ struct ike_sa {
 	struct ike_config cfg;
 	struct log log;
 	enum ike_state state;
+	bool from_initiator; /* the flag in our messages (3.1): who began the exchange that made these keys */
 	uint64_t spi_i, spi_r;
 	struct path path; /* of our own exchanges */
 	bool has_path, path_set; /* path_set: by the owner */
@@ -120,8 +171,19 @@ struct ike_sa {
 	struct ike_parts *parts[2]; /* of a request, of a response */
 	struct ike_setup *setup;
 	struct ike_ask *ask;
-	struct ike_child_sa children[IKE_CHILDREN_MAX];
+	struct ike_child_sa children[IKE_CHILDREN_ALL];
 	unsigned n_children;
+	struct ike_child_ts *room; /* for the next one's selectors */
+	uint64_t soft_us, hard_us; /* of the IKE SA; TIME_NEVER: none */
+	uint64_t busy_since_us; /* since when there was nothing but TEMPORARY_FAILURE; TIME_NEVER: not */
+	uint64_t rekeys_due_us; /* the peer's rekeyings, if they came evenly */
+	/* This struct is the IKE SA in force. One that it replaced, and one that waits for the end of a collision (2.8.2),
+	 * are structs of their own, with nothing but SPIs, keys and window. */
+	struct ike_sa *old[IKE_OLD_MAX];
+	struct ike_sa *rival; /* made by the peer, while our own rekeying is out */
+	struct ike_low rival_low;
+	bool is_old;
+	uint64_t forget_us;
 	struct ike_task *queue, *task; /* waiting; out */
 	unsigned n_queued;
 	bool want_delete;
@@ -150,6 +212,8 @@ struct ike_in {
 /* ---- sa.c ---- */
 void ike_enter(struct ike_sa *sa, enum ike_state to, const char *why);
 void ike_fail(struct ike_sa *sa, enum ike_failure why, uint16_t notify);
+/* IKE_FAIL_PROTOCOL by our own judgement: the notify, if any, is ours and not the peer's. */
+void ike_fail_rules(struct ike_sa *sa, uint16_t notify);
 void ike_close(struct ike_sa *sa, const char *why);
 void ike_suspect(struct ike_sa *sa, uint64_t now_us, enum ike_failure why, uint16_t notify);
 /* NULL: out of memory. */
@@ -184,6 +248,7 @@ uint64_t ike_fragments_deadline_us(const struct ike_sa *sa);
 /* ---- sa_init.c ---- */
 MUST_CHECK enum err ike_init_start(struct ike_sa *sa, uint64_t now_us);
 void ike_init_request(struct ike_sa *sa, struct ike_in *in);
+bool ike_spis_match(const struct ike_sa *sa, const struct ike_header *h); /* sa_run.c */
 void ike_init_response(struct ike_sa *sa, struct ike_in *in);
 void ike_build_certreq(const struct ike_sa *sa, struct ike_build *b);
 /* ---- sa_auth.c ---- */
@@ -214,24 +279,74 @@ struct ike_child_offer {
 	uint32_t spi_in, request, grant_id;
 	const struct ike_ts_list *tsi, *tsr;
 	struct span ni, nr;
+	const struct ike_group *group; /* PFS; NULL: none */
+	const struct kex *kex;
 };
 MUST_CHECK enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_chain *c,
 				   const struct ike_child_offer *o, struct ike_event *ret);
-void ike_child_commit(struct ike_sa *sa, const struct ike_child *c);
+/* Gets the memory for one more Child SA's selectors, if there is none. */
+MUST_CHECK enum err ike_child_room(struct ike_sa *sa);
+/* Takes the room. */
+struct ike_child_sa *ike_child_commit(struct ike_sa *sa, uint64_t now_us, const struct ike_child *c);
 void ike_child_remove(struct ike_sa *sa, unsigned i);
 int ike_child_find(const struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out); /* a 0 matches any; -1: none */
 MUST_CHECK enum err ike_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b);
+/* Children that carry traffic, and those that our own requests may still make. */
+unsigned ike_child_reserved(const struct ike_sa *sa);
+MUST_CHECK enum err ike_child_ask_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask);
 void ike_child_request(struct ike_sa *sa, struct ike_in *in);
 void ike_child_response(struct ike_sa *sa, struct ike_in *in);
+/* 1.3: the group that we want instead; the answer leaves. */
+MUST_CHECK enum err ike_respond_group(struct ike_sa *sa, const struct ike_in *in, const struct ike_group *group);
+/* ---- rekey.c ---- */
+MUST_CHECK enum err ike_rekey_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b);
+/* A request with REKEY_SA of a Child SA that is there. */
+void ike_rekey_child_request(struct ike_sa *sa, struct ike_in *in, unsigned at);
+void ike_rekey_child_response(struct ike_sa *sa, struct ike_in *in);
+/* Is a request of ours that waits or is out about that Child SA? */
+bool ike_rekey_child_wanted(const struct ike_sa *sa, const struct ike_task *t);
+/* Is it the one by which the peer replaced what our own request, still out, is about? Who lost deletes his own (2.8.1): then
+ * ours will carry the traffic. */
+bool ike_rekey_is_rival(const struct ike_sa *sa, const struct ike_child_sa *c);
+/* May the peer begin one more? Changes nothing; _pay does. */
+bool ike_rekey_rate_ok(const struct ike_sa *sa, uint64_t now_us);
+void ike_rekey_rate_pay(struct ike_sa *sa, uint64_t now_us);
+void ike_low_of(struct span ni, struct span nr, struct ike_low *ret);
+int ike_low_cmp(const struct ike_low *a, const struct ike_low *b);
+/* Our request is over: it is forgotten, and the window is free. */
+void ike_task_over(struct ike_sa *sa);
+/* It is to be sent again, with another nonce: at once, or (TEMPORARY_FAILURE) after a while. */
+void ike_task_again(struct ike_sa *sa, uint64_t now_us, bool waits);
+/* ---- rekey_ike.c ---- */
+MUST_CHECK enum err ike_rekey_ike_build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b);
+void ike_rekey_ike_request(struct ike_sa *sa, struct ike_in *in);
+void ike_rekey_ike_response(struct ike_sa *sa, struct ike_in *in);
+/* The peer has deleted the IKE SA: true if another one that it made is in force now. */
+bool ike_rekey_ike_heir(struct ike_sa *sa, uint64_t now_us);
+void ike_old_tick(struct ike_sa *sa, uint64_t now_us);
+uint64_t ike_old_deadline_us(const struct ike_sa *sa);
+struct ike_sa *ike_old_find(struct ike_sa *sa, const struct ike_header *h);
+void ike_old_free(struct ike_sa *sa);
+/* ---- lifetime.c ---- */
+void ike_life_begin(struct ike_sa *sa, uint64_t now_us, bool we_initiated); /* of the IKE SA */
+void ike_child_life_begin(struct ike_sa *sa, uint64_t now_us, struct ike_child_sa *c);
+void ike_life_tick(struct ike_sa *sa, uint64_t now_us);
+uint64_t ike_life_deadline_us(const struct ike_sa *sa);
+/* A Delete without waiting for its answer, and the end. */
+void ike_give_up(struct ike_sa *sa, enum ike_failure why, uint16_t notify);
 /* ---- grant.c ---- */
 /* Sends the answer that the owner decided on. */
 void ike_decision_run(struct ike_sa *sa, uint64_t now_us);
 /* ---- info.c ---- */
 void ike_info_request(struct ike_sa *sa, struct ike_in *in);
 void ike_info_response(struct ike_sa *sa, struct ike_in *in);
+MUST_CHECK enum err ike_gone_add(struct ike_events *ev, const struct ike_child_sa *c, bool replaced);
 void ike_task_free(struct ike_task *t);
 MUST_CHECK enum err ike_task_add(struct ike_sa *sa, enum ike_task_kind kind, struct ike_task **ret);
 /* Sends what waits, if the window is free. */
 void ike_tasks_run(struct ike_sa *sa, uint64_t now_us);
+uint64_t ike_tasks_deadline_us(const struct ike_sa *sa);
+bool ike_task_creates(const struct ike_task *t); /* CREATE_CHILD_SA */
+void ike_delete_queue(struct ike_child_sa *c, struct ike_task *t); /* t: of ike_task_add */
 void ike_tasks_drop(struct ike_sa *sa);
 uint8_t ike_task_exchange(const struct ike_sa *sa);

@@ -328,7 +328,7 @@ void ike_build_certreq(const struct ike_sa *sa, struct ike_build *b)
 	ike_build_open(b, IKE_P_CERTREQ);
 	wr_u8(&b->w, IKE_CERT_X509_SIGNATURE);
 	wr_bytes(&b->w, hash, hash_size(HASH_SHA1));
-	if (sa->cfg.ca && hash_of(HASH_SHA1, cert_anchor_spki(sa->cfg.ca), hash) == OK)
+	if (sa->setup->ca && hash_of(HASH_SHA1, cert_anchor_spki(sa->setup->ca), hash) == OK)
 		wr_bytes(&b->w, hash, hash_size(HASH_SHA1));
 }
 

@@ -42,9 +42,11 @@ void ike_sa_probe(struct ike_sa *sa, uint64_t now_us)
 
 /* ---- datagrams ---- */
 
-static bool spis_match(const struct ike_sa *sa, const struct ike_header *h)
+bool ike_spis_match(const struct ike_sa *sa, const struct ike_header *h)
 {
-	if (sa->cfg.initiator)
+	if (h->from_initiator == sa->from_initiator)
+		return false;
+	if (sa->from_initiator)
 		return h->spi_i == sa->spi_i && (!sa->spi_r || h->spi_r == sa->spi_r);
 	if (h->exchange == IKE_SA_INIT)
 		return !h->spi_r && (!sa->spi_i || h->spi_i == sa->spi_i);
@@ -58,6 +60,7 @@ static bool takes_request(const struct ike_sa *sa, uint8_t exchange)
 	case IKE_LISTENING: return exchange == IKE_SA_INIT;
 	case IKE_INIT_DONE: return exchange == IKE_AUTH;
 	case IKE_UP:
+	case IKE_REPLACED:
 	case IKE_CLOSING: return exchange == IKE_CREATE_CHILD_SA || exchange == IKE_INFORMATIONAL;
 	default: return false;
 	}
@@ -113,14 +116,14 @@ static bool content_ok(struct ike_sa *sa, struct ike_in *in, struct span inner, 
 	if (e != OK) {
 		sa->stats.n_malformed++;
 		if (in->h.is_response || ike_respond_notify(sa, in, IKE_N_INVALID_SYNTAX, SPAN_NONE) == OK)
-			ike_fail(sa, IKE_FAIL_PROTOCOL, IKE_N_INVALID_SYNTAX);
+			ike_fail_rules(sa, IKE_N_INVALID_SYNTAX);
 		return false;
 	}
 	if (!in->h.is_response && ike_respond_notify(sa, in, IKE_N_UNSUPPORTED_CRITICAL_PAYLOAD,
 						     span_of(&in->chain.unknown_critical, 1)) != OK)
 		return false;
 	if (in->h.is_response || sa->state == IKE_INIT_DONE)
-		ike_fail(sa, IKE_FAIL_PROTOCOL, IKE_N_UNSUPPORTED_CRITICAL_PAYLOAD);
+		ike_fail_rules(sa, IKE_N_UNSUPPORTED_CRITICAL_PAYLOAD);
 	return false;
 }
 
@@ -189,7 +192,10 @@ void ike_sa_input(struct ike_sa *sa, uint64_t now_us, const struct path *path, s
 		sa->stats.n_malformed++;
 		return;
 	}
-	if (!spis_match(sa, &in.h) || in.h.from_initiator == sa->cfg.initiator) {
+	/* after a rekeying both IKE SAs live for a while (2.8) */
+	if (!ike_spis_match(sa, &in.h) && ike_old_find(sa, &in.h))
+		sa = ike_old_find(sa, &in.h);
+	if (!ike_spis_match(sa, &in.h)) {
 		sa->stats.n_stray++;
 		return;
 	}
@@ -210,8 +216,8 @@ void ike_sa_input(struct ike_sa *sa, uint64_t now_us, const struct path *path, s
 
 static uint64_t dpd_us(const struct ike_sa *sa)
 {
-	/* a request that is out will tell */
-	if (!sa->cfg.dpd_s || sa->state != IKE_UP || sa->window.waiting)
+	/* a request that is out, or waits, will tell */
+	if (!sa->cfg.dpd_s || sa->state != IKE_UP || sa->window.waiting || sa->queue)
 		return TIME_NEVER;
 	return sa->last_in_us + SECONDS(sa->cfg.dpd_s);
 }
@@ -228,6 +234,9 @@ uint64_t ike_sa_deadline_us(const struct ike_sa *sa)
 	/* while a retry for lack of memory is due, the liveness check waits for it */
 	if (sa->retry_us == TIME_NEVER)
 		t = earlier(t, dpd_us(sa));
+	t = earlier(t, ike_tasks_deadline_us(sa));
+	t = earlier(t, ike_old_deadline_us(sa));
+	t = earlier(t, ike_life_deadline_us(sa));
 	t = earlier(t, ike_fragments_deadline_us(sa));
 	return earlier(t, ike_window_deadline_us(&sa->window));
 }
@@ -246,6 +255,7 @@ void ike_sa_tick(struct ike_sa *sa, uint64_t now_us)
 {
 	struct span again;
 
+	ike_old_tick(sa, now_us);
 	if (now_us >= sa->limit_us) {
 		ike_fail(sa, sa->suspect != IKE_FAIL_NONE ? sa->suspect : IKE_FAIL_TIMEOUT, sa->suspect_notify);
 		return;
@@ -261,6 +271,7 @@ void ike_sa_tick(struct ike_sa *sa, uint64_t now_us)
 	}
 	if (now_us >= sa->retry_us)
 		sa->retry_us = TIME_NEVER;
+	ike_life_tick(sa, now_us);
 	if (now_us >= dpd_us(sa) && sa->retry_us == TIME_NEVER) {
 		struct ike_task *t;
 

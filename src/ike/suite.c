@@ -6,8 +6,7 @@
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 
-/* RFC 8247, 2 and RFC 8221, 5, 6: what must and should be there, and nothing that should not. Words are those
- * of strongSwan. */
+/* RFC 8247, 2 and RFC 8221, 5, 6; what of them is left out and why: docs/protocol.md. Words are those of strongSwan. */
 static const struct ike_encr encrs[] = {
 	{ 20, 128, CIPHER_AES128_GCM, "AES-GCM-16-128" },         { 20, 256, CIPHER_AES256_GCM, "AES-GCM-16-256" },
 	{ 28, 0, CIPHER_CHACHA20_POLY1305, "ChaCha20-Poly1305" }, /* RFC 7634, 4: no Key Length attribute */
@@ -65,9 +64,9 @@ const struct ike_alg *ike_alg_at(uint8_t row)
 
 static bool word_find(struct span word, uint8_t *ret)
 {
-	for (uint8_t i = 0; i < COUNT(table); i++)
+	for (size_t i = 0; i < COUNT(table); i++)
 		if (span_eq_str(word, table[i].word)) {
-			*ret = i;
+			*ret = (uint8_t)i;
 			return true;
 		}
 	return false;

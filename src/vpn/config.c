@@ -70,6 +70,11 @@ static enum err daemon_max_calls(void *o, struct span v, const char **x)
 	return OK;
 }
 
+static enum err daemon_rekey_after(void *o, struct span v, const char **x)
+{
+	return config_set_duration(v, 5, 86400, &((struct config *)o)->rekey_after_s, x);
+}
+
 static enum err daemon_dead_after(void *o, struct span v, const char **x)
 {
 	return config_set_duration(v, 30, 86400, &((struct config *)o)->dead_after_s, x);
@@ -94,6 +99,7 @@ static const struct conf_key daemon_keys[] = {
 	{ "dataplane", false, false, daemon_dataplane },
 	{ "max-calls", false, false, daemon_max_calls },
 	{ "dead-after", false, false, daemon_dead_after },
+	{ "rekey-after", false, false, daemon_rekey_after },
 	{ "log-level", false, false, daemon_log_level },
 	{ NULL, false, false, NULL },
 };
@@ -573,6 +579,7 @@ enum err config_parse(const char *file, struct span text, struct config **ret, s
 			      .port = 4500,
 			      .max_calls = 16,
 			      .dead_after_s = 120,
+			      .rekey_after_s = 3600,
 			      .log_level = LOG_INFO };
 	if (span_copy_str(span_str(file), c->file, sizeof(c->file)) != OK)
 		c->file[0] = 0; /* then it cannot be read again */

@@ -89,7 +89,7 @@ struct config {
 	char file[256]; /* the text's name, as given to config_parse() */
 	char user[64], interface[16];
 	uint16_t port;
-	uint32_t max_calls, dead_after_s;
+	uint32_t max_calls, dead_after_s, rekey_after_s;
 	enum log_level log_level;
 	struct cfg_account accounts[CFG_ACCOUNTS_MAX];
 	unsigned n_accounts;

@@ -245,6 +245,8 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */
 	k->first_sends = c->no_ice ? 3 : 0; /* 4.3: the address is whatever the description says */
 	k->dpd_s = c->no_ice ? v->cfg->accounts[c->account].dpd_s : 0;
+	k->child_life_s = v->cfg->rekey_after_s;
+	k->ike_life_s = IKE_LIFE_FACTOR * v->cfg->rekey_after_s;
 	return OK;
 }
 

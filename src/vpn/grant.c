@@ -443,7 +443,11 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 				   .esn = k->esn,
 				   .call = c->id,
 				   .grant_id = k->grant_id,
-				   .path = c->path };
+				   .path = c->path,
+				   .standby = k->standby,
+				   .soft_packets = CHILD_SOFT_PACKETS - rng_below(v->env.rng, 1u << 28),
+				   .soft_bytes = CHILD_SOFT_BYTES,
+				   .hard_bytes = CHILD_HARD_BYTES };
 	enum err e;
 
 	s.allow_ping = ping_allowed(v, c);
@@ -467,18 +471,24 @@ void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_e
 	r = g || c->bare ? install(v, c, now_us, k) : ERR_DENIED;
 	if (r != OK) {
 		log_warn(&c->log, "call %u: a Child SA is refused: %s", c->id, err_name(r));
+		if (g && k->replaces) /* then it ends with all that it has */
+			g->spi_in = k->spi_in;
 		if (c->sa)
 			(void)!ike_sa_child_delete(c->sa, now_us, k->spi_in);
 		return;
 	}
 	if (c->held)
 		esp_call_hold(v->esp, c->id, true);
+	if (k->redundant) /* of two that both sides made at once: it only receives, and goes */
+		return;
 	for (unsigned i = 0; c->bare && i < c->n_grants; i++) {
 		c->grants[i].spi_in = k->spi_in;
 		c->grants[i].asked = false;
 	}
 	if (g)
 		g->spi_in = k->spi_in;
+	if (k->replaces) /* rekeyed: grant, flows and forward are as they were */
+		return;
 	if (!c->outgoing) {
 		c->state = CALL_UP;
 		if (!c->told_up)
@@ -504,11 +514,16 @@ static void close_forward(struct vpn *v, const struct call *c, const struct gran
 		vpn_want(v, &w);
 }
 
-void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, uint32_t spi_in)
+void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
+	uint32_t spi_in = e->child.spi_in;
 	bool ours = true; /* a Delete of ours, of a grant that was revoked */
 
-	esp_sa_remove(v->esp, spi_in);
+	if (e->replaced) {
+		esp_sa_retire(v->esp, now_us, spi_in);
+		return;
+	}
+	esp_grant_remove(v->esp, c->id, e->grant_id);
 	for (unsigned i = c->n_grants; i-- > 0;) {
 		if (c->grants[i].spi_in != spi_in)
 			continue;
@@ -529,7 +544,7 @@ void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, uint32_t s
  * has confirmed the Deletes of all Child SAs: otherwise a BYE could come first, and look like a hang-up. */
 static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, const char *why)
 {
-	uint32_t spi = c->grants[i].spi_in;
+	uint32_t spi = c->grants[i].spi_in, id = c->grants[i].g.id;
 
 	vpn_audit(v, c, "revoked %s: %s", c->grants[i].g.name, why);
 	close_forward(v, c, &c->grants[i]);
@@ -540,7 +555,7 @@ static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, c
 			c->grants[k].spi_in = 0;
 		}
 	if (spi)
-		esp_sa_remove(v->esp, spi);
+		esp_grant_remove(v->esp, c->id, c->bare ? 0 : id);
 	if (spi && c->sa && ike_sa_child_delete(c->sa, now_us, spi) == OK)
 		c->n_revoking++;
 	if (!c->n_grants && c->n_revoking) {
@@ -551,6 +566,20 @@ static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, c
 		c->deadline_text = NULL;
 	} else if (!c->n_grants) {
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
+	}
+}
+
+/* Numbers or bytes of a Child SA are nearly used up, or are. */
+void grant_due(struct vpn *v, uint64_t now_us)
+{
+	struct esp_due d;
+
+	while (esp_plane_poll_due(v->esp, &d)) {
+		struct call *c = vpn_call_find(v, d.call);
+
+		if (c && c->sa)
+			(void)!(d.hard ? ike_sa_child_delete(c->sa, now_us, d.spi_in)
+				       : ike_sa_child_rekey(c->sa, now_us, d.spi_in));
 	}
 }
 

@@ -40,6 +40,12 @@
 #define CALLEE_PATIENCE_MS 49500
 #define OFFER_FRESH_S 300
 #define REPLAY_KEEP_S 600
+/* Of one Child SA, far below what its cipher bears: AES-GCM's margin after 2^36 blocks is still 2^57 (a tebibyte), and without ESN
+ * there are 2^32 numbers (RFC 4303, 3.3.3). Soft: then a new one is made. */
+#define CHILD_SOFT_PACKETS (UINT64_C(3) << 30)
+#define CHILD_SOFT_BYTES (UINT64_C(3) << 38)
+#define CHILD_HARD_BYTES (UINT64_C(1) << 40)
+#define IKE_LIFE_FACTOR 4 /* the IKE SA lives so many times `rekey-after` */
 #define LOCALS_MAX 8
 #define GATHERS_MAX 16
 /* Ids of local forwards that are no grant's own: this bit, 1 bit for UDP, a counter, the port. No grant has it. */
@@ -294,10 +300,11 @@ void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_
 void grant_child_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_us, const struct ike_event *e);
 void grant_received(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_grant *g);
 void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_event *e);
-void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, uint32_t spi_in);
+void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e);
 void grant_more(struct vpn *v, struct call *c, uint64_t now_us); /* caller: ask for the Child SAs that are missing */
 void grant_failed(struct call *c, uint32_t id);
 void grant_check_up(struct vpn *v, struct call *c, uint64_t now_us);
+void grant_due(struct vpn *v, uint64_t now_us); /* lifetimes by packets and bytes */
 void grant_tick(struct vpn *v, struct call *c, uint64_t now_us);
 void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us); /* policy changed */
 /* A stock peer that calls, and has us begin the key exchange: what we propose is what its section allows, and nothing else is

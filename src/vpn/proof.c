@@ -140,7 +140,7 @@ const char *proof_failure_text(const struct ike_event *e)
 				 : "the other side's proof of identity is wrong: its certificate or shared key is "
 				   "another "
 				   "one than configured here";
-	case IKE_FAIL_PROTOCOL: return e->notify ? ike_notify_text(e->notify) : NULL;
+	case IKE_FAIL_PROTOCOL: return e->detail ? e->detail : e->notify ? ike_notify_text(e->notify) : NULL;
 	default: return NULL;
 	}
 }

@@ -124,7 +124,7 @@ static bool path_allowed(const struct call *c, const struct path *path)
 
 static struct ike_sa *sa_of(struct call *c, uint64_t spi)
 {
-	if (c->sa && ike_sa_local_spi(c->sa) == spi)
+	if (c->sa && ike_sa_has_spi(c->sa, spi)) /* also of the one that a rekeying replaced */
 		return c->sa;
 	for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
 		if (c->half_open[i] && ike_sa_local_spi(c->half_open[i]) == spi)
@@ -270,6 +270,7 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 		{ IKE_FAIL_CHAIN, REASON_PIN, NULL },
 		{ IKE_FAIL_PPK, REASON_IKE, NULL },
 		{ IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
+		{ IKE_FAIL_EXPIRED, REASON_VANISHED, "no new keys could be agreed before the old ones ended" },
 		{ IKE_FAIL_PROTOCOL, REASON_IKE, "the key exchange failed: the other side breaks its rules" },
 	};
 	enum reason code = REASON_IKE;
@@ -471,7 +472,8 @@ static void sa_event(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t 
 	case IKE_EV_WAIT: waiting(v, c, now_us, e); break;
 	case IKE_EV_REFUSED: refused(v, c, now_us, e); break;
 	case IKE_EV_CHILD_UP: grant_child_up(v, c, now_us, e); break;
-	case IKE_EV_CHILD_GONE: grant_child_gone(v, c, now_us, e->child.spi_in); break;
+	case IKE_EV_CHILD_GONE: grant_child_gone(v, c, now_us, e); break;
+	case IKE_EV_REKEYED: break;
 	case IKE_EV_CLOSED: closed(v, c, now_us); break;
 	case IKE_EV_FAILED: sa_failed(v, c, now_us, e); break;
 	}

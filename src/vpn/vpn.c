@@ -116,7 +116,8 @@ static enum err make_parts(struct vpn *v, const struct vpn_env *env, const struc
 	struct sip_ua_config ua = { .rng = env->rng, .log = env->log, .max_calls = cfg->max_calls + 8 };
 	struct esp_plane_config esp = { .rng = env->rng,
 					.log = log_of(env->log, "esp", ""),
-					.max_sas = cfg->max_calls * IKE_CHILDREN_MAX,
+					.max_sas = cfg->max_calls * 2 *
+						   IKE_CHILDREN_MAX, /* with those that are replaced */
 					.max_flows = 65536 };
 	enum err e;
 
@@ -438,6 +439,7 @@ void vpn_tick(struct vpn *v, uint64_t now_us)
 	for (unsigned i = 0; i < v->n_gathers; i++)
 		ice_gather_tick(v->gathers[i], now_us);
 	esp_plane_tick(v->esp, now_us);
+	grant_due(v, now_us);
 	for (struct call *c = v->calls; c; c = c->next) {
 		tunnel_tick(v, c, now_us);
 		call_tick(v, c, now_us);
@@ -459,6 +461,8 @@ uint64_t vpn_deadline_us(const struct vpn *v)
 	for (unsigned i = 0; i < v->n_gathers; i++)
 		earlier(&due, ice_gather_deadline_us(v->gathers[i]));
 	earlier(&due, esp_plane_deadline_us(v->esp));
+	if (esp_plane_has_due(v->esp))
+		due = 0;
 	for (const struct call *c = v->calls; c; c = c->next) {
 		earlier(&due, call_deadline_us(c));
 		if (c->ice)

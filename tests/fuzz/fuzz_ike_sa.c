@@ -70,7 +70,7 @@ static void check(const struct pair *p)
 	for (int i = 0; i < 2; i++) {
 		const struct ike_sa *sa = p->sa[i];
 
-		if (sa->n_children > IKE_CHILDREN_MAX ||
+		if (sa->n_children > IKE_CHILDREN_ALL ||
 		    (sa->state == IKE_DEAD && (sa->n_children || sa->keys.out.cipher)))
 			abort();
 		if (sa->state >= IKE_UP && sa->state < IKE_DEAD && sa->setup)

@@ -121,10 +121,18 @@ void inner_syn_as(struct host *h, const uint8_t src[16], const struct host *to, 
 		send_tcp(h, src, to->self, 40000, port, SYN);
 }
 
-void inner_udp(struct host *h, const struct host *to, uint16_t port)
+uint16_t inner_udp(struct host *h, const struct host *to, uint16_t port)
+{
+	uint16_t local = open_flow(h, UDP, to->self, port);
+
+	inner_udp_on(h, to, local, port);
+	return local;
+}
+
+void inner_udp_on(struct host *h, const struct host *to, uint16_t own_port, uint16_t port)
 {
 	if (h->vpn)
-		send_udp(h, to->self, open_flow(h, UDP, to->self, port), port);
+		send_udp(h, to->self, own_port, port);
 }
 
 /* ---- what may be delivered ---- */
@@ -219,6 +227,7 @@ static void udp_in(struct host *h, const uint8_t *p)
 		h->inner.n_udp_replies++;
 	} else {
 		h->inner.n_udp_in++;
+		h->inner.udp_from = sport;
 		send_udp(h, p + 8, dport, sport);
 	}
 }

@@ -51,6 +51,10 @@ const char *ask_name(unsigned i);
 void run_trouble(struct world *w, const struct scenario_run *r);
 unsigned trouble_variants(void);
 const char *trouble_name(unsigned i);
+/* scenario_rekey.c */
+void run_rekey(struct world *w, const struct scenario_run *r);
+unsigned rekey_variants(void);
+const char *rekey_name(unsigned i);
 /* scenario_evil.c */
 void run_evil(struct world *w, const struct scenario_run *r);
 void run_attack(struct world *w, const struct scenario_run *r);

@@ -104,7 +104,7 @@ struct host_setup {
 struct inner {
 	unsigned n_echo_replies, n_synacks, n_resets, n_udp_replies;
 	unsigned n_syn_in, n_echo_in, n_udp_in;
-	uint16_t next_port;
+	uint16_t next_port, udp_from; /* udp_from: peer's port of the newest request */
 	struct {
 		uint8_t protocol, peer[16];
 		uint16_t local_port, peer_port;
@@ -176,7 +176,8 @@ struct oracle_grant {
 /* Probes from a host's inner stack to a peer's inner address. */
 void inner_ping(struct host *h, const struct host *to);
 void inner_syn(struct host *h, const struct host *to, uint16_t port);
-void inner_udp(struct host *h, const struct host *to, uint16_t port);
+uint16_t inner_udp(struct host *h, const struct host *to, uint16_t port); /* its own port; a new flow */
+void inner_udp_on(struct host *h, const struct host *to, uint16_t own_port, uint16_t port); /* one that there is */
 void inner_syn_as(struct host *h, const uint8_t src[16], const struct host *to, uint16_t port);
 void inner_input(struct host *h, uint8_t *packet, size_t len);
 
@@ -253,7 +254,7 @@ struct world {
 	struct oracle_grant grants[16];
 	unsigned n_grants;
 	struct sim_sa sas[SIM_SAS_MAX];
-	unsigned n_sas;
+	unsigned n_sas; /* so many there were; the newest are kept */
 	unsigned n_delivered, n_steps, n_datagrams, n_lost;
 	bool came_up;
 	uint64_t setup_us; /* from the command to UP */

@@ -230,7 +230,7 @@ void world_for(struct world *w, uint64_t us)
 
 static const struct sim_sa *sa_in(const struct world *w, uint32_t spi_in, const struct esp_plane *plane)
 {
-	for (unsigned i = w->n_sas; i-- > 0;)
+	for (unsigned i = 0; i < w->n_sas && i < SIM_SAS_MAX; i++)
 		if (w->sas[i].plane == plane && w->sas[i].cfg.spi_in == spi_in)
 			return &w->sas[i];
 	return NULL;
@@ -375,7 +375,7 @@ void world_finish(struct world *w)
 			world_fail(w, "%s still lists a call", h->name);
 		check_balance(w, h);
 		check_ends(w, h);
-		for (unsigned k = 0; k < w->n_sas; k++)
+		for (unsigned k = 0; k < w->n_sas && k < SIM_SAS_MAX; k++)
 			if (w->sas[k].plane == h->vpn->esp && esp_spi_taken(h->vpn->esp, w->sas[k].cfg.spi_in))
 				world_fail(w, "%s still has an SA", h->name);
 	}

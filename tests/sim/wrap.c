@@ -42,8 +42,7 @@ enum err __wrap_esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct es
 
 		if (!h->vpn || h->vpn->esp != p)
 			continue;
-		if (watched->n_sas < SIM_SAS_MAX)
-			watched->sas[watched->n_sas++] = (struct sim_sa){ .plane = p, .cfg = *cfg };
+		watched->sas[watched->n_sas++ % SIM_SAS_MAX] = (struct sim_sa){ .plane = p, .cfg = *cfg };
 		if (h->hostile)
 			widen(&mine);
 	}

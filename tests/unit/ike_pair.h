@@ -41,6 +41,7 @@ struct pair {
 	struct ike_decision decision, child_decision;
 	bool undecided;
 	unsigned n_events[2][KINDS];
+	unsigned n_over[2]; /* CHILD_GONE, and nothing has its traffic */
 	struct ike_event last[2][KINDS];
 	struct ike_child children[2][32];
 	unsigned n_children[2];
@@ -230,6 +231,7 @@ static inline void pair_events(struct pair *p)
 		while (p->sa[i] && ike_sa_poll_event(p->sa[i], &e)) {
 			p->n_events[i][e.kind]++;
 			p->last[i][e.kind] = e;
+			p->n_over[i] += e.kind == IKE_EV_CHILD_GONE && !e.replaced;
 			if (e.kind == IKE_EV_CHILD_UP && p->n_children[i] < 32)
 				p->children[i][p->n_children[i]++] = e.child;
 			if (e.kind == IKE_EV_ASKED && !p->undecided)

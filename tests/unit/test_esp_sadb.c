@@ -82,6 +82,151 @@ static void rekeying_keeps_flows(void **state)
 	pair_free(p);
 }
 
+/* The successor of both SAs, B's one on standby. */
+static void rekey(struct pair *p, unsigned n, bool a_has_it)
+{
+	struct esp_sa_config a = pair_config_a(true), b;
+
+	a.spi_in += n;
+	a.spi_out += n;
+	memset(a.key_in, 0x11, sizeof(a.key_in));
+	memset(a.key_out, 0x22, sizeof(a.key_out));
+	b = pair_mirror(&a);
+	b.standby = true;
+	assert_int_equal(esp_sa_add(p->b, p->now, &b), OK);
+	if (a_has_it)
+		assert_int_equal(esp_sa_add(p->a, p->now, &a), OK);
+}
+
+/* RFC 7296, 2.8: the responder sends by the old SA until a packet came in by the new one. */
+static void standby_waits_for_the_peer(void **state)
+{
+	struct pair *p = pair_new(true);
+
+	(void)state;
+	handshake(p, 1);
+	rekey(p, 1, false);
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A);
+	assert_int_equal(carry(p, true, a_tcp(p, 1, 5900, ACK)), PASS); /* by the old one: no sign */
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A);
+	pair_free(p);
+	p = pair_new(true);
+	handshake(p, 1);
+	rekey(p, 1, true);
+	assert_int_equal(carry(p, true, a_tcp(p, 1, 5900, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_B + 1);
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A + 1);
+	pair_free(p);
+}
+
+/* ... or until the old one is deleted. That one still takes what is late, for ESP_LATE_US. */
+static void retired_takes_what_is_late(void **state)
+{
+	struct pair *p = pair_new(true);
+	uint8_t late[ESP_PACKET_MAX];
+	size_t late_len;
+
+	(void)state;
+	handshake(p, 1);
+	assert_int_equal(seal(p, p->a, a_tcp(p, 1, 5900, ACK)), PASS);
+	memcpy(late, p->outer, p->outer_len);
+	late_len = p->outer_len;
+	rekey(p, 1, true);
+	esp_sa_retire(p->b, p->now, PAIR_SPI_B);
+	esp_sa_retire(p->b, p->now, PAIR_SPI_B);
+	esp_sa_retire(p->b, p->now, PAIR_SPI_B + 9); /* none */
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A + 1);
+	assert_int_equal(deliver(p, p->b, late, late_len), PASS);
+	/* even the first packet of a flow, which goes on by the successor */
+	esp_sa_retire(p->b, p->now, PAIR_SPI_B);
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A + 1);
+	p->now += ESP_LATE_US;
+	assert_true(esp_plane_deadline_us(p->b) <= p->now);
+	esp_plane_tick(p->b, p->now);
+	assert_false(esp_spi_taken(p->b, PAIR_SPI_B));
+	assert_true(esp_spi_taken(p->b, PAIR_SPI_B + 1));
+	assert_int_equal(deliver(p, p->b, late, late_len), AT_RECEIVER(ESP_DROP_UNKNOWN_SPI));
+	assert_int_equal(carry(p, true, a_tcp(p, 1, 5900, ACK)), PASS);
+	pair_free(p);
+}
+
+static void late_flow_is_answered(void **state)
+{
+	struct pair *p = pair_new(true);
+	uint8_t late[ESP_PACKET_MAX];
+	size_t late_len;
+
+	(void)state;
+	assert_int_equal(seal(p, p->a, a_tcp(p, 2, 5900, SYN)), PASS);
+	memcpy(late, p->outer, p->outer_len);
+	late_len = p->outer_len;
+	rekey(p, 1, true);
+	esp_sa_retire(p->b, p->now, PAIR_SPI_B);
+	assert_int_equal(deliver(p, p->b, late, late_len), PASS);
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 2, SYN | ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A + 1);
+	pair_free(p);
+}
+
+/* Revoking takes all SAs of a grant, also those that wait or were replaced, and no other's. */
+static void grant_goes_whole(void **state)
+{
+	struct pair *p = pair_new(true);
+
+	(void)state;
+	handshake(p, 1);
+	rekey(p, 1, true);
+	rekey(p, 2, true);
+	esp_sa_retire(p->b, p->now, PAIR_SPI_B);
+	esp_grant_remove(p->b, PAIR_CALL, pair_config_a(true).grant_id + 1);
+	esp_grant_remove(p->b, PAIR_CALL + 1, pair_config_a(true).grant_id);
+	assert_true(esp_spi_taken(p->b, PAIR_SPI_B) && esp_spi_taken(p->b, PAIR_SPI_B + 1));
+	esp_grant_remove(p->b, PAIR_CALL, pair_config_a(true).grant_id);
+	for (unsigned i = 0; i < 3; i++)
+		assert_false(esp_spi_taken(p->b, PAIR_SPI_B + i));
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), ESP_DROP_NO_SA);
+	pair_free(p);
+}
+
+/* What is nearly used up, and what is, is told once each; used up, nothing more is sent. */
+static void lifetimes(void **state)
+{
+	static const struct {
+		uint64_t soft_packets, hard_packets, soft_bytes, hard_bytes;
+	} rows[] = { { 3, 6, 0, 0 }, { 0, 0, 3 * 60, 6 * 60 } };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct pair *p = pair_new(true);
+		struct esp_sa_config a = pair_config_a(true);
+		struct esp_due d;
+
+		esp_sa_remove(p->a, PAIR_SPI_A);
+		a.soft_packets = rows[i].soft_packets;
+		a.hard_packets = rows[i].hard_packets;
+		a.soft_bytes = rows[i].soft_bytes;
+		a.hard_bytes = rows[i].hard_bytes;
+		assert_int_equal(esp_sa_add(p->a, p->now, &a), OK);
+		for (unsigned n = 1; n <= 6; n++) {
+			assert_int_equal(seal(p, p->a, a_tcp(p, 1, 5900, SYN)), PASS);
+			assert_int_equal(esp_plane_has_due(p->a), n == 3 || n == 6);
+			if (n != 3 && n != 6)
+				continue;
+			assert_true(esp_plane_poll_due(p->a, &d));
+			assert_true(d.spi_in == PAIR_SPI_A && d.call == PAIR_CALL && d.hard == (n == 6));
+			assert_false(esp_plane_poll_due(p->a, &d));
+		}
+		assert_int_equal(seal(p, p->a, a_tcp(p, 1, 5900, SYN)), ESP_DROP_EXHAUSTED);
+		assert_false(esp_plane_has_due(p->a));
+		pair_free(p);
+	}
+}
+
 /* Another grant of the same call does not inherit, nor an SA through which the flow could not have begun:
  * revoking one is removing exactly that one. */
 static void others_inherit_nothing(void **state)
@@ -417,6 +562,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(removal_takes_flows),
 		cmocka_unit_test(rekeying_keeps_flows),
+		cmocka_unit_test(standby_waits_for_the_peer),
+		cmocka_unit_test(retired_takes_what_is_late),
+		cmocka_unit_test(late_flow_is_answered),
+		cmocka_unit_test(grant_goes_whole),
+		cmocka_unit_test(lifetimes),
 		cmocka_unit_test(others_inherit_nothing),
 		cmocka_unit_test(calls_do_not_mix),
 		cmocka_unit_test(paths),

@@ -371,18 +371,34 @@ static void fill_child(struct ike_build *b)
 	ike_build_ts(b, IKE_P_TSI, &p.cfg[ALICE].tsi);
 	ike_build_ts(b, IKE_P_TSR, &p.cfg[ALICE].tsr);
 }
-static void fill_rekey_child(struct ike_build *b)
-{
-	ike_build_notify_spi(b, IKE_N_REKEY_SA, p.children[ALICE][0].spi_in);
-	fill_child(b);
-}
-static void fill_rekey_ike(struct ike_build *b)
+static void fill_rekey_twice(struct ike_build *b)
 {
 	static const uint8_t nonce[32] = { 1 };
 
-	ike_build_offer(b, &p.sa[ALICE]->cfg.ike, IKE_PROTO_IKE, SPAN_LIT("12345678"));
+	ike_build_notify_spi(b, IKE_N_REKEY_SA, p.children[ALICE][0].spi_in);
+	ike_build_offer(b, &p.sa[ALICE]->cfg.esp, IKE_PROTO_ESP, SPAN_LIT("\x01\x02\x03\x04"));
 	ike_build_bytes(b, IKE_P_NONCE, SPAN_OF(nonce));
-	ike_build_ke(b, 31, SPAN_OF(nonce));
+	ike_build_ts(b, IKE_P_TSI, &p.cfg[ALICE].tsi);
+}
+static void rekey_ike(struct ike_build *b, struct span spi, uint16_t group)
+{
+	static const uint8_t nonce[32]; /* no public value of X25519: its result would be zero */
+
+	ike_build_offer(b, &p.sa[ALICE]->cfg.ike, IKE_PROTO_IKE, spi);
+	ike_build_bytes(b, IKE_P_NONCE, SPAN_OF(nonce));
+	ike_build_ke(b, group, SPAN_OF(nonce));
+}
+static void fill_rekey_ike(struct ike_build *b)
+{
+	rekey_ike(b, SPAN_LIT("12345678"), 31);
+}
+static void fill_rekey_ike_group(struct ike_build *b)
+{
+	rekey_ike(b, SPAN_LIT("12345678"), 1);
+}
+static void fill_rekey_ike_no_spi(struct ike_build *b)
+{
+	rekey_ike(b, SPAN_NONE, 31);
 }
 static void fill_child_no_nonce(struct ike_build *b)
 {
@@ -398,6 +414,11 @@ static void fill_low_spi(struct ike_build *b)
 	ike_build_bytes(b, IKE_P_NONCE, SPAN_OF(nonce));
 	ike_build_ts(b, IKE_P_TSI, &p.cfg[ALICE].tsi);
 	ike_build_ts(b, IKE_P_TSR, &p.cfg[ALICE].tsr);
+}
+static void fill_rekey_low_spi(struct ike_build *b)
+{
+	ike_build_notify_spi(b, IKE_N_REKEY_SA, p.children[ALICE][0].spi_in);
+	fill_low_spi(b);
 }
 static void fill_ours_later(struct ike_build *b)
 {
@@ -430,8 +451,15 @@ static void wrong_ideas(void **state)
 		{ IKE_INFORMATIONAL, fill_contact, 0, true, "INITIAL_CONTACT" },
 		{ IKE_INFORMATIONAL, fill_ah_delete, 0, true, "Delete of an AH SA" },
 		{ IKE_CREATE_CHILD_SA, fill_rekey_unknown, IKE_N_CHILD_SA_NOT_FOUND, true, "rekey of nothing" },
-		{ IKE_CREATE_CHILD_SA, fill_rekey_child, IKE_N_NO_ADDITIONAL_SAS, true, "rekey of a Child SA" },
-		{ IKE_CREATE_CHILD_SA, fill_rekey_ike, IKE_N_NO_ADDITIONAL_SAS, true, "rekey of the SA" },
+		{ IKE_CREATE_CHILD_SA, fill_rekey_low_spi, IKE_N_NO_PROPOSAL_CHOSEN, true, "rekey to a reserved SPI" },
+		{ IKE_CREATE_CHILD_SA, fill_rekey_twice, IKE_N_INVALID_SYNTAX, false,
+		  "rekey without selectors of one side" },
+		{ IKE_CREATE_CHILD_SA, fill_rekey_ike, IKE_N_INVALID_SYNTAX, false,
+		  "rekey of the SA with a KE that is none" },
+		{ IKE_CREATE_CHILD_SA, fill_rekey_ike_group, IKE_N_INVALID_KE_PAYLOAD, true,
+		  "rekey of the SA, another group" },
+		{ IKE_CREATE_CHILD_SA, fill_rekey_ike_no_spi, IKE_N_INVALID_SYNTAX, false,
+		  "rekey of the SA without an SPI" },
 		{ IKE_CREATE_CHILD_SA, fill_child_no_nonce, IKE_N_INVALID_SYNTAX, false, "no nonce" },
 		{ IKE_CREATE_CHILD_SA, fill_low_spi, IKE_N_NO_PROPOSAL_CHOSEN, true, "a reserved SPI" },
 		{ IKE_CREATE_CHILD_SA, NULL, IKE_N_INVALID_SYNTAX, false, "an empty CREATE_CHILD_SA" },

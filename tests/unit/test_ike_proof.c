@@ -467,6 +467,43 @@ static void childless(void **state)
 	}
 }
 
+/* An IKE_AUTH answer without AUTH: who broke a rule is told apart from what the peer said. */
+static void answer_without(struct ike_notify *error)
+{
+	struct ike_header h;
+	struct ike_build b;
+	struct span msg;
+	uint8_t mem[256];
+
+	pair_init(&p, 32);
+	assert_int_equal(pair_new(&p), OK);
+	assert_int_equal(ike_sa_start(p.sa[ALICE], p.now_us, &p.path[ALICE]), OK);
+	pair_for(&p, 2 * FLIGHT_US);
+	h = ike_header_of(p.sa[BOB], IKE_AUTH, true, 1);
+	ike_build_start(&b, mem, sizeof(mem), &h);
+	ike_build_sk(&b);
+	if (error)
+		ike_build_notify(&b, error->type, SPAN_NONE);
+	assert_int_equal(ike_build_seal(&b, &p.sa[BOB]->keys.out, &msg), OK);
+	ike_sa_input(p.sa[ALICE], p.now_us, &p.path[ALICE], msg);
+	pair_events(&p);
+}
+
+static void whose_error(void **state)
+{
+	struct ike_notify n = { .type = IKE_N_INVALID_SYNTAX };
+
+	(void)state;
+	answer_without(&n);
+	assert_int_equal(p.last[ALICE][IKE_EV_FAILED].fail, IKE_FAIL_PROTOCOL);
+	assert_null(p.last[ALICE][IKE_EV_FAILED].detail);
+	pair_done(&p);
+	answer_without(NULL);
+	assert_int_equal(p.last[ALICE][IKE_EV_FAILED].fail, IKE_FAIL_PROTOCOL);
+	assert_non_null(strstr(p.last[ALICE][IKE_EV_FAILED].detail, "breaks the rules"));
+	pair_done(&p);
+}
+
 static void sentences(void **state)
 {
 	const char *unknown = ike_notify_text(8000);
@@ -520,8 +557,8 @@ int main(void)
 		cmocka_unit_test(psk),        cmocka_unit_test(psk_wrong), cmocka_unit_test(psk_refused),
 		cmocka_unit_test(psk_octets), cmocka_unit_test(ppk_keys),  cmocka_unit_test(ppk),
 		cmocka_unit_test(ppk_wrong),  cmocka_unit_test(ca),        cmocka_unit_test(initial_contact),
-		cmocka_unit_test(childless),  cmocka_unit_test(sentences), cmocka_unit_test(no_memory),
-		cmocka_unit_test(last),
+		cmocka_unit_test(childless),  cmocka_unit_test(sentences), cmocka_unit_test(whose_error),
+		cmocka_unit_test(no_memory),  cmocka_unit_test(last),
 	};
 
 	return HARNESS_RUN(tests);
