@@ -198,9 +198,6 @@ enum err config_peer_end(void *arg, void *o, const char **x)
 	*x = "bare = yes with cert, address, ice = no or sha1 = yes";
 	if (!p->bare && (p->has_cert || p->has_address || !p->ice || p->sha1))
 		return ERR_MALFORMED;
-	*x = "no ask = yes with bare = yes (a stock peer asks for no services, so that nobody could say yes to any)";
-	if (p->bare && p->ask)
-		return ERR_UNSUPPORTED;
 	if (config_check_proofs(p, x) != OK)
 		return ERR_MALFORMED;
 	*x = "address with cert (the inner address of a key that is not known beforehand)";

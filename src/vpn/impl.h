@@ -91,7 +91,7 @@ struct ask_past {
 	unsigned call;
 	uint32_t request;
 	uint64_t asked_us;
-	uint8_t key[SPKI_HASH];
+	uint8_t who[32]; /* hash of key and address: a peer with a shared key has no key of its own */
 	enum ask_end end;
 };
 
@@ -310,6 +310,8 @@ void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us); /* policy ch
 /* A stock peer that calls, and has us begin the key exchange: what we propose is what its section allows, and nothing else is
  * taken. False: it allows nothing. */
 MUST_CHECK bool grant_propose(struct vpn *v, struct call *c, struct ike_ts_list *ret_own, struct ike_ts_list *ret_peer);
+/* Its owner's yes came: the Child SA of a stock peer, which asks for nothing by itself, is asked for by us. */
+MUST_CHECK enum err grant_offer_stock(struct vpn *v, struct call *c, uint64_t now_us);
 void grant_unasked(struct vpn *v, struct call *c, uint64_t now_us); /* its key is proved */
 enum policy_verdict grant_verdict(const struct vpn *v, const struct call *c, const char *name);
 /* One service, if policy says so; POLICY_YES: it is among the call's grants. seconds: at most so long, 0: as policy says. */

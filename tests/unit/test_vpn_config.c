@@ -91,8 +91,6 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nask = perhaps\n", "yes or no" },
 		{ ACCOUNT "[peer p@e]\nask-within = 0s\n", "within its limits" },
 		{ ACCOUNT "[peer p@e]\nask-within = 601\n", "within its limits" },
-		{ ACCOUNT "[peer p@e]\nbare = yes\nask = yes\naddress = fd00::1\ncert = " KEY_A "\n",
-		  "no ask = yes with bare = yes" },
 		{ ACCOUNT "[peer p@e]\nkey = md5:00\n", "sha-256:" },
 		{ ACCOUNT "[peer p@e]\nike = 3des-sha1-modp1024\n", "words such as aes256gcm16" },
 		{ ACCOUNT "[peer p@e]\nike = aes256gcm16-prfsha256\n", "a group in each proposal" },
