@@ -266,6 +266,7 @@ MUST_CHECK enum err proof_describe(const struct cfg_peer *p, struct sdp_ike *m);
 bool proof_psk_named(const struct cfg_peer *p, const struct sdp_ike *m);
 MUST_CHECK enum err proof_fill(const struct vpn *v, const struct call *c, struct ike_config *k);
 MUST_CHECK enum err proof_bind(const struct vpn *v, const struct call *c, struct ike_config *k);
+bool proof_stands(const struct call *c, const struct cfg_peer *p, const struct cfg_peer *q); /* NULL: no section */
 void proof_contacted(struct vpn *v, const struct call *c);
 const char *proof_failure_text(const struct ike_event *e);
 

@@ -226,6 +226,47 @@ static void one_of_two_is_revoked(void **state)
 	end();
 }
 
+/* The owner replaces what the peer proves itself by, because somebody else has it now: a call that was proved by it ends, and one
+ * that is about to be is not proved by it any more. */
+static void proof_replaced(void **state)
+{
+	static const struct {
+		const char *at, *now;
+	} rows[] = {
+		{ "cert = sha-256:", "key = sha-256:" },
+		{ "cert = ", "ca = /etc/ca.pem\ncert = " },
+		{ "address = fd00::9", "address = fd00::8" },
+		{ "bare = yes",
+		  "ppk = a 0x9c1e72d04ab85f36e1087d2bc4935af624d8f0b1937ace566e08c1a2d47b93fe\nbare = yes" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[1024], changed[2048];
+		struct trust *trust;
+		struct config *cfg;
+		struct conf_error e;
+		const char *at;
+
+		begin("allow = desktop\n");
+		if (i % 2)
+			dial();
+		config_text(text, "allow = desktop\n");
+		at = strstr(text, rows[i / 2].at);
+		assert_non_null(at);
+		(void)snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text, rows[i / 2].now,
+			       at + strlen(rows[i / 2].at));
+		if (config_parse("f", span_str(changed), &cfg, &e) != OK)
+			fail_msg("%s", e.text);
+		assert_int_equal(trust_new(&trust), OK);
+		assert_int_equal(trust_load(trust, "pins", SPAN_NONE, cfg, &e), OK);
+		assert_int_equal(vpn_reload(v, now_us, cfg, trust), OK);
+		assert_true(!vpn_call_find(v, 1));
+		assert_false(i % 2 && installed(0));
+		end();
+	}
+}
+
 /* First messages that come to nothing must not use up the half-open SAs of a call for good. */
 static void first_messages_that_come_to_nothing(void **state)
 {
@@ -518,6 +559,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(time_is_over),
 		cmocka_unit_test(one_of_two_is_revoked),
+		cmocka_unit_test(proof_replaced),
 		cmocka_unit_test(first_messages_that_come_to_nothing),
 		cmocka_unit_test(many_unfinished_calls),
 		cmocka_unit_test(stock_is_asked_about),
