@@ -125,6 +125,13 @@ static enum err open_section(struct parser *p, struct span head)
 	return OK;
 }
 
+/* What was meant as a secret is not printed: a slip of the pen must not put it into the log. */
+static bool is_secret(struct span key)
+{
+	return span_starts(key, "password") || span_starts(key, "ha1") || span_eq_str(key, "psk") ||
+	       span_eq_str(key, "ppk");
+}
+
 static enum err set_key(struct parser *p, struct span key, struct span value)
 {
 	const struct conf_key *keys;
@@ -148,8 +155,7 @@ static enum err set_key(struct parser *p, struct span key, struct span value)
 		return conf_fail(p->e, p->file, p->line, "\"%s\" is given twice; expected it once", shown);
 	p->key_seen[i] = true;
 	e = keys[i].set(p->obj, value, &expected);
-	/* A password that was refused is not printed. */
-	if (e != OK && span_starts(key, "password"))
+	if (e != OK && is_secret(key))
 		value = SPAN_LIT("(hidden)");
 	return e == OK ? OK : refuse(p, p->line, e, keys[i].name, value, expected);
 }

@@ -27,6 +27,7 @@ enum err ike_fragment_take(struct ike_sa *sa, struct ike_in *in, const struct ik
 	e = ike_sk_open(&sa->keys.in, in->msg, skf, plain, &content);
 	if (e != OK)
 		return e;
+	sa->last_in_us = in->now_us; /* a sign of life, and only now: what is not wanted was not looked at */
 	e = ike_parts_add(parts, in->now_us, in->msg, &in->h, &f, skf->next, content);
 	if (e == OK && !ike_parts_complete(*parts))
 		return ERR_NOTFOUND;

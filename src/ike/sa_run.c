@@ -164,7 +164,6 @@ static void protected_input(struct ike_sa *sa, struct ike_in *in)
 		e = ike_sk_open(&sa->keys.in, in->msg, sk, plain, &inner);
 	}
 	if (e == ERR_NOTFOUND) { /* more of it is to come */
-		sa->last_in_us = in->now_us;
 		secret_wipe(plain, sizeof(plain));
 		return;
 	}

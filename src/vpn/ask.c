@@ -45,14 +45,24 @@ static bool replaces(const struct call *c, const struct call *o)
 	return o->id < c->id && o->account == c->account && !strcmp(o->peer, c->peer);
 }
 
+static enum err who_asks(const struct call *c, uint8_t ret[32])
+{
+	uint8_t text[SPKI_HASH + CFG_AOR_MAX];
+	struct wr w = wr_of(text, sizeof(text));
+
+	wr_bytes(&w, c->key, SPKI_HASH);
+	wr_str(&w, c->peer);
+	return w.bad ? ERR_LIMIT : hash_of(HASH_SHA256, wr_done(&w), ret);
+}
+
 /* No peer, however well known, may bury the owner under questions: one at a time of a key, so many in ten minutes of a key
  * that were not answered with yes, so many at a time in all. */
-static bool may_ask(const struct vpn *v, const struct call *c, uint64_t now_us)
+static bool may_ask(const struct vpn *v, const struct call *c, uint64_t now_us, const uint8_t who[32])
 {
 	unsigned n_open = 0, n_key = 0;
 
 	for (const struct call *o = v->calls; o; o = o->next) {
-		bool same = !memcmp(o->key, c->key, SPKI_HASH);
+		bool same = !memcmp(o->key, c->key, SPKI_HASH) && !strcmp(o->peer, c->peer);
 
 		if (o == c || !o->ask || (same && replaces(c, o)))
 			continue;
@@ -62,7 +72,7 @@ static bool may_ask(const struct vpn *v, const struct call *c, uint64_t now_us)
 	}
 	for (unsigned i = 0; i < ASK_PAST_MAX; i++)
 		n_key += recent(&v->pasts[i], now_us) && v->pasts[i].end != ASK_GRANTED &&
-			 !memcmp(v->pasts[i].key, c->key, SPKI_HASH);
+			 !memcmp(v->pasts[i].who, who, sizeof(v->pasts[i].who));
 	return n_open < ASK_OPEN_MAX && n_key < ASK_UNANSWERED_MAX;
 }
 
@@ -101,15 +111,18 @@ void ask_close(struct vpn *v, struct call *c, enum ask_end end)
 bool ask_begin(struct vpn *v, struct call *c, uint64_t now_us, uint32_t request)
 {
 	const struct cfg_peer *section = config_peer(v->cfg, c->peer);
-	struct ask_past *p = section && may_ask(v, c, now_us) ? past_free(v, now_us) : NULL;
+	struct ask_past *p = NULL;
+	uint8_t who[32];
 
+	if (section && who_asks(c, who) == OK && may_ask(v, c, now_us, who))
+		p = past_free(v, now_us);
 	if (!p) {
 		vpn_audit(v, c, "the owner is not asked: too many questions");
 		drop(c);
 		return false;
 	}
 	*p = (struct ask_past){ .call = c->id, .request = request, .asked_us = now_us, .end = ASK_OPEN };
-	memcpy(p->key, c->key, SPKI_HASH);
+	memcpy(p->who, who, sizeof(p->who));
 	c->ask->request = request;
 	c->ask->seconds = section->ask_s;
 	c->ask->until_us = now_us + SECONDS((uint64_t)section->ask_s);
@@ -151,7 +164,8 @@ static void refuse(struct vpn *v, struct call *c, uint64_t now_us, uint8_t why, 
 	};
 	struct ike_decision d = { .verdict = IKE_REFUSED, .request = c->ask->request, .refuse_reason = why };
 	struct vpn_event e = vpn_event_of(c, now_us, VPN_EV_REFUSED);
-	enum err r = c->sa ? ike_sa_grant_later(c->sa, now_us, &d) : ERR_WRONG_STATE;
+	/* a stock peer knows no REFUSE: its call ends */
+	enum err r = c->sa && !c->bare ? ike_sa_grant_later(c->sa, now_us, &d) : ERR_WRONG_STATE;
 
 	ask_close(v, c, end);
 	vpn_audit(v, c, "refused: %s", rows[why].text);
@@ -182,19 +196,30 @@ static void tell_granted(struct vpn *v, const struct call *c, uint64_t now_us)
 	}
 }
 
+/* The answer on the wire: GRANTs, or the one Child SA of a stock peer. */
+static enum err send_grants(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	struct ike_decision d = { .verdict = IKE_GRANTED, .request = c->ask->request };
+
+	if (!c->sa)
+		return ERR_WRONG_STATE;
+	if (c->bare)
+		return grant_offer_stock(v, c, now_us);
+	for (unsigned i = 0; i < c->n_grants; i++)
+		d.grants[d.n_grants++] = c->grants[i].g;
+	return ike_sa_grant_later(c->sa, now_us, &d);
+}
+
 /* Policy is asked again with the owner's yes: what it forbids meanwhile is not granted. Nothing has changed on error, but
  * ERR_DENIED: then nothing is left to be granted, and the caller is told. */
 static enum err grant(struct vpn *v, struct call *c, uint64_t now_us, uint32_t seconds)
 {
-	struct ike_decision d = { .verdict = IKE_GRANTED, .request = c->ask->request };
 	enum err e;
 
 	c->agreed = true;
 	for (unsigned i = 0; i < c->ask->n; i++)
 		(void)grant_by_name(v, c, now_us, c->ask->request, c->ask->names[i], seconds);
-	for (unsigned i = 0; i < c->n_grants; i++)
-		d.grants[d.n_grants++] = c->grants[i].g;
-	e = !c->n_grants ? ERR_DENIED : c->sa ? ike_sa_grant_later(c->sa, now_us, &d) : ERR_WRONG_STATE;
+	e = c->n_grants ? send_grants(v, c, now_us) : ERR_DENIED;
 	if (e != OK) {
 		c->agreed = false;
 		c->n_grants = 0;

@@ -21,3 +21,7 @@ MUST_CHECK enum err config_set_ca_file(struct span v, struct cfg_peer *p, const 
 /* What goes together in a [peer] section. */
 MUST_CHECK enum err config_check_proofs(const struct cfg_peer *p, const char **expected);
 void config_wipe_peer(struct cfg_peer *p);
+/* config_peer.c */
+extern const struct conf_key config_peer_keys[];
+enum err config_peer_begin(void *arg, struct span name, void **ret, const char **x);
+enum err config_peer_end(void *arg, void *o, const char **x);

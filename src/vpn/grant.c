@@ -102,6 +102,8 @@ void grant_failed(struct call *c, uint32_t id)
 
 	if (g && !g->spi_in)
 		forget(c, g);
+	for (unsigned i = 0; c->bare && i < c->n_grants; i++)
+		c->grants[i].asked = false; /* the stock peer may begin one itself */
 }
 
 /* ---- the callee's side ---- */
@@ -224,11 +226,25 @@ bool grant_propose(struct vpn *v, struct call *c, struct ike_ts_list *ret_own, s
 	for (unsigned i = 0; p && i < p->n_allow; i++) {
 		struct policy_answer a = ask_policy(v, c, POLICY_GRANT, p->allow[i]);
 
+		if (a.verdict == POLICY_ASK)
+			return false; /* without a Child SA we cannot begin */
 		if (a.verdict == POLICY_YES)
 			service_ts(v->self, c->peer_address, a.service->protocol, a.service->port, ret_own, ret_peer);
 	}
 	ping_ts(v, c, ret_own, ret_peer);
 	return ret_own->n && ret_peer->n;
+}
+
+enum err grant_offer_stock(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	struct ike_decision d = { .n_grants = 0 };
+	enum err e;
+
+	selectors_of_all(v, c, &d);
+	e = ike_sa_child_create(c->sa, now_us, 0, 0, &d.ts_local, &d.ts_peer);
+	for (unsigned i = 0; e == OK && i < c->n_grants; i++)
+		c->grants[i].asked = true;
+	return e;
 }
 
 void grant_unasked(struct vpn *v, struct call *c, uint64_t now_us)
@@ -249,7 +265,7 @@ void grant_child_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_
 		d.verdict = IKE_GRANTED;
 		d.grants[d.n_grants++] = g->g;
 		selectors_of(v, c, g, &d);
-	} else if (c->bare && !c->outgoing && c->n_grants && !c->grants[0].spi_in) {
+	} else if (c->bare && !c->outgoing && c->n_grants && !c->grants[0].spi_in && !c->grants[0].asked) {
 		/* One at a time: a second one would not be found when its time is over or a grant is revoked. */
 		d.verdict = IKE_GRANTED;
 		selectors_of_all(v, c, &d);
@@ -465,10 +481,11 @@ void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_e
 		esp_call_hold(v->esp, c->id, true);
 	if (k->redundant) /* of two that both sides made at once: it only receives, and goes */
 		return;
-	if (c->bare)
-		for (unsigned i = 0; i < c->n_grants; i++)
-			c->grants[i].spi_in = k->spi_in;
-	else if (g)
+	for (unsigned i = 0; c->bare && i < c->n_grants; i++) {
+		c->grants[i].spi_in = k->spi_in;
+		c->grants[i].asked = false;
+	}
+	if (g)
 		g->spi_in = k->spi_in;
 	if (k->replaces) /* rekeyed: grant, flows and forward are as they were */
 		return;

@@ -92,7 +92,7 @@ struct ask_past {
 	unsigned call;
 	uint32_t request;
 	uint64_t asked_us;
-	uint8_t key[SPKI_HASH];
+	uint8_t who[32]; /* hash of key and address: a peer with a shared key has no key of its own */
 	enum ask_end end;
 };
 
@@ -267,6 +267,7 @@ MUST_CHECK enum err proof_describe(const struct cfg_peer *p, struct sdp_ike *m);
 bool proof_psk_named(const struct cfg_peer *p, const struct sdp_ike *m);
 MUST_CHECK enum err proof_fill(const struct vpn *v, const struct call *c, struct ike_config *k);
 MUST_CHECK enum err proof_bind(const struct vpn *v, const struct call *c, struct ike_config *k);
+bool proof_stands(const struct call *c, const struct cfg_peer *p, const struct cfg_peer *q); /* NULL: no section */
 void proof_contacted(struct vpn *v, const struct call *c);
 const char *proof_failure_text(const struct ike_event *e);
 
@@ -318,6 +319,8 @@ void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us); /* policy ch
 /* A stock peer that calls, and has us begin the key exchange: what we propose is what its section allows, and nothing else is
  * taken. False: it allows nothing. */
 MUST_CHECK bool grant_propose(struct vpn *v, struct call *c, struct ike_ts_list *ret_own, struct ike_ts_list *ret_peer);
+/* Its owner's yes came: the Child SA of a stock peer, which asks for nothing by itself, is asked for by us. */
+MUST_CHECK enum err grant_offer_stock(struct vpn *v, struct call *c, uint64_t now_us);
 void grant_unasked(struct vpn *v, struct call *c, uint64_t now_us); /* its key is proved */
 enum policy_verdict grant_verdict(const struct vpn *v, const struct call *c, const char *name);
 /* One service, if policy says so; POLICY_YES: it is among the call's grants. seconds: at most so long, 0: as policy says. */

@@ -129,6 +129,26 @@ enum err proof_bind(const struct vpn *v, const struct call *c, struct ike_config
 	return OK;
 }
 
+static bool same_secret(const struct cfg_secret *a, const struct cfg_secret *b)
+{
+	return a->len == b->len && secret_eq(a->bytes, b->bytes, a->len);
+}
+
+/* Would what this call was proved with, or is about to be, still do? Policy knows of keys; the rest is compared by IKE, and once.
+ * p, q: the section before and now. */
+bool proof_stands(const struct call *c, const struct cfg_peer *p, const struct cfg_peer *q)
+{
+	static const struct cfg_peer none;
+
+	p = p ? p : &none;
+	q = q ? q : &none;
+	if (!same_secret(&p->ppk, &q->ppk))
+		return false;
+	return !c->bare || (q->bare && p->sha1 == q->sha1 && same_secret(&p->psk, &q->psk) &&
+			    p->has_cert == q->has_cert && !memcmp(p->cert, q->cert, sizeof(p->cert)) &&
+			    !strcmp(p->ca_file, q->ca_file) && addr_ip_eq(&p->address, &q->address));
+}
+
 /* What a key exchange ended with, for a person; NULL: nothing that the kind of failure does not say. */
 const char *proof_failure_text(const struct ike_event *e)
 {

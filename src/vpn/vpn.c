@@ -617,6 +617,10 @@ enum err vpn_reload(struct vpn *v, uint64_t now_us, struct config *cfg, struct t
 		if (strcmp(cfg->accounts[i].aor, v->cfg->accounts[i].aor) ||
 		    strcmp(cfg->accounts[i].server.host, v->cfg->accounts[i].server.host))
 			return ERR_DENIED;
+	for (struct call *c = v->calls; c; c = c->next)
+		if (call_live(c) && c->state != CALL_PENDING &&
+		    !proof_stands(c, config_peer(v->cfg, c->peer), config_peer(cfg, c->peer)))
+			call_end(v, c, now_us, REASON_REVOKED, NULL);
 	config_free(v->cfg);
 	trust_free(v->trust);
 	v->cfg = cfg;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* A configuration file of either daemon.
- * covers: src/vpn/config.c src/vpn/config_value.c src/ike/suite.c src/exchange/config.c */
+ * covers: src/vpn/config.c src/vpn/config_peer.c src/vpn/config_value.c src/ike/suite.c src/exchange/config.c */
 #include <stdlib.h>
 #include <string.h>
 

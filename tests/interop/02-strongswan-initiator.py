@@ -149,7 +149,37 @@ def terminate(lab):
     lablib.wait(lambda: not lab.charon.sas().strip(), 5, "charon has no SA")
     lablib.check(INNER not in lab.d.inner("ip", "-6", "route"), "the route is gone")
     lablib.check(not lab.sip.errors, "the SIP peer had no trouble: %s" % lab.sip.errors)
+
+
+def asked(lab):
+    "ask = yes: strongSwan's Child SA is refused and its IKE SA stays; after the owner's yes tielined begins the Child SA"
+    lab.d.configure(CONF % hashlib.sha256(lab.charon.cert_der()).hexdigest() + "ask = yes\n")
+    lablib.check(lab.d.control.call("reload")["code"] == 0, "reload")
+    subscription = lab.d.control.send("subscribe")
+    sdp = sippeer.bare_sdp(STOCK, charon.PORT, "active", sippeer.fingerprint(lab.charon.cert_der()))
+    lab.call = lab.sip.invite("sip:home@example.net", "sip:stock@example.org", sdp)
+    lablib.wait(lambda: lab.call.status, 5, "an answer")
+    lablib.check(lab.call.status == 200, "status %s" % lab.call.status)
+    lab.port = int(re.search(r"^m=application (\d+) ", lab.call.answer, re.M).group(1))
+    connection(lab, "own")
+    try:
+        lab.charon.swanctl("--initiate", "--child", "tunnel", "--timeout", "10")
+    except lablib.Failed as e:
+        lablib.check("TS_UNACCEPT" in str(e), "another failure: %s" % e)
+    else:
+        raise lablib.Failed("strongSwan has its Child SA before the answer")
+    question = lab.d.control.event(subscription, "asked", 5)
+    lablib.check(question["peer"] == "sip:stock@example.org" and question["services"] == ["echo"], question)
+    lablib.check("ESTABLISHED" in lab.charon.sas() and "tcp/7002" not in lab.charon.sas(), lab.charon.sas())
+    with contextlib.suppress(OSError):
+        lablib.tcp_echo(lab, lab.stock, lab.d.address, 7002, size=10, seconds=1, source=INNER)
+        raise lablib.Failed("it answered before it was allowed")
+    lablib.check(lab.d.control.call("answer", call=question["call"])["code"] == 0, "the owner says yes")
+    lablib.wait(lambda: "tcp/7002" in lab.charon.sas(), 5, "strongSwan has the Child SA")
+    lablib.tcp_echo(lab, lab.stock, lab.d.address, 7002, source=INNER)
+    lab.charon.swanctl("--terminate", "--ike", "call", "--timeout", "10")
+    lablib.wait(lambda: not lab.d.calls(), 5, "tielined has no call")
     lablib.check(lab.d.stop() == 0, "tielined ends with 0")
 
 
-lablib.main("ti", [network, strangers, invite, other_certificate, initiate, ping_in, ping_out, tcp, not_granted, liveness, terminate], needs=charon.NEEDS)
+lablib.main("ti", [network, strangers, invite, other_certificate, initiate, ping_in, ping_out, tcp, not_granted, liveness, terminate, asked], needs=charon.NEEDS)

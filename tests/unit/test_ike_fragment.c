@@ -426,6 +426,42 @@ static void damaged(void **state)
 	pair_done(&p);
 }
 
+/* Whoever knows the SPIs can write what looks like a fragment that is of no use. It is no sign of life (RFC 7296, 2.4). */
+static void not_alive(void **state)
+{
+	uint8_t msg[IKE_HDR + 8 + 32] = { 0 };
+	struct ike_sa *sa;
+
+	(void)state;
+	begin(10);
+	p.cfg[BOB].dpd_s = 30;
+	ike_sa_free(p.sa[BOB]);
+	assert_int_equal(ike_sa_new(&p.cfg[BOB], &p.sa[BOB]), OK);
+	dial();
+	pair_for(&p, SECONDS(1));
+	assert_true(pair_up(&p));
+	sa = p.sa[BOB];
+	put_be64(msg, sa->spi_i);
+	put_be64(msg + 8, sa->spi_r);
+	msg[16] = IKE_P_SKF;
+	msg[17] = 0x20;
+	msg[18] = IKE_INFORMATIONAL;
+	msg[19] = 0x08;
+	put_be32(msg + 20, sa->window.next_in);
+	put_be32(msg + 24, sizeof(msg));
+	put_be16(msg + IKE_HDR + 2, sizeof(msg) - IKE_HDR);
+	put_be16(msg + IKE_HDR + 4, 1);
+	put_be16(msg + IKE_HDR + 6, IKE_FRAGMENTS_MAX + 1);
+	ike_sa_free(p.sa[ALICE]); /* gone without a word */
+	p.sa[ALICE] = NULL;
+	for (int i = 0; i < 12; i++) {
+		ike_sa_input(sa, p.now_us, &p.path[BOB], SPAN_OF(msg));
+		pair_for(&p, SECONDS(20));
+	}
+	assert_int_equal(p.last[BOB][IKE_EV_FAILED].fail, IKE_FAIL_TIMEOUT);
+	pair_done(&p);
+}
+
 static bool once(void *arg)
 {
 	bool good;
@@ -470,7 +506,7 @@ int main(void)
 		cmocka_unit_test(call),           cmocka_unit_test(lost),        cmocka_unit_test(out_of_order),
 		cmocka_unit_test(answered_again), cmocka_unit_test(never_whole), cmocka_unit_test(one_side_only),
 		cmocka_unit_test(rules),          cmocka_unit_test(lengths),     cmocka_unit_test(damaged),
-		cmocka_unit_test(no_memory),      cmocka_unit_test(last),
+		cmocka_unit_test(no_memory),      cmocka_unit_test(not_alive),   cmocka_unit_test(last),
 	};
 
 	return HARNESS_RUN(tests);

@@ -25,7 +25,7 @@ static struct rng rng;
 static uint64_t now_us;
 static int64_t wall_s;
 static struct path path; /* as the box sees it */
-static const struct ike_decision *on_asked; /* the box's owner's */
+static const struct ike_decision *on_asked, *on_child; /* the box's owner's */
 
 static int64_t wall(void *arg)
 {
@@ -117,6 +117,8 @@ static void exchange(void)
 			n_refused += e.kind == IKE_EV_REFUSED;
 			if (e.kind == IKE_EV_ASKED && on_asked)
 				ike_sa_decide(box, now_us, on_asked);
+			if (e.kind == IKE_EV_CHILD_ASKED && on_child)
+				ike_sa_decide(box, now_us, on_child);
 			ike_event_done(&e);
 		}
 	}
@@ -224,6 +226,47 @@ static void one_of_two_is_revoked(void **state)
 	end();
 }
 
+/* The owner replaces what the peer proves itself by, because somebody else has it now: a call that was proved by it ends, and one
+ * that is about to be is not proved by it any more. */
+static void proof_replaced(void **state)
+{
+	static const struct {
+		const char *at, *now;
+	} rows[] = {
+		{ "cert = sha-256:", "key = sha-256:" },
+		{ "cert = ", "ca = /etc/ca.pem\ncert = " },
+		{ "address = fd00::9", "address = fd00::8" },
+		{ "bare = yes",
+		  "ppk = a 0x9c1e72d04ab85f36e1087d2bc4935af624d8f0b1937ace566e08c1a2d47b93fe\nbare = yes" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[1024], changed[2048];
+		struct trust *trust;
+		struct config *cfg;
+		struct conf_error e;
+		const char *at;
+
+		begin("allow = desktop\n");
+		if (i % 2)
+			dial();
+		config_text(text, "allow = desktop\n");
+		at = strstr(text, rows[i / 2].at);
+		assert_non_null(at);
+		(void)snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text, rows[i / 2].now,
+			       at + strlen(rows[i / 2].at));
+		if (config_parse("f", span_str(changed), &cfg, &e) != OK)
+			fail_msg("%s", e.text);
+		assert_int_equal(trust_new(&trust), OK);
+		assert_int_equal(trust_load(trust, "pins", SPAN_NONE, cfg, &e), OK);
+		assert_int_equal(vpn_reload(v, now_us, cfg, trust), OK);
+		assert_true(!vpn_call_find(v, 1));
+		assert_false(i % 2 && installed(0));
+		end();
+	}
+}
+
 /* First messages that come to nothing must not use up the half-open SAs of a call for good. */
 static void first_messages_that_come_to_nothing(void **state)
 {
@@ -323,16 +366,102 @@ static void many_unfinished_calls(void **state)
 	end();
 }
 
+/* `ask = yes` of a stock peer: no Child SA in IKE_AUTH, none on its asking; after the yes we begin one. */
+static void asked_for(const char *rest)
+{
+	begin(rest);
+	assert_int_equal(ike_sa_new(&box_cfg, &box), OK);
+	assert_int_equal(ike_sa_start(box, now_us, &path), OK);
+	exchange();
+	assert_int_equal(c->state, CALL_WAITING);
+	assert_non_null(c->ask);
+	assert_int_equal(n_children, 0);
+	assert_int_equal(n_refused, 1); /* TS_UNACCEPTABLE */
+	assert_true(ike_sa_up(box));
+	another_child();
+	assert_int_equal(n_children, 0);
+	assert_int_equal(n_refused, 2);
+}
+
+static void stock_is_asked_about(void **state)
+{
+	static const struct ike_decision refuse = { .verdict = IKE_REFUSED };
+	struct ike_decision d = { .verdict = IKE_GRANTED };
+	struct vpn_answer yes = { .yes = true, .seconds = 60 }, no = { .yes = false };
+	struct config *cfg;
+	struct trust *trust;
+	const char *why;
+
+	(void)state;
+	asked_for("allow = desktop, files\nask = yes\n");
+	d.ts_local.n = d.ts_peer.n = 1;
+	d.ts_local.ts[0] = everything(c->peer_address);
+	d.ts_peer.ts[0] = everything(v->self);
+	on_child = &d;
+	yes.call = c->id;
+	assert_int_equal(vpn_answer(v, now_us, &yes, &why), OK);
+	exchange();
+	assert_int_equal(n_children, 1);
+	assert_true(installed(0));
+	assert_int_equal(c->state, CALL_UP);
+	assert_true(c->told_up && c->grants[0].spi_in && c->grants[1].spi_in);
+	for (unsigned k = 0; k < children[0].ts_local.n; k++)
+		assert_true(children[0].ts_peer.ts[k].protocol == 58 || children[0].ts_peer.ts[k].port_lo == 5900 ||
+			    children[0].ts_peer.ts[k].port_lo == 445);
+	another_child(); /* one at a time */
+	assert_int_equal(n_children, 1);
+	now_us += SECONDS(61);
+	vpn_tick(v, now_us);
+	assert_false(installed(0));
+	end();
+
+	/* the peer does not take ours, and begins one itself */
+	asked_for("allow = desktop\nask = yes\n");
+	on_child = &refuse;
+	yes.call = c->id;
+	assert_int_equal(vpn_answer(v, now_us, &yes, &why), OK);
+	exchange();
+	assert_int_equal(n_children, 0);
+	assert_int_equal(vpn_calls_active(v), 1);
+	another_child();
+	assert_int_equal(n_children, 1);
+	assert_true(installed(0));
+	end();
+
+	asked_for("allow = desktop\nask = yes\n");
+	no.call = c->id;
+	assert_int_equal(vpn_answer(v, now_us, &no, &why), OK);
+	exchange();
+	assert_int_equal(vpn_calls_active(v), 0);
+	end();
+
+	asked_for("allow = desktop\nask = yes\nask-within = 10s\n");
+	now_us += SECONDS(10);
+	vpn_tick(v, now_us);
+	exchange();
+	assert_int_equal(vpn_calls_active(v), 0);
+	end();
+
+	asked_for("allow = desktop\nask = yes\n");
+	on_child = &d;
+	configure("allow = desktop\n", &cfg, &trust);
+	assert_int_equal(vpn_reload(v, now_us, cfg, trust), OK);
+	exchange();
+	assert_int_equal(n_children, 1);
+	on_child = NULL;
+	end();
+}
+
 /* A stock peer whose description is passive has us begin the key exchange: then it is asked for what it is granted, and it
  * gets no more, whatever it answers. */
 static void we_begin(void **state)
 {
-	static const char *const allows[] = { "allow = desktop\n", "allow = desktop, files\nping = no\n",
-					      "ping = no\n" };
-	static const unsigned n_services[] = { 1, 2, 0 };
+	static const char *const allows[] = { "allow = desktop\n", "allow = desktop, files\nping = no\n", "ping = no\n",
+					      "allow = desktop\nask = yes\n" };
+	static const unsigned n_services[] = { 1, 2, 0, 0 };
 
 	(void)state;
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < 4; i++) {
 		struct ike_decision d = { .verdict = IKE_GRANTED };
 
 		begin(allows[i]);
@@ -430,8 +559,10 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(time_is_over),
 		cmocka_unit_test(one_of_two_is_revoked),
+		cmocka_unit_test(proof_replaced),
 		cmocka_unit_test(first_messages_that_come_to_nothing),
 		cmocka_unit_test(many_unfinished_calls),
+		cmocka_unit_test(stock_is_asked_about),
 		cmocka_unit_test(we_begin),
 		cmocka_unit_test(first_key_taken_back),
 		cmocka_unit_test(one_peer_calls_without_end),
