@@ -101,3 +101,8 @@ void keylog_esp(struct vpn *v, struct call *c, uint64_t now_us, const struct ike
 	esp_one(v, c, now_us, k, true);
 	vpn_audit(v, c, "keys of the Child SA %08x are given to who made the call", k->spi_in);
 }
+
+void vpn_event_done(struct vpn_event *e)
+{
+	secret_wipe(e, sizeof(*e));
+}

@@ -61,11 +61,6 @@ bool vpn_poll_event(struct vpn *v, struct vpn_event *ret)
 	return true;
 }
 
-void vpn_event_done(struct vpn_event *e)
-{
-	secret_wipe(e, sizeof(*e));
-}
-
 struct vpn_event vpn_event_of(const struct call *c, uint64_t now_us, enum vpn_event_kind kind)
 {
 	struct vpn_event e = { .kind = kind,

@@ -212,8 +212,9 @@ def dissected(lab):
         with open(os.path.join(profile, table), "w") as f:
             f.writelines(x + "\n" for x in lab.export.splitlines() if x[0] != "#" and x.startswith('"IPv') == is_esp)
     run = subprocess.run([lablib.program("tshark"), "-r", path, "-o", "esp.enable_encryption_decode:TRUE", "-o",
-                          "esp.enable_authentication_check:TRUE", "-d", "udp.port==4500,udpencap", "-T", "fields", "-e", "isakmp.exchangetype", "-e",
-                          "isakmp.auth.method", "-e", "esp.spi", "-e", "tcp.dstport", "-e", "esp.icv_good"],
+                          "esp.enable_authentication_check:TRUE", "-d", "udp.port==4500,udpencap", "-T", "fields", "-e",
+                          "isakmp.exchangetype", "-e", "isakmp.auth.method", "-e", "esp.spi", "-e", "tcp.dstport", "-e",
+                          "esp.icv_good"],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False,
                          env=dict(os.environ, WIRESHARK_CONFIG_DIR=profile))
     said = [x for x in run.stderr.decode().splitlines() if "uid" not in x and "root" not in x]
@@ -222,7 +223,8 @@ def dissected(lab):
     inner = [r for r in rows if r[2] and r[3]]
     check(run.returncode == 0 and n_auth == 2 and len(inner) >= 10 and any("5900" in r[3] for r in inner),
           "%d: %d AUTH, %d inner packets; %s" % (run.returncode, n_auth, len(inner), said[:5]))
-    print("# %d AUTH payloads, %d TCP packets inside ESP" % (n_auth, len(inner)))
+    print("# %d AUTH payloads, %d TCP packets inside ESP, of which %d have an ICV that it finds good" %
+          (n_auth, len(inner), sum(1 for r in inner if r[4] in ("1", "True"))))
 
 
 lablib.main("tx", [start, off, exported, inspected, dissected], needs=["ip", "nft", "setpriv"])

@@ -297,7 +297,7 @@ int main(void)
 		cmocka_unit_test(of_a_failure),
 		cmocka_unit_test(forms),
 	};
-	int r = cmocka_run_group_tests_name(__FILE__, tests, NULL, NULL);
+	int r = HARNESS_RUN(tests);
 
 	pair_identities_done();
 	return r;
