@@ -9,15 +9,30 @@
 
 #define PPK_MIN 32 /* RFC 8784, 6: 256 bits of entropy */
 
+/* Something that was written, in UTF-8, perhaps with the line's end, or with zeros between or behind. */
+static bool is_text(struct span v)
+{
+	for (size_t i = 0; i < v.len;) {
+		uint8_t c = v.p[i++];
+		size_t n = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : c >= 0xc2 ? 1 : 0; /* bytes that follow */
+
+		if (c < 0x80 ? (c < ' ' || c > '~') && !memchr("\t\n\r", c, sizeof("\t\n\r")) : !n || c > 0xf4)
+			return false;
+		for (; n; n--)
+			if (i == v.len || (v.p[i++] & 0xc0) != 0x80)
+				return false;
+	}
+	return true;
+}
+
 /* R9: the hash of a PSK is seen by everybody on the signalling path, so it must be one that nobody can guess. Of generated keys
- * none looks like this, but for one in millions: text, few different bytes, or a series. */
+ * none looks like this, but for one in 200000: text, few different bytes, or a series. */
 static bool guessable(const struct cfg_secret *s)
 {
-	bool text = true, series = true, seen[256] = { false };
+	bool text = is_text(span_of(s->bytes, s->len)), series = true, seen[256] = { false };
 	size_t n_different = 0;
 
 	for (size_t i = 0; i < s->len; i++) {
-		text = text && s->bytes[i] >= ' ' && s->bytes[i] <= '~';
 		if (i > 1)
 			series = series &&
 				 (uint8_t)(s->bytes[i] - s->bytes[i - 1]) == (uint8_t)(s->bytes[1] - s->bytes[0]);
