@@ -94,6 +94,19 @@ enum err config_check_proofs(const struct cfg_peer *p, const char **expected)
 	return OK;
 }
 
+/* Whoever knows a shared key is whoever has it: two peers with one would each be both. */
+enum err config_check_secrets(const char *file, const struct config *c, struct conf_error *e)
+{
+	for (unsigned i = 0; i < c->n_peers; i++)
+		for (unsigned k = 0; c->peers[i].psk.len && k < i; k++)
+			if (c->peers[k].psk.len == c->peers[i].psk.len &&
+			    secret_eq(c->peers[k].psk.bytes, c->peers[i].psk.bytes, c->peers[i].psk.len))
+				return conf_fail(e, file, 0,
+						 "[peer %s] has the psk of [peer %s]; expected one of its own",
+						 c->peers[i].aor, c->peers[k].aor);
+	return OK;
+}
+
 enum err config_set_ca(struct cfg_peer *p, struct span pem)
 {
 	struct cert_anchor *a;

@@ -103,6 +103,8 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A
 			  "\n[peer q@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A "\n",
 		  "of its own" },
+		{ BARE "psk = 0x" HEX16 "\n[peer q@e]\nbare = yes\naddress = fd00::2\npsk = 0x" HEX16 "\n",
+		  "has the psk of [peer sip:p@e]" },
 		{ BARE "psk = 0x" HEX16 "\ncert = " KEY_A "\n", "psk alone" },
 		{ BARE "psk = 0x" HEX16 "\nca = /x\n", "psk alone" },
 		{ ACCOUNT "[peer p@e]\nkey = " KEY_A "\npsk = 0x" HEX16 "\n", "bare = yes with psk or ca" },
