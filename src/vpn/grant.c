@@ -445,6 +445,7 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 				   .grant_id = k->grant_id,
 				   .path = c->path,
 				   .standby = k->standby,
+				   .replaces = k->redundant ? 0 : k->replaces,
 				   .soft_packets = CHILD_SOFT_PACKETS - rng_below(v->env.rng, 1u << 28),
 				   .soft_bytes = CHILD_SOFT_BYTES,
 				   .hard_bytes = CHILD_HARD_BYTES };
