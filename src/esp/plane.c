@@ -362,7 +362,7 @@ static enum esp_drop flow_check(struct esp_plane *p, uint64_t now_us, struct esp
 	if (!esp_flow_make_room(p->flows, owner))
 		return ESP_DROP_FLOWS_FULL;
 	fl = esp_flow_open(p->flows, now_us, t, inbound, owner, sa->grant, sa);
-	if (sa->end_us != TIME_NEVER) { /* late by a replaced one: answers leave by its successor */
+	if (!sends(sa)) { /* by a replaced one: answers leave by its successor */
 		struct esp_sa *heir = heir_of(p, sa, fl);
 
 		fl->sa = heir ? heir : sa;

@@ -192,6 +192,10 @@ static void not_back_to_the_first(void **state)
 	}
 	assert_int_equal(seal(p, p->b, b_tcp(p, 5900, 1, ACK)), PASS);
 	assert_int_equal(be32(p->outer), PAIR_SPI_A + 1);
+	/* nor for a flow that A, who does not know yet, begins by the first */
+	assert_int_equal(carry(p, true, a_tcp(p, 2, 5900, SYN)), PASS);
+	assert_int_equal(seal(p, p->b, b_tcp(p, 5900, 2, SYN | ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A + 1);
 	esp_sa_retire(p->b, p->now, PAIR_SPI_B + 1);
 	assert_int_equal(seal(p, p->b, b_tcp(p, 5900, 1, ACK)), PASS);
 	assert_int_equal(be32(p->outer), PAIR_SPI_A + 2);
