@@ -13,7 +13,7 @@ lab="iproute2 nftables procps util-linux python3"
 fuzz="clang libclang-rt-14-dev llvm-14"
 lint="clang-format clang-tidy python3"
 interop="iputils-ping openssl strongswan-charon strongswan-swanctl libstrongswan-standard-plugins
-	libstrongswan-extra-plugins libcharon-extra-plugins kamailio coturn python3-aioice"
+	libstrongswan-extra-plugins libcharon-extra-plugins kamailio coturn python3-aioice tshark"
 
 want=""
 for set in "${@:-build}"; do

@@ -27,6 +27,9 @@ struct call {
 	FILE *say; /* progress: out, or err where CMD owns out */
 	char *to, *service, *from, **exec;
 	bool detach, trust_first, any_user;
+	const char *keys; /* --export-keys, NULL: no */
+	FILE *keys_file;
+	char keys_table[CLI_TEXT]; /* of the last line; "": there is none yet */
 	long timeout, port;
 	/* state */
 	bool over; /* done came, or the daemon is gone */
@@ -179,6 +182,55 @@ static void told(const struct call *k, const json_t *e)
 	(void)fputc('\n', k->say);
 }
 
+/* ---- keys ---- */
+
+/* A new file, for this user only: keys never overwrite anything, nor follow a link. */
+static int keys_open(struct call *k)
+{
+	int fd = open(k->keys, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	char safe[CLI_TEXT];
+
+	k->keys_file = fd < 0 ? NULL : fdopen(fd, "w");
+	if (k->keys_file)
+		return CLI_OK;
+	cli_say(k->c, "--export-keys: %s: %s", cli_escape(k->keys, safe),
+		errno == EEXIST ? "exists, and keys overwrite nothing" : strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return CLI_USAGE;
+}
+
+/* The lines as they come: their values are of our own daemon. */
+static void keys_came(struct call *k, const json_t *e)
+{
+	const char *line = json_string_value(json_object_get(e, "line"));
+	char table[CLI_TEXT];
+	bool ok = k->keys_file && line && !strpbrk(line, "\r\n");
+
+	cli_text(e, "table", table);
+	if (ok && strcmp(table, k->keys_table))
+		ok = fprintf(k->keys_file, "# %s\n", table) > 0;
+	ok = ok && fprintf(k->keys_file, "%s\n", line) > 0 && !fflush(k->keys_file);
+	if (ok) {
+		memcpy(k->keys_table, table, sizeof(table));
+		return;
+	}
+	cli_say(k->c, "--export-keys: the keys cannot be written");
+	k->code = CLI_INTERNAL;
+	k->refused = true;
+	hang_up(k);
+}
+
+static void keys_close(struct call *k)
+{
+	if (!k->keys_file)
+		return;
+	if (fclose(k->keys_file))
+		cli_say(k->c, "--export-keys: the keys cannot be written");
+	if (!k->keys_table[0])
+		(void)unlink(k->keys); /* made by us, and nothing came */
+}
+
 static void line_came(struct call *k, const json_t *line)
 {
 	if (cli_int(line, "id") != 1)
@@ -192,6 +244,8 @@ static void line_came(struct call *k, const json_t *line)
 			(void)kill(k->child, SIGTERM);
 	} else if (cli_is(line, "event", "granted")) {
 		granted(k, line);
+	} else if (k->keys && cli_is(line, "event", "keys")) {
+		keys_came(k, line);
 	} else if (!k->c->json) {
 		told(k, line);
 	}
@@ -286,6 +340,8 @@ static int run(struct call *k)
 		json_object_set_new(rq, "service", json_string(k->service));
 	if (k->from)
 		json_object_set_new(rq, "from", json_string(k->from));
+	if (k->keys)
+		json_object_set_new(rq, "keys", json_true());
 	if (code != CLI_OK) {
 		json_decref(rq);
 		return code;
@@ -315,6 +371,7 @@ static int option(struct call *k, int o)
 	case 't': k->trust_first = true; return CLI_OK;
 	case 'u': k->any_user = true; return CLI_OK;
 	case 'f': k->from = optarg; return CLI_OK;
+	case 'k': k->keys = optarg; return CLI_OK;
 	case 'T':
 		return cli_number(optarg, 1, 3600, &k->timeout)
 			       ? CLI_OK
@@ -335,6 +392,7 @@ int cli_call(struct cli *c, int argc, char **argv)
 		{ "from", required_argument, NULL, 'f' },
 		{ "timeout", required_argument, NULL, 'T' },
 		{ "port", required_argument, NULL, 'p' },
+		{ "export-keys", required_argument, NULL, 'k' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct call k = { .c = c, .say = c->out, .signal_fd = -1 };
@@ -359,9 +417,17 @@ int cli_call(struct cli *c, int argc, char **argv)
 		return cli_usage(c, "expected AOR or AOR/SERVICE");
 	if (k.exec && k.detach)
 		return cli_usage(c, "--exec and --detach exclude each other: the call ends with the command");
+	if (k.keys && (k.detach || c->json))
+		return cli_usage(
+			c, "--export-keys goes neither with --detach, whose client does not stay, nor with --json, "
+			   "which would print the keys");
 	if (k.exec && !c->json)
 		k.say = c->err;
 	k.to = argv[optind];
 	k.service = cli_cut_service(k.to);
-	return run(&k);
+	code = k.keys ? keys_open(&k) : CLI_OK;
+	if (code == CLI_OK)
+		code = run(&k);
+	keys_close(&k);
+	return code;
 }

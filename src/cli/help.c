@@ -34,7 +34,7 @@ static const struct {
 	{ "call",
 	  "usage: tieline call AOR[/SERVICE] [--detach] [--trust-first] [--timeout S] [--from AOR] [--port N] "
 	  "[--any-user]\n"
-	  "                    [--exec CMD [ARG ...]]\n"
+	  "                    [--export-keys FILE] [--exec CMD [ARG ...]]\n"
 	  "Dials AOR and asks for SERVICE (without one: for all that is allowed). Stays in the foreground; Ctrl-C "
 	  "hangs up.\n"
 	  "  --detach        return when the call is up; it stays until `tieline hangup`\n"
@@ -43,6 +43,9 @@ static const struct {
 	  "  --from AOR      the account to call from, where there are several\n"
 	  "  --port N        wished local port of the service\n"
 	  "  --any-user      let every user of this machine use the local ports\n"
+	  "  --export-keys FILE\n"
+	  "                  write the call's keys to FILE, which must not exist, for Wireshark; the daemon must allow "
+	  "it\n"
 	  "  --exec CMD ...  must come last: start CMD with TIELINE_HOST and TIELINE_PORT in its environment when the\n"
 	  "                  service is reachable; hang up when it ends, and exit with its status\n" },
 	{ "hangup", "usage: tieline hangup AOR|ID|all\nEnds the calls with AOR, the call with that number, or all.\n" },

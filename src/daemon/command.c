@@ -61,7 +61,8 @@ static void do_call(const struct command *k)
 	struct vpn_call_request v = { .to = text_of(k, "to"),
 				      .service = text_of(k, "service"),
 				      .from = text_of(k, "from"),
-				      .trust_first = flag_of(k, "trust_first") };
+				      .trust_first = flag_of(k, "trust_first"),
+				      .export_keys = flag_of(k, "keys") };
 	json_int_t timeout, port;
 	struct request *r;
 	unsigned call = 0;
@@ -75,6 +76,10 @@ static void do_call(const struct command *k)
 		wrong(k, "this version has no short authentication strings");
 		return;
 	}
+	if (v.export_keys && flag_of(k, "detach")) {
+		wrong(k, "\"keys\" and \"detach\" exclude each other: keys go to the connection that made the call");
+		return;
+	}
 	r = control_request(k->c, RQ_CALL, k->id);
 	if (!r) {
 		wrong(k, "too many open requests on this connection");
@@ -82,6 +87,7 @@ static void do_call(const struct command *k)
 	}
 	r->detach = flag_of(k, "detach");
 	r->any_user = flag_of(k, "any_user");
+	r->keys = v.export_keys;
 	v.owner = r->token;
 	v.timeout_s = (uint32_t)timeout;
 	v.local_port = (uint16_t)port;
@@ -96,10 +102,12 @@ static void do_call(const struct command *k)
 	done(k,
 	     e == ERR_MALFORMED || e == ERR_NOTFOUND ? REASON_USAGE
 	     : e == ERR_LIMIT                        ? REASON_BUSY
+	     : e == ERR_DENIED                       ? REASON_NOT_ALLOWED
 						     : REASON_INTERNAL,
 	     e == ERR_MALFORMED  ? "not an address; expected one such as sip:home@example.org"
 	     : e == ERR_NOTFOUND ? "no such account"
 	     : e == ERR_LIMIT    ? "all calls of this daemon are taken"
+	     : e == ERR_DENIED   ? "this daemon gives out no keys: export-keys is not yes in its configuration"
 				 : err_name(e));
 }
 

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "crypto/secret.h"
 #include "daemon/control_impl.h"
 
 /* ---- connections ---- */
@@ -15,6 +16,8 @@ static void connection_free(void *arg)
 {
 	struct connection *c = arg;
 
+	if (c->out)
+		secret_wipe(c->out, c->out_cap);
 	free(c->out);
 	free(c);
 }
@@ -67,6 +70,7 @@ static void flush(struct connection *c)
 		}
 		c->out_len -= (size_t)n;
 		memmove(c->out, c->out + n, c->out_len);
+		secret_wipe(c->out + c->out_len, (size_t)n); /* there may have been keys in it */
 	}
 	if (loop_fd_set(c->watch, c->out_len ? LOOP_READ | LOOP_WRITE : LOOP_READ) != OK)
 		connection_close(c);
@@ -82,9 +86,14 @@ static bool queue(struct connection *c, const char *text, size_t len)
 			cap *= 2;
 		if (cap > CONTROL_QUEUE_MAX)
 			return false;
-		grown = realloc(c->out, cap);
+		grown = malloc(cap); /* realloc would leave what was there */
 		if (!grown)
 			return false;
+		if (c->out) {
+			memcpy(grown, c->out, c->out_len);
+			secret_wipe(c->out, c->out_cap);
+		}
+		free(c->out);
 		c->out = grown;
 		c->out_cap = cap;
 	}
@@ -100,6 +109,8 @@ void control_send(struct connection *c, json_t *line)
 
 	json_decref(line);
 	if (c->dead) {
+		if (text)
+			secret_wipe(text, strlen(text));
 		free(text);
 		return;
 	}
@@ -108,6 +119,8 @@ void control_send(struct connection *c, json_t *line)
 		connection_close(c);
 	else
 		flush(c);
+	if (text)
+		secret_wipe(text, strlen(text));
 	free(text);
 }
 
@@ -285,12 +298,34 @@ static void to_request(struct control *s, struct request *r, const struct vpn_ev
 	control_request_free(s, r);
 }
 
+/* To the connection that made the call and asked for them, and to nobody else: no subscriber, no log. */
+static void keys_event(struct control *s, const struct vpn_event *e)
+{
+	struct request *r = by_token(s, e->owner);
+	json_t *line, *text;
+
+	if (!r || r->kind != RQ_CALL || !r->keys || !r->conn || r->answered)
+		return;
+	log_warn(&s->e->log, "keys of call %u are given out to user %u (%s)", e->call, r->uid, e->keys_table);
+	line = json_of_event(s->e->vpn, loop_now_us(s->e->loop), e);
+	text = json_incref(json_object_get(line, "line"));
+	json_object_set(line, "id", r->id);
+	control_send(r->conn, line);
+	secret_wipe((char *)(uintptr_t)json_string_value(text), json_string_length(text));
+	json_decref(text);
+}
+
 void control_event(struct control *s, const struct vpn_event *e)
 {
-	struct request *r = e->call ? by_token(s, e->owner) : NULL;
-	json_t *line = json_of_event(s->e->vpn, loop_now_us(s->e->loop), e);
 	bool answer = e->kind == VPN_EV_GRANTED || e->kind == VPN_EV_REFUSED, taken = false;
+	struct request *r = e->call ? by_token(s, e->owner) : NULL;
+	json_t *line;
 
+	if (e->kind == VPN_EV_KEYS) {
+		keys_event(s, e);
+		return;
+	}
+	line = json_of_event(s->e->vpn, loop_now_us(s->e->loop), e);
 	for (struct request *x = s->requests, *next; x; x = next) {
 		struct connection *c = x->conn; /* its memory outlives its end by a round of the loop */
 

@@ -33,7 +33,7 @@ struct request {
 	json_t *id;
 	uint64_t token;
 	unsigned call;
-	bool detach, any_user, answered;
+	bool detach, any_user, answered, keys;
 	uint32_t uid;
 	struct request *next;
 };

@@ -126,6 +126,8 @@ void engine_drain(struct engine *e)
 			if (!ev.call)
 				log_info(&e->log, "%s", ev.reason);
 			control_event(e->control, &ev);
+			if (ev.kind == VPN_EV_KEYS)
+				vpn_event_done(&ev);
 			more = true;
 		}
 	}

@@ -94,6 +94,10 @@ json_t *json_of_event(const struct vpn *v, uint64_t now_us, const struct vpn_eve
 		json_object_set_new(o, "remote", addr_json(&e->remote));
 		json_object_set_new(o, "path", json_string(e->path_type));
 	}
+	if (e->kind == VPN_EV_KEYS) {
+		json_object_set_new(o, "table", json_string(e->keys_table));
+		json_object_set_new(o, "line", json_string(e->keys_line));
+	}
 	if (e->kind == VPN_EV_ASKED)
 		asked_json(o, v, now_us, e);
 	if (e->kind == VPN_EV_WAITING)

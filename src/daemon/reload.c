@@ -82,8 +82,8 @@ static bool only_peers_differ(const struct config *a, const struct config *b)
 {
 	return same_accounts(a, b) && a->port == b->port && a->max_calls == b->max_calls &&
 	       a->dead_after_s == b->dead_after_s && a->rekey_after_s == b->rekey_after_s &&
-	       a->log_level == b->log_level && !strcmp(a->user, b->user) && !strcmp(a->interface, b->interface) &&
-	       same_services(a, b);
+	       a->export_keys == b->export_keys && a->log_level == b->log_level && !strcmp(a->user, b->user) &&
+	       !strcmp(a->interface, b->interface) && same_services(a, b);
 }
 
 /* Password files are root's: what was read from them at the start still holds. */

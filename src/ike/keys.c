@@ -91,6 +91,13 @@ static enum err seed_of(struct span ni, struct span nr, uint64_t spi_i, uint64_t
 	return w->bad ? ERR_LIMIT : OK;
 }
 
+static void raw_keep(uint8_t ret[CIPHER_KEY_MAX], struct span sk_e, struct span sk_a)
+{
+	memcpy(ret, sk_e.p, sk_e.len);
+	if (sk_a.len)
+		memcpy(ret + sk_e.len, sk_a.p, sk_a.len);
+}
+
 /* {SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr} = prf+(SKEYSEED, Ni | Nr | SPIi | SPIr);
  * with combined modes the SK_a are of length zero (RFC 5282, 7), and the SK_e have their salt at the end (7.1). */
 static enum err keys_cut(enum cipher_alg alg, const struct rng *rng, bool initiator, struct span m, struct ike_keys *k)
@@ -109,16 +116,21 @@ static enum err keys_cut(enum cipher_alg alg, const struct rng *rng, bool initia
 	e = ike_sk_init(&k->out, alg, initiator ? ei : er, initiator ? ai : ar, rng);
 	if (e == OK)
 		e = ike_sk_init(&k->in, alg, initiator ? er : ei, initiator ? ar : ai, rng);
+	if (k->keep) {
+		raw_keep(k->raw_i, ei, ai);
+		raw_keep(k->raw_r, er, ar);
+	}
 	return e;
 }
 
 /* The rest of 2.14, from SKEYSEED on. */
-static enum err keys_expand(const struct ike_suite *s, const struct rng *rng, bool initiator, struct span skeyseed,
-			    struct span ni, struct span nr, uint64_t spi_i, uint64_t spi_r, struct ike_keys *ret)
+static enum err keys_expand(const struct ike_suite *s, const struct rng *rng, bool initiator, bool keep,
+			    struct span skeyseed, struct span ni, struct span nr, uint64_t spi_i, uint64_t spi_r,
+			    struct ike_keys *ret)
 {
 	uint8_t seed[2 * IKE_NONCE_MAX + 16];
 	uint8_t material[3 * HASH_MAX + 2 * CIPHER_KEY_MAX];
-	struct ike_keys k = { .prf = s->prf->hash, .prf_len = hash_size(s->prf->hash) };
+	struct ike_keys k = { .prf = s->prf->hash, .prf_len = hash_size(s->prf->hash), .keep = keep };
 	size_t len = 3 * k.prf_len + 2 * cipher_key_size(s->encr->cipher);
 	struct wr w = wr_of(seed, sizeof(seed));
 	enum err e = seed_of(ni, nr, spi_i, spi_r, &w);
@@ -143,8 +155,8 @@ enum err ike_keys_derive(const struct ike_suite *s, const struct rng *rng, bool 
 	enum err e = ike_skeyseed(s->prf->hash, ni, nr, shared, skeyseed);
 
 	if (e == OK)
-		e = keys_expand(s, rng, initiator, span_of(skeyseed, hash_size(s->prf->hash)), ni, nr, spi_i, spi_r,
-				ret);
+		e = keys_expand(s, rng, initiator, ret->keep, span_of(skeyseed, hash_size(s->prf->hash)), ni, nr, spi_i,
+				spi_r, ret);
 	secret_wipe(skeyseed, sizeof(skeyseed));
 	return e;
 }
@@ -159,7 +171,8 @@ enum err ike_keys_rekey(const struct ike_keys *old, const struct ike_suite *s, c
 	enum err e = hmac_parts(old->prf, span_of(old->sk_d, old->prf_len), parts, 3, skeyseed);
 
 	if (e == OK)
-		e = keys_expand(s, rng, initiator, span_of(skeyseed, old->prf_len), ni, nr, spi_i, spi_r, ret);
+		e = keys_expand(s, rng, initiator, old->keep, span_of(skeyseed, old->prf_len), ni, nr, spi_i, spi_r,
+				ret);
 	secret_wipe(skeyseed, sizeof(skeyseed));
 	return e;
 }

@@ -27,8 +27,12 @@ struct ike_keys {
 	size_t prf_len;
 	enum hash_alg prf;
 	struct ike_sk in, out;
+	/* What protects messages, as it was derived, for who exports it: only with `keep`, else zeros. Each is SK_e with its
+	 * salt, then SK_a. raw_i: of what the initiator of the IKE SA sends. */
+	bool keep;
+	uint8_t raw_i[CIPHER_KEY_MAX], raw_r[CIPHER_KEY_MAX];
 };
-/* All of 2.14. rng: see cipher_new(). On failure *ret holds nothing. */
+/* All of 2.14. ret->keep is the caller's to set, before. rng: see cipher_new(). On failure *ret holds nothing. */
 MUST_CHECK enum err ike_keys_derive(const struct ike_suite *s, const struct rng *rng, bool initiator, struct span ni,
 				    struct span nr, struct span shared, uint64_t spi_i, uint64_t spi_r,
 				    struct ike_keys *ret);

@@ -266,10 +266,33 @@ void ike_events_commit(struct ike_sa *sa, struct ike_events *list)
 	list->head = list->tail = NULL;
 }
 
+/* Keys that the owner wants and has not got, be they the first or those of a rekeying. Nothing is queued for it. */
+static bool keys_due(const struct ike_sa *sa)
+{
+	return sa->cfg.export_keys && sa->keys.keep && sa->keys.out.cipher && !sa->want_delete &&
+	       (sa->told_i != sa->spi_i || sa->told_r != sa->spi_r);
+}
+
+static void keys_tell(struct ike_sa *sa, struct ike_event *ret)
+{
+	*ret = (struct ike_event){
+		.kind = IKE_EV_KEYS,
+		.keys = { .spi_i = sa->spi_i, .spi_r = sa->spi_r, .alg = sa->keys.out.alg },
+	};
+	memcpy(ret->keys.key_i, sa->keys.raw_i, sizeof(ret->keys.key_i));
+	memcpy(ret->keys.key_r, sa->keys.raw_r, sizeof(ret->keys.key_r));
+	sa->told_i = sa->spi_i;
+	sa->told_r = sa->spi_r;
+}
+
 bool ike_sa_poll_event(struct ike_sa *sa, struct ike_event *ret)
 {
 	struct ike_event_node *n = sa->events.head;
 
+	if (keys_due(sa)) {
+		keys_tell(sa, ret);
+		return true;
+	}
 	if (n) {
 		*ret = n->e;
 		sa->events.head = n->next;

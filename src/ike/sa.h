@@ -106,6 +106,7 @@ struct ike_config {
 	/* Initiator: how often IKE_SA_INIT leaves before anything was answered; 0: as any request. Where no check has shown
 	 * that the peer is at its address, it may be somebody else's (docs/protocol.md: 3). */
 	unsigned first_sends;
+	bool export_keys; /* IKE_EV_KEYS; else no secret is ever copied for anybody */
 	uint32_t dpd_s; /* liveness check after that much silence; 0: off */
 	/* Lifetimes (2.8): after so long the one who made the SA makes a new one; the SA ends at 5/4 of it and a minute. 0: no
 	 * limit. */
@@ -183,6 +184,7 @@ enum ike_event_kind {
 	IKE_EV_WAIT, /* initiator: the other side asks somebody, wait_s */
 	IKE_EV_REFUSED, /* initiator: request, refuse_reason (or a Child SA exchange failed: notify) */
 	IKE_EV_CHILD_UP, /* child */
+	IKE_EV_KEYS, /* with export_keys, before what else there is to tell: `keys` of the IKE SA, anew after new ones */
 	IKE_EV_CHILD_GONE, /* child.spi_in: deleted by either side; `replaced` */
 	IKE_EV_REKEYED, /* the IKE SA has new keys and SPIs; its Child SAs are as they were */
 	/* The end, after all other events; what Child SAs there were are gone without an event of their own. */
@@ -221,6 +223,13 @@ struct ike_child {
 	uint32_t replaces;
 	bool standby, redundant;
 };
+/* What protects the messages of an IKE SA, each cipher_key_size(alg) bytes: SK_e with its salt, then SK_a. key_i: of its
+ * initiator's. */
+struct ike_export {
+	uint64_t spi_i, spi_r;
+	enum cipher_alg alg;
+	uint8_t key_i[CIPHER_KEY_MAX], key_r[CIPHER_KEY_MAX];
+};
 struct ike_event {
 	enum ike_event_kind kind;
 	uint32_t request, grant_id;
@@ -236,6 +245,7 @@ struct ike_event {
 	const char *detail; /* FAILED: a sentence that says more, or NULL; not owned */
 	bool initial_contact; /* ASKED, AUTHENTICATED: the peer has no other SA with us */
 	struct ike_child child; /* keys: wipe after use (ike_event_done) */
+	struct ike_export keys; /* KEYS; the same */
 	bool replaced; /* CHILD_GONE: another one has its traffic; packets on their way may still come in */
 	uint8_t peer_key
 		[SPKI_HASH]; /* ASKED, AUTHENTICATED; with a PSK a name for its owner that says nothing of the PSK */

@@ -167,6 +167,7 @@ struct ike_sa {
 	struct ike_window window;
 	struct ike_suite suite;
 	struct ike_keys keys;
+	uint64_t told_i, told_r; /* SPIs of the keys that were exported last */
 	bool takes_fragments; /* both sides said so in IKE_SA_INIT (RFC 7383, 2.3) */
 	struct ike_parts *parts[2]; /* of a request, of a response */
 	struct ike_setup *setup;

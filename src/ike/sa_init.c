@@ -234,6 +234,7 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 		e = ERR_MALFORMED;
 	if (e == OK)
 		e = kex_shared(s->kex, ke.value, shared);
+	ret->keys.keep = sa->cfg.export_keys;
 	if (e == OK)
 		e = ike_keys_derive(&ret->suite, sa->cfg.rng, true, span_of(s->ni, s->ni_len), ret->nonce,
 				    span_of(shared, kex_shared_size(s->group->kex)), sa->spi_i, in->h.spi_r,
@@ -443,6 +444,7 @@ static enum err request_answer(struct ike_sa *sa, const struct ike_in *in, struc
 	sa->spi_i = in->h.spi_i;
 	if (e == OK)
 		e = kex_shared(kex, ke->value, shared);
+	o->keys.keep = sa->cfg.export_keys;
 	if (e == OK)
 		e = ike_keys_derive(&o->suite, sa->cfg.rng, false, o->nonce, span_of(s->nr, s->nr_len),
 				    span_of(shared, kex_shared_size(o->suite.group->kex)), sa->spi_i, sa->spi_r,

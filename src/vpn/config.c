@@ -91,6 +91,11 @@ static enum err daemon_log_level(void *o, struct span v, const char **x)
 	return OK;
 }
 
+static enum err daemon_export_keys(void *o, struct span v, const char **x)
+{
+	return config_set_bool(v, &((struct config *)o)->export_keys, x);
+}
+
 static const struct conf_key daemon_keys[] = {
 	{ "user", false, false, daemon_user },
 	{ "port", false, false, daemon_port },
@@ -101,6 +106,7 @@ static const struct conf_key daemon_keys[] = {
 	{ "dead-after", false, false, daemon_dead_after },
 	{ "rekey-after", false, false, daemon_rekey_after },
 	{ "log-level", false, false, daemon_log_level },
+	{ "export-keys", false, false, daemon_export_keys },
 	{ NULL, false, false, NULL },
 };
 

@@ -90,6 +90,7 @@ struct config {
 	char user[64], interface[16];
 	uint16_t port;
 	uint32_t max_calls, dead_after_s, rekey_after_s;
+	bool export_keys; /* of its own calls, to who made them and asked for it */
 	enum log_level log_level;
 	struct cfg_account accounts[CFG_ACCOUNTS_MAX];
 	unsigned n_accounts;

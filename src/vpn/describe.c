@@ -240,6 +240,7 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 		grant_propose_all(v, c, &k->tsi, &k->tsr);
 	else if (!grant_propose(v, c, &k->tsi, &k->tsr))
 		return ERR_DENIED;
+	k->export_keys = c->outgoing && c->export_keys;
 	k->spi_taken = spi_taken;
 	k->spi_arg = v;
 	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */

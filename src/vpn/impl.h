@@ -6,7 +6,8 @@
  *   call.c      SIP events, set-up and the end of a call        tunnel.c    ICE and IKE events, SAs, liveness
  *   grant.c     what is asked, granted, forwarded and revoked   status.c    what is told about it
  *   proof.c     shared keys, CAs, first contact                 ask.c       what the owner is asked (`ask = yes`)
- *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog */
+ *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog
+ *   keylog.c    keys for who made the call and may have them */
 #pragma once
 #include "ice/agent.h"
 #include "ice/gather.h"
@@ -102,7 +103,7 @@ struct kept {
 
 struct call {
 	unsigned id, account;
-	bool outgoing, bare, trust_first, named;
+	bool outgoing, bare, trust_first, named, export_keys;
 	enum call_state state;
 	uint64_t owner, began_us, deadline_us;
 	int64_t since_s;
@@ -269,6 +270,13 @@ MUST_CHECK enum err proof_bind(const struct vpn *v, const struct call *c, struct
 bool proof_stands(const struct call *c, const struct cfg_peer *p, const struct cfg_peer *q); /* NULL: no section */
 void proof_contacted(struct vpn *v, const struct call *c);
 const char *proof_failure_text(const struct ike_event *e);
+
+/* keylog.c: nothing, unless the call was made for it and the configuration still allows it. */
+void keylog_ike(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_export *k);
+void keylog_esp(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_child *k);
+/* Lines of the tables, into dst of VPN_KEYS_LINE. */
+void keylog_ike_line(const struct ike_export *k, char *dst);
+void keylog_esp_line(bool ip6, uint32_t spi, enum cipher_alg alg, const uint8_t *key, bool esn, char *dst);
 
 /* inforce.c */
 MUST_CHECK enum err inforce_own(struct call *c, struct span text);

@@ -22,6 +22,7 @@ const char *vpn_event_name(enum vpn_event_kind k)
 		[VPN_EV_REFUSED] = "refused",
 		[VPN_EV_UP] = "up",
 		[VPN_EV_PATH_CHANGED] = "path-changed",
+		[VPN_EV_KEYS] = "keys",
 		[VPN_EV_ENDED] = "ended",
 	};
 

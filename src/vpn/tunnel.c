@@ -471,7 +471,11 @@ static void sa_event(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t 
 	case IKE_EV_GRANT: grant_received(v, c, now_us, &e->grant); break;
 	case IKE_EV_WAIT: waiting(v, c, now_us, e); break;
 	case IKE_EV_REFUSED: refused(v, c, now_us, e); break;
-	case IKE_EV_CHILD_UP: grant_child_up(v, c, now_us, e); break;
+	case IKE_EV_CHILD_UP:
+		keylog_esp(v, c, now_us, &e->child);
+		grant_child_up(v, c, now_us, e);
+		break;
+	case IKE_EV_KEYS: keylog_ike(v, c, now_us, &e->keys); break;
 	case IKE_EV_CHILD_GONE: grant_child_gone(v, c, now_us, e); break;
 	case IKE_EV_REKEYED: break;
 	case IKE_EV_CLOSED: closed(v, c, now_us); break;
@@ -505,6 +509,8 @@ static void half_open_drain(struct vpn *v, struct call *c, uint64_t now_us, unsi
 			log_warn(&c->log, "call %u: a key exchange failed: %s", c->id, ike_failure_name(e.fail));
 			half_open_failed(v, c, &e);
 			c->half_failed[i] = true; /* kept: its last answer is still to be sent */
+		} else if (e.kind == IKE_EV_KEYS) {
+			keylog_ike(v, c, now_us, &e.keys);
 		} else if (e.kind == IKE_EV_ASKED) {
 			c->half_open[i] = NULL;
 			for (unsigned k = 0; k < CALL_HALF_OPEN_MAX; k++) {

@@ -54,9 +54,16 @@ bool vpn_poll_event(struct vpn *v, struct vpn_event *ret)
 	if (!q->n)
 		return false;
 	*ret = q->e[q->head];
+	if (ret->kind == VPN_EV_KEYS)
+		vpn_event_done(&q->e[q->head]);
 	q->head = (q->head + 1) % q->cap;
 	q->n--;
 	return true;
+}
+
+void vpn_event_done(struct vpn_event *e)
+{
+	secret_wipe(e, sizeof(*e));
 }
 
 struct vpn_event vpn_event_of(const struct call *c, uint64_t now_us, enum vpn_event_kind kind)
@@ -156,6 +163,8 @@ static void destroy(struct vpn *v)
 	free(v->contacts);
 	outq_free(v->words);
 	free(v->wants.w);
+	for (struct vpn_event e; v->events.e && vpn_poll_event(v, &e);)
+		vpn_event_done(&e);
 	free(v->events.e);
 	free(v->sdp);
 	free(v->sdp_other);
@@ -528,6 +537,8 @@ enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request 
 		return ERR_MALFORMED;
 	if (account >= v->cfg->n_accounts)
 		return ERR_NOTFOUND;
+	if (r->export_keys && !v->cfg->export_keys)
+		return ERR_DENIED;
 	if (vpn_calls_active(v) >= v->cfg->max_calls || v->going)
 		return ERR_LIMIT;
 	c = vpn_call_new(v, now_us, account, true);
@@ -539,6 +550,7 @@ enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request 
 		(void)snprintf(c->service, sizeof(c->service), "%s", r->service);
 	c->named = r->service != NULL;
 	c->trust_first = r->trust_first;
+	c->export_keys = r->export_keys;
 	c->timeout_given = r->timeout_s != 0;
 	c->timeout_s = r->timeout_s ? r->timeout_s : v->cfg->accounts[account].ring_s;
 	c->local_port = r->local_port;

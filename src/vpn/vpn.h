@@ -96,9 +96,10 @@ struct vpn_call_request {
 	bool trust_first;
 	uint32_t timeout_s; /* 0: the account's ring */
 	uint16_t local_port;
+	bool export_keys; /* VPN_EV_KEYS */
 	uint64_t owner; /* opaque, comes back in events and wants */
 };
-/* ERR_NOTFOUND: no such account. ERR_LIMIT: max-calls. ERR_MALFORMED: not an address. What comes after
+/* ERR_NOTFOUND: no such account. ERR_DENIED: the configuration exports no keys. ERR_LIMIT: max-calls. ERR_MALFORMED: not an address. What comes after
  * is told by events. */
 MUST_CHECK enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request *r, unsigned *ret_call);
 /* ERR_NOTFOUND: no such call. */
@@ -140,9 +141,12 @@ enum vpn_event_kind {
 	VPN_EV_REFUSED,
 	VPN_EV_UP,
 	VPN_EV_PATH_CHANGED,
+	VPN_EV_KEYS, /* for the owner's eyes only: keys_table, keys_line */
 	VPN_EV_ENDED
 };
 const char *vpn_event_name(enum vpn_event_kind k); /* the control protocol's words */
+/* One line of a table of a packet analyser, and its longest form: an IKE SA with AES-CBC-256. */
+#define VPN_KEYS_LINE 512
 struct vpn_event {
 	enum vpn_event_kind kind;
 	unsigned account, call;
@@ -161,8 +165,11 @@ struct vpn_event {
 	uint32_t request, seconds; /* ASKED; seconds also WAITING: how long somebody has for his answer */
 	enum reason code; /* ENDED, REFUSED, REGISTER_FAILED */
 	char reason[256]; /* one plain sentence */
+	const char *keys_table; /* KEYS: "ikev2_decryption_table" or "esp_sa" */
+	char keys_line[VPN_KEYS_LINE]; /* KEYS: secret, to be wiped by who takes it (vpn_event_done) */
 };
 bool vpn_poll_event(struct vpn *v, struct vpn_event *ret);
+void vpn_event_done(struct vpn_event *e); /* wipes */
 
 /* ---- for `status`, `explain`, `trust` ---- */
 const struct config *vpn_config(const struct vpn *v);

@@ -190,6 +190,48 @@ static void json_passes_unchanged(void **state)
 	assert_string_equal(err_text, "tieline: busy\n");
 }
 
+#define CALL_KEYS CALL_OF("false,\"keys\":true")
+#define KEYS(table, line) ">{\"id\":1,\"event\":\"keys\",\"t_ms\":1,\"table\":\"" table "\",\"line\":\"" line "\"}"
+
+static void keys_go_to_a_new_file(void **state)
+{
+	char at[128], text[256] = "";
+	struct stat st;
+	FILE *f;
+
+	(void)state;
+	(void)snprintf(at, sizeof(at), "%s/keys", folder);
+	assert_int_equal(
+		client_with(SCRIPT(CALL_KEYS, KEYS("ikev2_decryption_table", "0a,0b,\\\"x\\\""), KEYS("esp_sa", "c1"),
+				   KEYS("esp_sa", "c2"), EVENT("up", "5"), DONE("0", "")),
+			    ARGS("call", "home@example.org", "--export-keys", at)),
+		0);
+	assert_string_equal(out_text, "0.005 s  up\n"); /* no key */
+	assert_int_equal(stat(at, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	f = fopen(at, "r");
+	assert_non_null(f);
+	assert_true(fread(text, 1, sizeof(text) - 1, f) > 0);
+	(void)fclose(f);
+	assert_string_equal(text, "# ikev2_decryption_table\n0a,0b,\"x\"\n# esp_sa\nc1\nc2\n");
+	/* what is there is not touched, be it a file or a link to nowhere */
+	assert_int_equal(client(ARGS("call", "home@example.org", "--export-keys", at)), 2);
+	assert_non_null(strstr(err_text, "overwrite nothing"));
+	assert_int_equal(unlink(at), 0);
+	assert_int_equal(symlink("/nowhere/at/all", at), 0);
+	assert_int_equal(client(ARGS("call", "home@example.org", "--export-keys", at)), 2);
+	assert_int_equal(unlink(at), 0);
+	/* refused: no empty file stays */
+	assert_int_equal(client_with(SCRIPT(CALL_KEYS, DONE("16", "no keys")),
+				     ARGS("call", "home@example.org", "--export-keys", at)),
+			 16);
+	assert_int_equal(stat(at, &st), -1);
+	/* neither printed nor without a reader */
+	assert_int_equal(client(ARGS("--json", "call", "home@example.org", "--export-keys", at)), 2);
+	assert_int_equal(client(ARGS("call", "home@example.org", "--detach", "--export-keys", at)), 2);
+	assert_int_equal(stat(at, &st), -1);
+}
+
 /* ---- --exec ---- */
 
 static char *file_text(const char *name)
@@ -297,6 +339,7 @@ int main(void)
 		CASE(all_options),
 		CASE(nothing_foreign_steers_the_terminal),
 		CASE(json_passes_unchanged),
+		CASE(keys_go_to_a_new_file),
 		CASE(exec_has_host_and_port),
 		CASE(exec_is_ended_with_the_call),
 		CASE(exec_that_does_not_come_to_it),

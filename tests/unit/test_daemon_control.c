@@ -140,6 +140,19 @@ static void nothing_to_act_on(void **state)
 	assert_int_equal(TIELINE("log"), 0);
 }
 
+static void no_keys_by_default(void **state)
+{
+	char at[96];
+
+	(void)state;
+	(void)snprintf(at, sizeof(at), "%s/keys", engine.dir);
+	assert_int_equal(TIELINE("call", "home@example.org", "--export-keys", at), 16);
+	assert_non_null(strstr(err_text, "export-keys"));
+	assert_int_equal(access(at, F_OK), -1);
+	assert_int_equal(TIELINE("status"), 0);
+	assert_non_null(strstr(out_text, "no calls\n"));
+}
+
 /* Whatever is not in a [peer] section: a success would be one without effect. */
 static void needs_a_restart(void **state)
 {
@@ -150,6 +163,7 @@ static void needs_a_restart(void **state)
 		const char *before, *of_account;
 	} rows[] = {
 		{ "[daemon]\ndead-after = 60s\n", "server = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n" },
+		{ "[daemon]\nexport-keys = yes\n", "server = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n" },
 		{ "[daemon]\nlog-level = debug\n", "server = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n" },
 		{ "", "server = 192.0.2.1:5070\npassword = abcdefghijklmnopqrstuv\n" },
 		{ "", "server = 192.0.2.1;transport=udp\npassword = abcdefghijklmnopqrstuv\n" },
@@ -420,6 +434,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, start_server, stop_server)
+		CASE(no_keys_by_default),
 		CASE(pins),
 		CASE(explained),
 		CASE(nothing_to_act_on),

@@ -258,7 +258,7 @@ static void derive_pair(const struct ike_list *ours, struct ike_suite *s, struct
 static void sealed_by(const struct ike_list *ours)
 {
 	struct ike_header h = { .spi_i = 1, .spi_r = 2, .exchange = IKE_INFORMATIONAL, .from_initiator = true };
-	struct ike_keys i, r;
+	struct ike_keys i = { .keep = false }, r = { .keep = false };
 	struct ike_suite s;
 	struct ike_build b;
 	struct ike_chain c;
@@ -311,7 +311,7 @@ static void sealed_lengths(void **state)
 {
 	struct ike_header h = { .spi_i = 1, .spi_r = 2, .exchange = IKE_INFORMATIONAL, .from_initiator = true };
 	uint8_t mem[512], plain[512], content[64] = { 0 }, first;
-	struct ike_keys i, r;
+	struct ike_keys i = { .keep = false }, r = { .keep = false };
 	struct ike_suite s;
 	struct span msg, inner;
 	struct ike_build b;
@@ -341,7 +341,7 @@ static void child_keys(void **state)
 {
 	uint8_t ki[CIPHER_KEY_MAX], kr[CIPHER_KEY_MAX], want[2 * CIPHER_KEY_MAX];
 	char text[IKE_SUITE_TEXT];
-	struct ike_keys i, r;
+	struct ike_keys i = { .keep = false }, r = { .keep = false };
 	struct ike_suite s;
 	size_t len;
 
@@ -420,7 +420,7 @@ static void who_may(void **state)
 	const char *aor = "bob@example.com";
 	enum ike_failure why = IKE_FAIL_NONE;
 	struct ike_config cfg;
-	struct ike_keys i, r;
+	struct ike_keys i = { .keep = false }, r = { .keep = false };
 	struct ike_suite s;
 	struct proof p;
 	uint8_t key[SPKI_HASH];

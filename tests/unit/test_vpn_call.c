@@ -351,6 +351,8 @@ static void config_text(int k, const char *allow, char *dst, size_t cap)
 		       names[k], names[k], names[!k], key_text(hash, key), allow);
 }
 
+static const char *alice_more = "";
+
 static void begin(const char *bob_allows)
 {
 	struct exchange_env env = { .rng = &rng, .wall_s = wall_s };
@@ -377,7 +379,7 @@ static void begin(const char *bob_allows)
 		sides[k].ip = addr_ip4(0xcb007101 + (uint32_t)k, 4500);
 	}
 	for (int k = 0; k < 2; k++) {
-		config_text(k, k ? bob_allows : "", text, sizeof(text));
+		config_text(k, k ? bob_allows : alice_more, text, sizeof(text));
 		assert_int_equal(make(k, text), OK);
 		vpn_set_locals(sides[k].vpn, now_us, &sides[k].ip, 1);
 		vpn_set_server(sides[k].vpn, now_us, 0, &server, &stun, &sides[k].ip);
@@ -692,13 +694,46 @@ static void allocation_failures(void **state)
 		identity_free(sides[k].identity);
 }
 
+/* Only who made the call, only when he asked for it, only where the configuration says so. */
+static void keys_for_who_called(void **state)
+{
+	struct vpn_call_request r = { .to = "bob@example.net", .service = "desktop", .export_keys = true, .owner = 9 };
+	unsigned call;
+
+	(void)state;
+	begin("allow = desktop\n");
+	assert_int_equal(vpn_call(sides[ALICE].vpn, now_us, &r, &call), ERR_DENIED);
+	end();
+	alice_more = "[daemon]\nexport-keys = yes\n";
+	begin("allow = desktop\n[daemon]\nexport-keys = yes\n");
+	alice_more = "";
+	(void)dial("desktop");
+	run(SECONDS(5));
+	assert_true(sides[ALICE].n[VPN_EV_UP] == 1 && !sides[ALICE].n[VPN_EV_KEYS] && !sides[BOB].n[VPN_EV_KEYS]);
+	assert_int_equal(vpn_call(sides[ALICE].vpn, now_us, &r, &call), OK);
+	drain(ALICE);
+	run(SECONDS(5));
+	assert_int_equal(sides[ALICE].n[VPN_EV_UP], 2);
+	assert_int_equal(sides[ALICE].n[VPN_EV_KEYS], 3); /* IKE SA, and the Child SA in both directions */
+	assert_int_equal(sides[BOB].n[VPN_EV_KEYS], 0);
+	assert_int_equal(sides[ALICE].last[VPN_EV_KEYS].owner, 9);
+	assert_string_equal(sides[ALICE].last[VPN_EV_KEYS].keys_table, "esp_sa");
+	assert_memory_equal(sides[ALICE].last[VPN_EV_KEYS].keys_line, "\"IPv4\",\"*\",\"*\",\"0x", 18);
+	end();
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_call),     cmocka_unit_test(two_services),
-		cmocka_unit_test(no_grant),   cmocka_unit_test(restarted),
-		cmocka_unit_test(ppk),        cmocka_unit_test(no_keys),
-		cmocka_unit_test(a_stranger), cmocka_unit_test(allocation_failures),
+		cmocka_unit_test(keys_for_who_called),
+		cmocka_unit_test(a_call),
+		cmocka_unit_test(two_services),
+		cmocka_unit_test(no_grant),
+		cmocka_unit_test(restarted),
+		cmocka_unit_test(ppk),
+		cmocka_unit_test(no_keys),
+		cmocka_unit_test(a_stranger),
+		cmocka_unit_test(allocation_failures),
 	};
 
 	return HARNESS_RUN(tests);

@@ -18,7 +18,7 @@
 
 static const char whole[] =
 	"# a home\n[daemon]\nuser = nobody\nport = 0\ninterface = tie9\nhost = no\ndataplane = auto\nmax-calls = 3\n"
-	"dead-after = 90s\nlog-level = debug\n"
+	"dead-after = 90s\nlog-level = debug\nexport-keys = yes\n"
 	"[account]\naor = SIP:me@Example.NET\nserver = [2001:db8::1]:5070;transport=udp\nuser = m\npassword = x=y\n"
 	"stun = stun.example.net\ncandidates = all\nkey = shared\ninsecure-digest = yes\nring = 1m\ndpd = 10s\n"
 	"[account]\naor = two@example.net\nserver = exchange.example.net\npassword-file = /x\n"
@@ -42,7 +42,8 @@ static void every_key(void **state)
 		fail_msg("%s", e.text);
 	assert_string_equal(c->user, "nobody");
 	assert_string_equal(c->interface, "tie9");
-	assert_true(c->port == 0 && c->max_calls == 3 && c->dead_after_s == 90 && c->log_level == LOG_DEBUG);
+	assert_true(c->port == 0 && c->max_calls == 3 && c->dead_after_s == 90 && c->log_level == LOG_DEBUG &&
+		    c->export_keys);
 	assert_int_equal(c->n_accounts, 2);
 	assert_string_equal(c->accounts[0].aor, "sip:me@example.net");
 	assert_string_equal(c->accounts[0].server.host, "2001:db8::1");
@@ -134,6 +135,7 @@ static void refusals(void **state)
 		{ ACCOUNT "[daemon]\nport = 65536\n", "a port from 0 to 65535" },
 		{ ACCOUNT "[daemon]\nmax-calls = 0\n", "from 1 to 256" },
 		{ ACCOUNT "[daemon]\ndead-after = 5\n", "within its limits" },
+		{ ACCOUNT "[daemon]\nexport-keys = maybe\n", "yes or no" },
 		{ ACCOUNT "[daemon]\ncolour = red\n", "colour" },
 		{ ACCOUNT ACCOUNT, "one account only" },
 		{ ACCOUNT "password-file = /x\n", "either password or password-file" },
