@@ -89,51 +89,54 @@ static bool carries(const struct esp_plane *p, const struct esp_sa *sa, const st
 	       esp_sa_covers(sa, &fl->tuple);
 }
 
+/* Does it send what belongs to no flow yet? */
+static bool sends(const struct esp_sa *sa)
+{
+	return !sa->standby && !sa->superseded && sa->end_us == TIME_NEVER;
+}
+
 /* The peer has its keys: it sends what its grant's flows bring (RFC 7296, 2.8). */
 static void activate(struct esp_plane *p, struct esp_sa *sa)
 {
+	struct esp_sa *old = sa->replaces ? esp_sadb_find(&p->sadb, sa->replaces) : NULL;
 	struct esp_flow *fl;
 	uint32_t at = 0;
 
-	sa->standby = false;
+	sa->standby = sa->superseded = false;
+	if (old && old != sa && old->call == sa->call && old->grant == sa->grant)
+		old->superseded = true;
 	while ((fl = esp_flow_next(p->flows, &at)) != NULL)
 		if (carries(p, sa, fl))
 			fl->sa = sa;
 }
 
-/* Of the others, the one that carries this flow on: the newest that sends; else one that waits, which now begins to. */
-static struct esp_sa *heir_of(struct esp_plane *p, const struct esp_sa *gone, const struct esp_flow *fl)
-{
-	struct esp_sa *waits = NULL;
-
-	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
-		if (sa == gone || sa->end_us != TIME_NEVER || !carries(p, sa, fl))
-			continue;
-		if (!sa->standby)
-			return sa;
-		if (!waits)
-			waits = sa;
-	}
-	if (waits)
-		waits->standby = false;
-	return waits;
-}
-
-/* One of them must send, flows or not. */
+/* Of the others of its grant one must send: the newest that waits, or at last one that was superseded. */
 static void successor_wake(struct esp_plane *p, const struct esp_sa *gone)
 {
-	struct esp_sa *waits = NULL;
+	struct esp_sa *waits = NULL, *last = NULL;
 
 	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
 		if (sa == gone || sa->call != gone->call || sa->grant != gone->grant || sa->end_us != TIME_NEVER)
 			continue;
-		if (!sa->standby)
+		if (sends(sa))
 			return;
-		if (!waits)
+		if (sa->standby && !waits)
 			waits = sa;
+		if (sa->superseded && !last)
+			last = sa;
 	}
-	if (waits)
-		activate(p, waits);
+	if (waits || last)
+		activate(p, waits ? waits : last);
+}
+
+/* Of the others, the newest that sends and may carry this flow on. */
+static struct esp_sa *heir_of(const struct esp_plane *p, const struct esp_sa *gone, const struct esp_flow *fl)
+{
+	struct esp_sa *sa = p->sadb.newest;
+
+	while (sa && (sa == gone || !sends(sa) || !carries(p, sa, fl)))
+		sa = sa->older;
+	return sa;
 }
 
 /* A new SA of the same grant replaces an older one (RFC 7296, 2.8): the flows go on, through the new one. */
@@ -359,7 +362,7 @@ static enum esp_drop flow_check(struct esp_plane *p, uint64_t now_us, struct esp
 	if (!esp_flow_make_room(p->flows, owner))
 		return ESP_DROP_FLOWS_FULL;
 	fl = esp_flow_open(p->flows, now_us, t, inbound, owner, sa->grant, sa);
-	if (sa->end_us != TIME_NEVER) { /* late by a replaced one: answers leave by its successor */
+	if (!sends(sa)) { /* by a replaced one: answers leave by its successor */
 		struct esp_sa *heir = heir_of(p, sa, fl);
 
 		fl->sa = heir ? heir : sa;
@@ -492,7 +495,7 @@ static enum esp_drop choose(const struct esp_plane *p, const struct esp_tuple *t
 
 	*ret = NULL;
 	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
-		if (sa->standby || sa->end_us != TIME_NEVER)
+		if (!sends(sa))
 			continue;
 		if (!esp_sa_covers(sa, t)) {
 			if (!*ret && esp_sa_covers_hosts(sa, t))

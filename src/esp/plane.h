@@ -51,6 +51,8 @@ struct esp_sa_config {
 	/* Of a new SA whose keys the peer may not have yet: nothing is sent through it until a packet came in by it, or no
 	 * other SA of its grant is left (RFC 7296, 2.8). */
 	bool standby;
+	uint32_t
+		replaces; /* inbound SPI of the one that sends no more once this one does, unless it is the last; 0: none */
 	struct path path; /* outer addresses to send to */
 };
 

@@ -192,6 +192,7 @@ static enum err sa_new(const struct esp_sadb *db, const struct esp_sa_config *cf
 	sa->allow_ping = cfg->allow_ping;
 	sa->path = cfg->path;
 	sa->standby = cfg->standby;
+	sa->replaces = cfg->replaces;
 	sa->end_us = TIME_NEVER;
 	sa->soft_packets = cfg->soft_packets ? cfg->soft_packets : UINT64_MAX;
 	sa->soft_bytes = cfg->soft_bytes ? cfg->soft_bytes : UINT64_MAX;

@@ -41,6 +41,8 @@ struct esp_sa {
 	uint64_t soft_packets, soft_bytes, hard_bytes; /* UINT64_MAX: none */
 	bool soft_told, hard_told, due_soft, due_hard;
 	bool standby; /* see esp_sa_config */
+	uint32_t replaces;
+	bool superseded; /* the one that replaces it sends */
 	uint64_t end_us; /* replaced: when it goes; TIME_NEVER: not replaced */
 	struct esp_ts ts_local[ESP_TS_MAX], ts_peer[ESP_TS_MAX];
 	unsigned n_local, n_peer;

@@ -4,6 +4,8 @@
  * authentic before anything of it is kept. */
 #include "ike/sa_impl.h"
 
+#include "crypto/secret.h"
+
 enum err ike_seal(const struct ike_sa *sa, struct ike_keys *keys, struct ike_build *b, struct span *ret)
 {
 	return sa->takes_fragments ? ike_fragment_seal(b, &keys->out, ret) : ike_build_seal(b, &keys->out, ret);
@@ -40,6 +42,31 @@ enum err ike_fragment_take(struct ike_sa *sa, struct ike_in *in, const struct ik
 	*ret_first = (*ret_whole)->first;
 	in->msg = span_of((*ret_whole)->head, (*ret_whole)->head_len);
 	return OK;
+}
+
+/* 2.5.2: a peer that looks for the path's MTU repeats its request in other, smaller fragments. 2.6.1: the first of them, and it
+ * alone, asks for the answer once more. */
+bool ike_fragment_again(struct ike_sa *sa, const struct ike_in *in, struct span *ret_response)
+{
+	const struct ike_window *w = &sa->window;
+	uint8_t plain[IKE_MSG_MAX];
+	const struct ike_payload *skf;
+	struct ike_fragment f;
+	struct ike_chain chain;
+	struct span content;
+	enum err e;
+
+	if (!sa->takes_fragments || !sa->keys.in.cipher || !w->response || in->h.exchange == IKE_SA_INIT ||
+	    in->h.message_id != w->next_in - 1 ||
+	    ike_chain_parse(span_from(in->msg, IKE_HDR), in->h.next, &chain) != OK)
+		return false;
+	skf = ike_chain_find(&chain, IKE_P_SKF);
+	if (!skf || ike_fragment_parse(skf->body, &f) != OK || f.number != 1)
+		return false;
+	e = ike_sk_open(&sa->keys.in, in->msg, skf, plain, &content);
+	secret_wipe(plain, sizeof(plain));
+	*ret_response = span_of(w->response, w->response_len);
+	return e == OK;
 }
 
 void ike_fragments_drop(struct ike_sa *sa)

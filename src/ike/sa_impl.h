@@ -242,6 +242,8 @@ void ike_ask_free(struct ike_ask *a);
 MUST_CHECK enum err ike_fragment_take(struct ike_sa *sa, struct ike_in *in, const struct ike_payload *skf,
 				      uint8_t plain[IKE_MSG_MAX], struct ike_parts **ret_whole, struct span *ret,
 				      uint8_t *ret_first);
+/* Is this the last request of the peer, cut anew? Then its answer goes out once more. */
+bool ike_fragment_again(struct ike_sa *sa, const struct ike_in *in, struct span *ret_response);
 void ike_fragments_drop(struct ike_sa *sa);
 /* Forgets what has not become whole in time. */
 void ike_fragments_tick(struct ike_sa *sa, uint64_t now_us);

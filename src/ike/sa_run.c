@@ -99,7 +99,11 @@ static bool in_order(struct ike_sa *sa, const struct ike_in *in)
 		sa->stats.n_duplicate++;
 		ike_send(sa, in->path, response);
 		return false;
-	default: sa->stats.n_duplicate++; return false;
+	default:
+		sa->stats.n_duplicate++;
+		if (ike_fragment_again(sa, in, &response))
+			ike_send(sa, in->path, response);
+		return false;
 	}
 }
 

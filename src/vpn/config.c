@@ -396,6 +396,8 @@ enum err config_parse(const char *file, struct span text, struct config **ret, s
 		r = check_allowed(file, c, e);
 	if (r == OK)
 		r = check_addresses(file, c, e);
+	if (r == OK)
+		r = config_check_secrets(file, c, e);
 	if (r != OK) {
 		config_free(c);
 		return r;

@@ -20,6 +20,8 @@ MUST_CHECK enum err config_set_ppk(struct span v, struct cfg_peer *p, const char
 MUST_CHECK enum err config_set_ca_file(struct span v, struct cfg_peer *p, const char **expected);
 /* What goes together in a [peer] section. */
 MUST_CHECK enum err config_check_proofs(const struct cfg_peer *p, const char **expected);
+/* A psk is of one peer only. */
+MUST_CHECK enum err config_check_secrets(const char *file, const struct config *c, struct conf_error *e);
 void config_wipe_peer(struct cfg_peer *p);
 /* config_peer.c */
 extern const struct conf_key config_peer_keys[];

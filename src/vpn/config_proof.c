@@ -9,15 +9,30 @@
 
 #define PPK_MIN 32 /* RFC 8784, 6: 256 bits of entropy */
 
+/* Something that was written, in UTF-8, perhaps with the line's end, or with zeros between or behind. */
+static bool is_text(struct span v)
+{
+	for (size_t i = 0; i < v.len;) {
+		uint8_t c = v.p[i++];
+		size_t n = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : c >= 0xc2 ? 1 : 0; /* bytes that follow */
+
+		if (c < 0x80 ? (c < ' ' || c > '~') && !memchr("\t\n\r", c, sizeof("\t\n\r")) : !n || c > 0xf4)
+			return false;
+		for (; n; n--)
+			if (i == v.len || (v.p[i++] & 0xc0) != 0x80)
+				return false;
+	}
+	return true;
+}
+
 /* R9: the hash of a PSK is seen by everybody on the signalling path, so it must be one that nobody can guess. Of generated keys
- * none looks like this, but for one in millions: text, few different bytes, or a series. */
+ * none looks like this, but for one in 200000: text, few different bytes, or a series. */
 static bool guessable(const struct cfg_secret *s)
 {
-	bool text = true, series = true, seen[256] = { false };
+	bool text = is_text(span_of(s->bytes, s->len)), series = true, seen[256] = { false };
 	size_t n_different = 0;
 
 	for (size_t i = 0; i < s->len; i++) {
-		text = text && s->bytes[i] >= ' ' && s->bytes[i] <= '~';
 		if (i > 1)
 			series = series &&
 				 (uint8_t)(s->bytes[i] - s->bytes[i - 1]) == (uint8_t)(s->bytes[1] - s->bytes[0]);
@@ -76,6 +91,19 @@ enum err config_check_proofs(const struct cfg_peer *p, const char **expected)
 	*expected = "cert, key, ca or psk with bare = yes";
 	if (p->bare && !p->has_cert && !p->n_keys && !p->ca_file[0] && !p->psk.len)
 		return ERR_MALFORMED;
+	return OK;
+}
+
+/* Whoever knows a shared key is whoever has it: two peers with one would each be both. */
+enum err config_check_secrets(const char *file, const struct config *c, struct conf_error *e)
+{
+	for (unsigned i = 0; i < c->n_peers; i++)
+		for (unsigned k = 0; c->peers[i].psk.len && k < i; k++)
+			if (c->peers[k].psk.len == c->peers[i].psk.len &&
+			    secret_eq(c->peers[k].psk.bytes, c->peers[i].psk.bytes, c->peers[i].psk.len))
+				return conf_fail(e, file, 0,
+						 "[peer %s] has the psk of [peer %s]; expected one of its own",
+						 c->peers[i].aor, c->peers[k].aor);
 	return OK;
 }
 

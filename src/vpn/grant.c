@@ -445,6 +445,7 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 				   .grant_id = k->grant_id,
 				   .path = c->path,
 				   .standby = k->standby,
+				   .replaces = k->redundant ? 0 : k->replaces,
 				   .soft_packets = CHILD_SOFT_PACKETS - rng_below(v->env.rng, 1u << 28),
 				   .soft_bytes = CHILD_SOFT_BYTES,
 				   .hard_bytes = CHILD_HARD_BYTES };
@@ -479,8 +480,10 @@ void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_e
 	}
 	if (c->held)
 		esp_call_hold(v->esp, c->id, true);
-	if (k->redundant) /* of two that both sides made at once: it only receives, and goes */
+	if (k->redundant) { /* of two that both sides made at once: it receives, never sends, and goes */
+		esp_sa_retire(v->esp, now_us, k->spi_in);
 		return;
+	}
 	for (unsigned i = 0; c->bare && i < c->n_grants; i++) {
 		c->grants[i].spi_in = k->spi_in;
 		c->grants[i].asked = false;

@@ -173,6 +173,39 @@ static void late_flow_is_answered(void **state)
 	pair_free(p);
 }
 
+/* B rekeys, its Delete of the first SA is not answered for long, and meanwhile A rekeys and deletes the second: B goes on
+ * by the third, not by the first, which A has no more. */
+static void not_back_to_the_first(void **state)
+{
+	struct pair *p = pair_new(true);
+	struct esp_sa_config a = pair_config_a(true), b;
+
+	(void)state;
+	handshake(p, 1);
+	for (unsigned n = 1; n <= 2; n++) {
+		a.spi_in++;
+		a.spi_out++;
+		b = pair_mirror(&a);
+		b.standby = n == 2;
+		b.replaces = PAIR_SPI_B + n - 1;
+		assert_int_equal(esp_sa_add(p->b, p->now, &b), OK);
+	}
+	assert_int_equal(seal(p, p->b, b_tcp(p, 5900, 1, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A + 1);
+	/* nor for a flow that A, who does not know yet, begins by the first */
+	assert_int_equal(carry(p, true, a_tcp(p, 2, 5900, SYN)), PASS);
+	assert_int_equal(seal(p, p->b, b_tcp(p, 5900, 2, SYN | ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A + 1);
+	esp_sa_retire(p->b, p->now, PAIR_SPI_B + 1);
+	assert_int_equal(seal(p, p->b, b_tcp(p, 5900, 1, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A + 2);
+	/* and back only if nothing else is left */
+	esp_sa_remove(p->b, PAIR_SPI_B + 2);
+	assert_int_equal(seal(p, p->b, b_tcp(p, 5900, 1, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A);
+	pair_free(p);
+}
+
 /* Revoking takes all SAs of a grant, also those that wait or were replaced, and no other's. */
 static void grant_goes_whole(void **state)
 {
@@ -565,6 +598,7 @@ int main(void)
 		cmocka_unit_test(standby_waits_for_the_peer),
 		cmocka_unit_test(retired_takes_what_is_late),
 		cmocka_unit_test(late_flow_is_answered),
+		cmocka_unit_test(not_back_to_the_first),
 		cmocka_unit_test(grant_goes_whole),
 		cmocka_unit_test(lifetimes),
 		cmocka_unit_test(others_inherit_nothing),

@@ -190,6 +190,39 @@ static void answered_again(void **state)
 	pair_done(&p);
 }
 
+/* The peer has found that its fragments are too long for the path, and cuts the request that was answered anew (2.5.2). */
+static void cut_anew(void **state)
+{
+	(void)state;
+	begin(4);
+	dial();
+	pair_for(&p, SECONDS(1));
+	assert_true(pair_up(&p));
+	for (int i = 0; i < 4; i++) {
+		/* the first; another; the first of an older one; the first, by somebody else */
+		struct ike_header h =
+			ike_header_of(p.sa[ALICE], IKE_AUTH, false, i == 2 ? p.sa[BOB]->window.next_in - 2 : 1);
+		uint8_t mem[256];
+		unsigned before = p.n_sent;
+		struct ike_build b;
+		struct span msg;
+
+		ike_build_start(&b, mem, sizeof(mem), &h);
+		ike_build_skf(&b, i == 1 ? 2 : 1, 30);
+		wr_zero(&b.w, 100);
+		assert_int_equal(ike_build_seal(&b, &p.sa[ALICE]->keys.out, &msg), OK);
+		if (i == 3)
+			mem[msg.len - 1] ^= 1;
+		ike_sa_input(p.sa[BOB], p.now_us, &p.path[BOB], msg);
+		pair_for(&p, MS(100));
+		assert_int_equal(p.n_sent - before >= 4, i == 0);
+		assert_int_equal(p.n_sent == before, i != 0);
+		assert_null(p.sa[BOB]->parts[0]);
+	}
+	assert_true(pair_up(&p));
+	pair_done(&p);
+}
+
 /* What is kept of a message that never becomes whole goes, and the SA with its time. */
 static bool drop_last(struct pair *q, int from, unsigned n, uint8_t *msg, size_t *len)
 {
@@ -503,10 +536,11 @@ static void last(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(call),           cmocka_unit_test(lost),        cmocka_unit_test(out_of_order),
-		cmocka_unit_test(answered_again), cmocka_unit_test(never_whole), cmocka_unit_test(one_side_only),
-		cmocka_unit_test(rules),          cmocka_unit_test(lengths),     cmocka_unit_test(damaged),
-		cmocka_unit_test(no_memory),      cmocka_unit_test(not_alive),   cmocka_unit_test(last),
+		cmocka_unit_test(call),           cmocka_unit_test(lost),      cmocka_unit_test(out_of_order),
+		cmocka_unit_test(answered_again), cmocka_unit_test(cut_anew),  cmocka_unit_test(never_whole),
+		cmocka_unit_test(one_side_only),  cmocka_unit_test(rules),     cmocka_unit_test(lengths),
+		cmocka_unit_test(damaged),        cmocka_unit_test(no_memory), cmocka_unit_test(not_alive),
+		cmocka_unit_test(last),
 	};
 
 	return HARNESS_RUN(tests);

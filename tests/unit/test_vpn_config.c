@@ -102,6 +102,8 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A
 			  "\n[peer q@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A "\n",
 		  "of its own" },
+		{ BARE "psk = 0x" HEX16 "\n[peer q@e]\nbare = yes\naddress = fd00::2\npsk = 0x" HEX16 "\n",
+		  "has the psk of [peer sip:p@e]" },
 		{ BARE "psk = 0x" HEX16 "\ncert = " KEY_A "\n", "psk alone" },
 		{ BARE "psk = 0x" HEX16 "\nca = /x\n", "psk alone" },
 		{ ACCOUNT "[peer p@e]\nkey = " KEY_A "\npsk = 0x" HEX16 "\n", "bare = yes with psk or ca" },
@@ -114,6 +116,10 @@ static void refusals(void **state)
 		{ BARE "psk = 0x9c1e72d04ab85f36e1087d2bc4935a\n", "generated" }, /* 15 bytes */
 		{ BARE "psk = 0x9c1e72d04ab85f36e1087d2bc4935af\n", "generated" },
 		{ BARE "psk = 0x636f727265637420686f727365206261\n", "generated" }, /* text */
+		{ BARE "psk = 0x636f727265637420686f72736520620a\n", "generated" }, /* with its line's end */
+		{ BARE "psk = 0x636f727265637420686f72736520620d0a\n", "generated" },
+		{ BARE "psk = 0x636f727265637420686f7273650000000000\n", "generated" }, /* padded */
+		{ BARE "psk = 0xc39c626572206772c3bcc39f6520536368c3b6\n", "generated" }, /* UTF-8 */
 		{ BARE "psk = 0x00000000000000000000000000000000\n", "generated" },
 		{ BARE "psk = 0x000102030405060708090a0b0c0d0e0f\n", "generated" },
 		{ BARE "psk = 0xfffefdfcfbfaf9f8f7f6f5f4f3f2f1f0\n", "generated" },
