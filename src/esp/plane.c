@@ -454,7 +454,7 @@ static enum esp_drop unseal(struct esp_plane *p, uint64_t now_us, const struct e
 		return ESP_DROP_AUTH;
 	esp_replay_mark(&sa->replay, seq);
 	sa->packets_in++;
-	if (sa->standby)
+	if (sa->standby && sa->end_us == TIME_NEVER)
 		activate(p, sa);
 	p->counters.last_in_us = sa->call->counters.last_in_us = now_us;
 	return e == OK ? PASSED : ESP_DROP_FORMAT;

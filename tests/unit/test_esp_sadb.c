@@ -206,6 +206,22 @@ static void not_back_to_the_first(void **state)
 	pair_free(p);
 }
 
+/* A packet that is late by one that never sent, and was replaced, does not make it send: it is about to go. */
+static void late_packet_wakes_nobody(void **state)
+{
+	struct pair *p = pair_new(true);
+
+	(void)state;
+	handshake(p, 1);
+	rekey(p, 1, true);
+	esp_sa_retire(p->b, p->now, PAIR_SPI_B + 1);
+	assert_int_equal(carry(p, true, a_tcp(p, 1, 5900, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_B + 1);
+	assert_int_equal(carry(p, false, b_tcp(p, 5900, 1, ACK)), PASS);
+	assert_int_equal(be32(p->outer), PAIR_SPI_A);
+	pair_free(p);
+}
+
 /* Revoking takes all SAs of a grant, also those that wait or were replaced, and no other's. */
 static void grant_goes_whole(void **state)
 {
@@ -599,6 +615,7 @@ int main(void)
 		cmocka_unit_test(retired_takes_what_is_late),
 		cmocka_unit_test(late_flow_is_answered),
 		cmocka_unit_test(not_back_to_the_first),
+		cmocka_unit_test(late_packet_wakes_nobody),
 		cmocka_unit_test(grant_goes_whole),
 		cmocka_unit_test(lifetimes),
 		cmocka_unit_test(others_inherit_nothing),
