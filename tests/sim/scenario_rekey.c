@@ -75,7 +75,7 @@ static bool none_dropped(struct world *w, const struct couple *p, const struct t
 	drops_of(p, now);
 	for (int i = 0; i < 2; i++)
 		for (int d = 0; d < ESP_N_DROPS; d++)
-			if (d != ESP_DROP_REPLAY && !(d == ESP_DROP_HELD && w->loss_ppm > 100000) &&
+			if (d != ESP_DROP_REPLAY && !(d == ESP_DROP_HELD && w->loss_ppm > 20000) &&
 			    now[i][d] != t->drops[i][d]) {
 				world_fail(w, "%s dropped a packet: %s", i ? p->b->name : p->a->name,
 					   esp_drop_name((enum esp_drop)d));
