@@ -20,7 +20,10 @@ import lablib       # noqa: E402
 import sippeer      # noqa: E402
 
 HOME, STOCK, PORT = "10.98.0.1", "10.98.0.2", 4500
-PSK, OTHER_PSK = "5f1c9e02b7d84a63e1770d4c8b92fa35", "11c59e02b7d84a63e1770d4c8b92fa36"
+# ours, one for each section that has any; and one that nobody knows
+PSKS = {"psk": "5f1c9e02b7d84a63e1770d4c8b92fa35", "psk-wrong": "a08d3be15f7240c6b9e4127fd05c38e1",
+        "psk-other": "c3771eb80d5f49a2864bf10e9a2cd573", "ppk-psk": "2be94f0d61c8a7357ed0b2945fc81a6e"}
+OTHER_PSK = "11c59e02b7d84a63e1770d4c8b92fa36"
 PPK, OTHER_PPK = ("%s24d8f0b1937ace566e08c1a2d47b93fe" % half for half in ("c7a1355b9d20e4f86613b08a7fd9124e", "07a1355b9d20e4f86613b08a7fd9124e"))
 ACCOUNT = """
 [account]
@@ -74,6 +77,7 @@ class Case:
 
     def __init__(self, number, name, psk=None, cert=None, ppk=None):
         self.name, self.psk, self.cert, self.ppk, self.proof = name, psk, cert, ppk, ""
+        self.ours = PSKS.get(name)
         self.inner = "fd00:98::%x" % (number + 0x10)
 
     @property
@@ -141,8 +145,9 @@ def certificates(lab):
 
 def proofs():
     """What both sides are told of shared keys."""
-    for name, ours, theirs in (("psk", PSK, PSK), ("psk-wrong", PSK, OTHER_PSK), ("psk-other", PSK, OTHER_PSK), ("ppk-psk", PSK, PSK)):
-        BY_NAME[name].psk, BY_NAME[name].proof = theirs, "psk = 0x" + ours
+    for name, ours in PSKS.items():
+        BY_NAME[name].psk = OTHER_PSK if name in ("psk-wrong", "psk-other") else ours
+        BY_NAME[name].proof = "psk = 0x" + ours
     BY_NAME["ppk-wrong"].cert = "ppk"
     BY_NAME["ppk-wrong"].proof = BY_NAME["ppk"].proof
     for name, theirs in (("ppk", PPK), ("ppk-wrong", OTHER_PPK), ("ppk-psk", PPK)):
@@ -249,7 +254,7 @@ def call_fails(lab, name, words, code, half_open=False):
     """tielined calls, and its user reads these words. half_open: it breaks off before IKE_AUTH."""
     case = BY_NAME[name]
     load(lab, case)
-    lab.reply = sdp(lab, case, "passive", PSK)
+    lab.reply = sdp(lab, case, "passive", case.ours)
     done = lab.d.control.call("call", to=case.aor, seconds=45)
     lablib.check(done["code"] == code and words in done["reason"], "end: %s" % done)
     lablib.wait(lambda: not lab.d.calls(), 15, "no call is left")
@@ -263,7 +268,7 @@ def called_fails(lab, name, words):
     """It is called, strongSwan hears AUTHENTICATION_FAILED, and our audit says these words."""
     case = BY_NAME[name]
     load(lab, case)
-    call = lab.sip.invite("sip:home@example.net", case.aor, sdp(lab, case, "active", PSK))
+    call = lab.sip.invite("sip:home@example.net", case.aor, sdp(lab, case, "active", case.ours))
     lablib.wait(lambda: call.status, 5, "an answer")
     lablib.check(call.status == 200, "status %s" % call.status)
     try:
@@ -283,7 +288,7 @@ def psk(lab):
     "PSK: tielined calls; the offer has psk-fingerprint and no fingerprint"
     offer = calls(lab, "psk")
     lablib.check(fingerprint_line(lab, BY_NAME["psk"]) in offer and not sippeer.attributes(offer, "fingerprint"), "offer: " + offer)
-    lablib.check(PSK not in offer.replace(":", "").lower(), "the key itself")
+    lablib.check(PSKS["psk"] not in offer.replace(":", "").lower(), "the key itself")
 
 
 def psk_in(lab):
