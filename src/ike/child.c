@@ -133,7 +133,7 @@ enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struc
 	ask->ke_wrong = ask->suite.group->id != ke.group;
 	if (ask->ke_wrong)
 		return OK;
-	if (ke.value.len > sizeof(ask->ke))
+	if (!ke.value.len || ke.value.len > sizeof(ask->ke))
 		return ERR_MALFORMED;
 	memcpy(ask->ke, ke.value.p, ke.value.len);
 	ask->ke_len = ke.value.len;
