@@ -156,12 +156,10 @@ struct call {
 	struct ask *ask; /* callee, owned: the owner is asked; NULL: he is not */
 	bool agreed; /* he said yes, or the policy did without him: this call's grants need no asking any more */
 	bool refused; /* callee: all that was asked for; the caller's hang-up is awaited, CALL_REFUSED_US at most */
-	uint64_t silent_since_us; /* consent lost; TIME_NEVER: not */
 	/* what */
 	uint32_t request, next_grant, n_forwards;
 	struct grant grants[IKE_GRANTS_MAX];
 	unsigned n_grants;
-	struct ike_ts_list extra; /* a stock peer's Child SA: what our grants cover */
 	bool told_up;
 	struct call *next;
 };
@@ -241,7 +239,6 @@ void vpn_say(struct vpn *v, const struct call *c, uint64_t now_us, enum vpn_even
 void vpn_audit(struct vpn *v, const struct call *c, const char *fmt, ...) PRINTF_LIKE(3, 4);
 int64_t vpn_wall_s(const struct vpn *v);
 bool vpn_gathered(const struct vpn *v);
-struct addr addr_inner(const uint8_t ip[16]);
 
 /* describe.c: what is wrong with a description, as the call's end. */
 struct verdict {

@@ -73,7 +73,6 @@ static void fall_silent(struct vpn *v, struct call *c, uint64_t now_us)
 	log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
 	c->held = true;
 	esp_call_hold(v->esp, c->id, true);
-	c->silent_since_us = now_us;
 	c->give_up_us = now_us + SECONDS((uint64_t)v->cfg->dead_after_s);
 }
 
@@ -81,7 +80,7 @@ static void heard_again(struct vpn *v, struct call *c)
 {
 	c->held = false;
 	esp_call_hold(v->esp, c->id, false);
-	c->silent_since_us = c->give_up_us = TIME_NEVER;
+	c->give_up_us = TIME_NEVER;
 }
 
 void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)

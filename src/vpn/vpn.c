@@ -108,11 +108,6 @@ int64_t vpn_wall_s(const struct vpn *v)
 	return v->env.wall_s(v->env.arg);
 }
 
-struct addr addr_inner(const uint8_t ip[16])
-{
-	return addr_of(span_of(ip, 16), 0);
-}
-
 static enum err make_parts(struct vpn *v, const struct vpn_env *env, const struct config *cfg)
 {
 	struct sip_ua_config ua = { .rng = env->rng, .log = env->log, .max_calls = cfg->max_calls + 8 };
@@ -227,7 +222,7 @@ struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool
 	c->outgoing = outgoing;
 	c->began_us = now_us;
 	c->since_s = vpn_wall_s(v);
-	c->deadline_us = c->choose_us = c->give_up_us = c->silent_since_us = TIME_NEVER;
+	c->deadline_us = c->choose_us = c->give_up_us = TIME_NEVER;
 	vpn_tag(v, c);
 	while (*end)
 		end = &(*end)->next;
