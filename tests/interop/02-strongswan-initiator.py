@@ -79,6 +79,17 @@ def invite(lab):
     lab.port = int(media.group(1))
 
 
+def inside(lab):
+    "inside the dialog the same description gets ours again, another one 488, none at all ours as an offer"
+    ours = lab.call.answer
+    lablib.check(lab.sip.again(lab.call, "INVITE", lab.call.sdp) == (200, ours), "re-INVITE: %s" % lab.call.status)
+    lablib.check(lab.sip.again(lab.call, "UPDATE", lab.call.sdp) == (200, ours), "UPDATE: %s" % lab.call.status)
+    other = sippeer.bare_sdp(STOCK, charon.PORT, "active", ":".join(["00"] * 32))
+    lablib.check(lab.sip.again(lab.call, "INVITE", other)[0] == 488, "another fingerprint: %s" % lab.call.status)
+    lablib.check(lab.sip.again(lab.call, "INVITE") == (200, ours), "no description: %s" % lab.call.status)
+    lablib.check(len(lab.d.calls()) == 1, "the call goes on")
+
+
 def connection(lab, cert):
     """charon's one connection, with its announced certificate (own) or another."""
     with open(lab.d.state + "/identity.crt") as f:
@@ -182,4 +193,4 @@ def asked(lab):
     lablib.check(lab.d.stop() == 0, "tielined ends with 0")
 
 
-lablib.main("ti", [network, strangers, invite, other_certificate, initiate, ping_in, ping_out, tcp, not_granted, liveness, terminate, asked], needs=charon.NEEDS)
+lablib.main("ti", [network, strangers, invite, inside, other_certificate, initiate, ping_in, ping_out, tcp, not_granted, liveness, terminate, asked], needs=charon.NEEDS)

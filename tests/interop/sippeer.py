@@ -259,13 +259,15 @@ class SipPeer:
 
     def _response(self, m, flow):
         call = self.calls.get(m.get("Call-ID"))
-        if not call or m.status < 200 or not m.get("CSeq").endswith("INVITE"):
+        number, _, method = m.get("CSeq").partition(" ")
+        if not call or m.status < 200 or method not in ("INVITE", "UPDATE"):
             return
         call.theirs = m.get("To")
         if m.status < 300:
             call.answer = m.body
-            call.target = inner_uri(m.get("Contact"))
-            self._request(call, "ACK", 1)
+            call.target = inner_uri(m.get("Contact")) or call.target
+            if method == "INVITE":
+                self._request(call, "ACK", int(number))
         call.status = m.status
 
     # ---- for the steps ----
@@ -279,6 +281,14 @@ class SipPeer:
             self.calls[call.call_id] = call
             self._request(call, "INVITE", 1, sdp)
             return call
+
+    def again(self, call, method, sdp=""):
+        """A request inside the dialog; returns (status, description) of its final answer."""
+        with self.lock:
+            call.status, call.answer, call.cseq = None, "", call.cseq + 1
+            self._request(call, method, call.cseq, sdp)
+        lablib.wait(lambda: call.status, 5, "an answer to " + method)
+        return call.status, call.answer
 
     def bye(self, call):
         """Ends a call."""
