@@ -282,6 +282,7 @@ static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, 
 		.tsr = &sa->cfg.tsr,
 		.ni = span_of(s->ni, s->ni_len),
 		.nr = span_of(s->nr, s->nr_len),
+		.in_auth = true,
 	};
 	uint16_t notify = ike_notify_error(&in->chain);
 	struct ike_notify n;

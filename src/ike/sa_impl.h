@@ -270,8 +270,11 @@ struct ike_outcome {
 };
 MUST_CHECK enum err ike_grants_take(const struct ike_sa *sa, const struct ike_chain *c, struct ike_events *ev,
 				    struct ike_outcome *ret);
+/* 2.10: at least half the key size of the PRF, which is its output's (2.13). */
+bool ike_nonce_suits(const struct ike_suite *s, struct span nonce);
 /* ---- child.c ---- */
 MUST_CHECK enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret);
+const struct ike_list *ike_child_groups(const struct ike_sa *sa); /* PFS */
 MUST_CHECK enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask);
 /* Responder: SA, [Nr,] TSi, TSr into b, or the notify that says why not (*ret_notify). nr: for KEYMAT. */
 MUST_CHECK enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask,
@@ -284,6 +287,7 @@ struct ike_child_offer {
 	struct span ni, nr;
 	const struct ike_group *group; /* PFS; NULL: none */
 	const struct kex *kex;
+	bool in_auth;
 };
 MUST_CHECK enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_chain *c,
 				   const struct ike_child_offer *o, struct ike_event *ret);
@@ -318,6 +322,8 @@ void ike_low_of(struct span ni, struct span nr, struct ike_low *ret);
 int ike_low_cmp(const struct ike_low *a, const struct ike_low *b);
 /* Our request is over: it is forgotten, and the window is free. */
 void ike_task_over(struct ike_sa *sa);
+/* Our request was refused for its KE, or for having none: true once, when another may do better. */
+bool ike_task_another_ke(struct ike_sa *sa, const struct ike_in *in, uint16_t notify);
 /* It is to be sent again, with another nonce: at once, or (TEMPORARY_FAILURE) after a while. */
 void ike_task_again(struct ike_sa *sa, uint64_t now_us, bool waits);
 /* ---- rekey_ike.c ---- */

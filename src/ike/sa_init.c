@@ -175,6 +175,11 @@ static bool try_again(struct ike_sa *sa, const struct ike_in *in)
 	return false;
 }
 
+bool ike_nonce_suits(const struct ike_suite *s, struct span nonce)
+{
+	return nonce.len >= hash_size(s->prf->hash) / 2;
+}
+
 /* What an accepted IKE_SA_INIT gave; nothing of it is in the SA yet. */
 struct outcome {
 	struct ike_suite suite;
@@ -230,7 +235,8 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 		e = ike_ke_parse(pke->body, &ke);
 	if (e == OK)
 		e = ike_nonce_parse(pn->body, &ret->nonce);
-	if (e == OK && (ret->suite.group != s->group || ke.group != s->group->id))
+	if (e == OK &&
+	    (!ike_nonce_suits(&ret->suite, ret->nonce) || ret->suite.group != s->group || ke.group != s->group->id))
 		e = ERR_MALFORMED;
 	if (e == OK)
 		e = kex_shared(s->kex, ke.value, shared);
@@ -373,7 +379,7 @@ static enum err request_read(struct ike_sa *sa, const struct ike_in *in, struct 
 		return ERR_DENIED;
 	}
 	*ret_number = p->number;
-	return OK;
+	return ike_nonce_suits(&ret->suite, ret->nonce) ? OK : ERR_MALFORMED;
 }
 
 static enum err response_build(const struct ike_sa *sa, const struct ike_in *in, const struct ike_setup *s,
