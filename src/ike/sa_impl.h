@@ -270,6 +270,13 @@ struct ike_outcome {
 };
 MUST_CHECK enum err ike_grants_take(const struct ike_sa *sa, const struct ike_chain *c, struct ike_events *ev,
 				    struct ike_outcome *ret);
+/* ---- nat.c ---- */
+/* Both notifies. Where ESP goes in UDP the source hash is random, so that it cannot match: the peer sees a NAT and encapsulates. */
+MUST_CHECK enum err ike_build_nat_detection(const struct ike_sa *sa, struct ike_build *b, uint64_t spi_r,
+					    const struct path *path);
+/* With plain_esp: nothing that changes an address is between us, and the peer knows of nothing either. */
+bool ike_nat_ok(const struct ike_sa *sa, const struct ike_in *in);
+/* ---- sa_init.c ---- */
 /* 2.10: at least half the key size of the PRF, which is its output's (2.13). */
 bool ike_nonce_suits(const struct ike_suite *s, struct span nonce);
 /* ---- child.c ---- */

@@ -16,24 +16,6 @@
 
 #define INIT_MAX 2048 /* of a message that we write */
 
-/* 2.23. The source hash is random, so that it cannot match: the peer sees a NAT and encapsulates. */
-static enum err nat_detection(const struct ike_sa *sa, struct ike_build *b, uint64_t spi_r, const struct path *path)
-{
-	uint8_t spis[16], port[2], hash[HASH_MAX];
-	struct span parts[] = { SPAN_OF(spis), addr_ip(&path->remote), SPAN_OF(port) };
-	enum err e;
-
-	put_be64(spis, sa->spi_i);
-	put_be64(spis + 8, spi_r);
-	put_be16(port, path->remote.port);
-	rng_fill(sa->cfg.rng, hash, 20);
-	ike_build_notify(b, IKE_N_NAT_DETECTION_SOURCE_IP, span_of(hash, 20));
-	e = hash_parts(HASH_SHA1, parts, 3, hash);
-	if (e == OK)
-		ike_build_notify(b, IKE_N_NAT_DETECTION_DESTINATION_IP, span_of(hash, 20));
-	return e;
-}
-
 static void vendor_and_binding(const struct ike_sa *sa, struct ike_build *b)
 {
 	ike_build_bytes(b, IKE_P_VENDOR, ike_vendor_id());
@@ -70,7 +52,7 @@ static enum err request_build(const struct ike_sa *sa, const struct ike_setup *s
 	ike_build_offer(b, &sa->cfg.ike, IKE_PROTO_IKE, SPAN_NONE);
 	ike_build_ke(b, group->id, kex_public(kex));
 	ike_build_bytes(b, IKE_P_NONCE, span_of(s->ni, s->ni_len));
-	e = nat_detection(sa, b, 0, &sa->path);
+	e = ike_build_nat_detection(sa, b, 0, &sa->path);
 	if (e != OK)
 		return e;
 	ike_build_notify(b, IKE_N_SIGNATURE_HASH_ALGORITHMS, ike_hash_algorithms());
@@ -224,6 +206,10 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 		ike_suspect(sa, in->now_us, IKE_FAIL_BINDING, 0);
 		return ERR_DENIED;
 	}
+	if (!ike_nat_ok(sa, in)) {
+		ike_suspect(sa, in->now_us, IKE_FAIL_NAT, 0);
+		return ERR_DENIED;
+	}
 	e = extensions_ok(sa, in);
 	if (e == OK)
 		e = ike_offer_parse(psa->body, &offer);
@@ -357,6 +343,10 @@ static enum err request_read(struct ike_sa *sa, const struct ike_in *in, struct 
 		ike_suspect(sa, in->now_us, IKE_FAIL_BINDING, 0);
 		return ERR_DENIED;
 	}
+	if (!ike_nat_ok(sa, in)) {
+		ike_suspect(sa, in->now_us, IKE_FAIL_NAT, 0);
+		return ERR_DENIED;
+	}
 	if (in->chain.unknown_critical) {
 		answer_plain(sa, in, IKE_N_UNSUPPORTED_CRITICAL_PAYLOAD, span_of(&in->chain.unknown_critical, 1));
 		return ERR_DENIED;
@@ -393,7 +383,7 @@ static enum err response_build(const struct ike_sa *sa, const struct ike_in *in,
 	ike_build_choice(b, IKE_PROTO_IKE, number, SPAN_NONE, suite);
 	ike_build_ke(b, suite->group->id, kex_public(kex));
 	ike_build_bytes(b, IKE_P_NONCE, span_of(s->nr, s->nr_len));
-	e = nat_detection(sa, b, sa->spi_r, in->path);
+	e = ike_build_nat_detection(sa, b, sa->spi_r, in->path);
 	if (e != OK)
 		return e;
 	if (!sa->cfg.psk.len)
