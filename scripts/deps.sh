@@ -8,6 +8,8 @@ set -eu
 
 build="gcc libc6-dev meson ninja-build pkg-config libssl-dev libevent-dev libjansson-dev libmnl-dev libseccomp-dev
 	libcap-ng-dev"
+# amd64 alone has it
+[ "$(dpkg --print-architecture)" != amd64 ] || build="$build libipsec-mb-dev"
 test="libcmocka-dev python3"
 lab="iproute2 nftables procps util-linux python3"
 fuzz="clang libclang-rt-14-dev llvm-14"

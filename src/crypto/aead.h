@@ -12,6 +12,9 @@ enum aead_alg { AEAD_AES128_GCM, AEAD_AES256_GCM, AEAD_CHACHA20_POLY1305, AEAD_C
 #define AEAD_NONCE 12
 #define AEAD_TAG 16
 
+/* Two implementations: ipsec-mb, where it is built in, the CPU has what it takes, and its results, compared at the first use, are
+ * OpenSSL's; else OpenSSL. */
+const char *aead_backend_name(enum aead_alg alg); /* "ipsec-mb", "OpenSSL" */
 struct aead;
 size_t aead_key_size(enum aead_alg alg); /* without the salt */
 const char *aead_name(enum aead_alg alg);

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "crypto/aead.h"
 #include "crypto/secret.h"
 #include "daemon/monitor.h"
 #include "daemon/sandbox.h"
@@ -365,7 +366,7 @@ int engine_run(struct engine_start *s)
 	if (r == OK)
 		r = open_all(e, s, user);
 	if (r == OK) {
-		log_info(&e->log, "tielined is running");
+		log_info(&e->log, "tielined is running; AES-GCM by %s", aead_backend_name(AEAD_AES128_GCM));
 		r = loop_run(e->loop);
 	}
 	if (r != OK)
