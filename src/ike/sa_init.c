@@ -17,7 +17,7 @@
 #define INIT_MAX 2048 /* of a message that we write */
 
 /* 2.23. The source hash is random, so that it cannot match: the peer sees a NAT and encapsulates. */
-static enum err nat_detection(const struct ike_sa *sa, struct ike_build *b, uint64_t spi_r, const struct path *path)
+enum err ike_build_nat_detection(const struct ike_sa *sa, struct ike_build *b, uint64_t spi_r, const struct path *path)
 {
 	uint8_t spis[16], port[2], hash[HASH_MAX];
 	struct span parts[] = { SPAN_OF(spis), addr_ip(&path->remote), SPAN_OF(port) };
@@ -70,7 +70,7 @@ static enum err request_build(const struct ike_sa *sa, const struct ike_setup *s
 	ike_build_offer(b, &sa->cfg.ike, IKE_PROTO_IKE, SPAN_NONE);
 	ike_build_ke(b, group->id, kex_public(kex));
 	ike_build_bytes(b, IKE_P_NONCE, span_of(s->ni, s->ni_len));
-	e = nat_detection(sa, b, 0, &sa->path);
+	e = ike_build_nat_detection(sa, b, 0, &sa->path);
 	if (e != OK)
 		return e;
 	ike_build_notify(b, IKE_N_SIGNATURE_HASH_ALGORITHMS, ike_hash_algorithms());
@@ -387,7 +387,7 @@ static enum err response_build(const struct ike_sa *sa, const struct ike_in *in,
 	ike_build_choice(b, IKE_PROTO_IKE, number, SPAN_NONE, suite);
 	ike_build_ke(b, suite->group->id, kex_public(kex));
 	ike_build_bytes(b, IKE_P_NONCE, span_of(s->nr, s->nr_len));
-	e = nat_detection(sa, b, sa->spi_r, in->path);
+	e = ike_build_nat_detection(sa, b, sa->spi_r, in->path);
 	if (e != OK)
 		return e;
 	if (!sa->cfg.psk.len)
