@@ -249,7 +249,7 @@ bool ice_agent_pair(const struct ice_agent *a, const struct path *path, struct i
 	*ret = (struct ice_pair_info){ .local_type = p->local_type,
 				       .remote_type = p->remote.type,
 				       .proved = p->state == PAIR_SUCCEEDED,
-				       .answered_us = p->answered_us };
+				       .consent_us = p->consent_us };
 	return true;
 }
 

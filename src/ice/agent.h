@@ -75,7 +75,7 @@ bool ice_agent_validated(const struct ice_agent *a, const struct path *path);
 struct ice_pair_info {
 	enum ice_type local_type, remote_type;
 	bool proved; /* a check of ours was answered on it: they receive there */
-	uint64_t answered_us; /* when it was the last time; 0: never */
+	uint64_t consent_us; /* when consent on it was shown last, by such an answer or a nomination; 0: never */
 };
 bool ice_agent_pair(const struct ice_agent *a, const struct path *path, struct ice_pair_info *ret);
 

@@ -100,7 +100,7 @@ static void succeeded(struct ice_agent *a, uint64_t now_us, unsigned i, const st
 		p->check.has_previous = false;
 	}
 	p->state = PAIR_SUCCEEDED;
-	p->answered_us = now_us;
+	p->consent_us = now_us;
 	if (note_mapped(a, p, m) && i == a->selected)
 		ice_tell(a, ICE_REBOUND, i);
 	ice_unfreeze(a, p->foundation);

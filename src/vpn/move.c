@@ -34,7 +34,7 @@ static void watch(struct vpn *v, struct call *c, uint64_t now_us)
 	if (c->ice && c->aim.local.family != ADDR_NONE && !path_eq(&c->path, &c->aim)) {
 		(void)ice_agent_pair(c->ice, &c->path, &i);
 		/* never asked by us: the exchange of IKE_AUTH is what shows consent */
-		c->stale_us = (i.answered_us ? i.answered_us : now_us) + CONSENT_US;
+		c->stale_us = (i.consent_us ? i.consent_us : now_us) + CONSENT_US;
 	} else if (c->stale) {
 		c->stale = false;
 		move_hold(v, c);
