@@ -14,7 +14,7 @@
  * goes to both, so that a box on the way that writes another source address into an update moves nothing, and the exchange that
  * it made us begin ends on the old path.
  *
- * NO_NATS_ALLOWED is for peers that do not encapsulate in UDP (3.9); ours always do. ADDITIONAL_*_ADDRESS tell a responder where else
+ * NO_NATS_ALLOWED is for peers that do not encapsulate in UDP (3.9); with those there is no MOBIKE here. ADDITIONAL_*_ADDRESS tell a responder where else
  * the initiator might be, if it wants to move; ours never does (3.6). */
 #include "ike/sa_impl.h"
 
@@ -32,14 +32,20 @@ bool ike_sa_mobike(const struct ike_sa *sa)
 	return sa->move.on;
 }
 
+/* 3.9: without UDP a NAT would have to be ruled out each time; such an SA stays at the described addresses. */
+bool ike_mobike_wants(const struct ike_sa *sa)
+{
+	return !sa->cfg.plain_esp;
+}
+
 void ike_mobike_up(struct ike_sa *sa, bool supported)
 {
 	struct ike_move *m = &sa->move;
 
-	m->on = supported;
+	m->on = supported && ike_mobike_wants(sa);
 	m->esp = sa->path;
 	/* 3.3: the addresses are those of IKE_AUTH. It left on more than one path: the responder may have taken another one */
-	m->update_due = supported && sa->cfg.initiator && m->strayed;
+	m->update_due = m->on && sa->cfg.initiator && m->strayed;
 }
 
 bool ike_sa_move(struct ike_sa *sa, uint64_t now_us, const struct path *path, bool rebound)

@@ -82,6 +82,8 @@ struct ike_config {
 	bool has_peer_key;
 	uint8_t peer_key[SPKI_HASH]; /* tieline calls: always */
 	bool bare; /* a stock peer: its ID and vendor IDs are not ours to demand */
+	/* ESP without UDP: what NAT detection says (2.23) must be that there is none, or nothing comes of it. */
+	bool plain_esp;
 	/* A stock peer's other proofs. psk: both sides prove themselves by it, and no certificate is shown (RFC 7296, 2.15). ca:
 	 * beside what is above, its certificate is from this CA, at wall_s (unix time), and has peer_aor as rfc822Name. The SA
 	 * keeps the anchor for itself. */
@@ -214,6 +216,7 @@ enum ike_failure {
 	IKE_FAIL_PIN, /* certificate announced, but not the pinned key */
 	IKE_FAIL_BINDING, /* vendor ID, tag or bind hash missing or different (6.4) */
 	IKE_FAIL_CHAIN, /* its certificate is not what the CA demands: `detail` */
+	IKE_FAIL_NAT, /* plain_esp, and there is a NAT, or the peer wants ESP in UDP */
 	IKE_FAIL_PPK, /* one side has no PPK, or another one */
 	IKE_FAIL_PROTOCOL, /* malformed or an error notify: `notify` */
 	IKE_FAIL_INTERNAL,

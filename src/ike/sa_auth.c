@@ -96,7 +96,8 @@ enum err ike_auth_build(const struct ike_sa *sa, struct ike_keys *keys, struct i
 		ike_build_ppk_identity(b, cfg->ppk_id);
 	if (cfg->initial_contact) /* 2.4 */
 		ike_build_notify(b, IKE_N_INITIAL_CONTACT, SPAN_NONE);
-	ike_build_notify(b, IKE_N_MOBIKE_SUPPORTED, SPAN_NONE); /* RFC 4555, 3.2 */
+	if (ike_mobike_wants(sa)) /* RFC 4555, 3.2 */
+		ike_build_notify(b, IKE_N_MOBIKE_SUPPORTED, SPAN_NONE);
 	if (wants_child(sa)) {
 		put_be32(spi, s->spi_in);
 		ike_build_offer(b, &sa->cfg.esp, IKE_PROTO_ESP, SPAN_OF(spi));
@@ -285,6 +286,7 @@ static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, 
 		.tsr = &sa->cfg.tsr,
 		.ni = span_of(s->ni, s->ni_len),
 		.nr = span_of(s->nr, s->nr_len),
+		.in_auth = true,
 	};
 	uint16_t notify = ike_notify_error(&in->chain);
 	struct ike_notify n;
@@ -468,6 +470,7 @@ void ike_auth_request(struct ike_sa *sa, struct ike_in *in)
 	struct ike_event *asked = ike_events_add(&ev, IKE_EV_ASKED);
 	enum ike_failure why = IKE_FAIL_NONE;
 	struct ike_notify n;
+	bool mobike = ike_mobike_wants(sa) && ike_notify_find(&in->chain, IKE_N_MOBIKE_SUPPORTED, &n);
 	enum err e = ask && asked ? ike_in_hash(in, ask->request_hash) : ERR_NOMEM;
 
 	if (e == OK)
@@ -483,9 +486,9 @@ void ike_auth_request(struct ike_sa *sa, struct ike_in *in)
 	if (e == OK) {
 		/* whatever paths the owner has meanwhile, this one counts (RFC 4555, 3.3) */
 		ask->path = *in->path;
-		if (!sa->path_set || ike_notify_find(&in->chain, IKE_N_MOBIKE_SUPPORTED, &n))
+		if (!sa->path_set || mobike)
 			sa->path = *in->path;
-		ike_mobike_up(sa, ike_notify_find(&in->chain, IKE_N_MOBIKE_SUPPORTED, &n));
+		ike_mobike_up(sa, mobike);
 		sa->ask = ask;
 		sa->limit_us = in->now_us + IKE_HALF_OPEN_US;
 		ike_window_answering(&sa->window);

@@ -277,9 +277,6 @@ void ike_init_request(struct ike_sa *sa, struct ike_in *in);
 bool ike_spis_match(const struct ike_sa *sa, const struct ike_header *h); /* sa_run.c */
 void ike_init_response(struct ike_sa *sa, struct ike_in *in);
 void ike_build_certreq(const struct ike_sa *sa, struct ike_build *b);
-/* Both notifies (2.23). The source hash never matches, so that the peer encapsulates. */
-MUST_CHECK enum err ike_build_nat_detection(const struct ike_sa *sa, struct ike_build *b, uint64_t spi_r,
-					    const struct path *path);
 /* ---- sa_auth.c ---- */
 /* Builds IKE_AUTH with these keys into mem. */
 MUST_CHECK enum err ike_auth_build(const struct ike_sa *sa, struct ike_keys *keys, struct ike_setup *setup,
@@ -296,8 +293,18 @@ struct ike_outcome {
 };
 MUST_CHECK enum err ike_grants_take(const struct ike_sa *sa, const struct ike_chain *c, struct ike_events *ev,
 				    struct ike_outcome *ret);
+/* ---- nat.c ---- */
+/* Both notifies. Where ESP goes in UDP the source hash is random, so that it cannot match: the peer sees a NAT and encapsulates. */
+MUST_CHECK enum err ike_build_nat_detection(const struct ike_sa *sa, struct ike_build *b, uint64_t spi_r,
+					    const struct path *path);
+/* With plain_esp: nothing that changes an address is between us, and the peer knows of nothing either. */
+bool ike_nat_ok(const struct ike_sa *sa, const struct ike_in *in);
+/* ---- sa_init.c ---- */
+/* 2.10: at least half the key size of the PRF, which is its output's (2.13). */
+bool ike_nonce_suits(const struct ike_suite *s, struct span nonce);
 /* ---- child.c ---- */
 MUST_CHECK enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret);
+const struct ike_list *ike_child_groups(const struct ike_sa *sa); /* PFS */
 MUST_CHECK enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask);
 /* Responder: SA, [Nr,] TSi, TSr into b, or the notify that says why not (*ret_notify). nr: for KEYMAT. */
 MUST_CHECK enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask,
@@ -310,6 +317,7 @@ struct ike_child_offer {
 	struct span ni, nr;
 	const struct ike_group *group; /* PFS; NULL: none */
 	const struct kex *kex;
+	bool in_auth;
 };
 MUST_CHECK enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_chain *c,
 				   const struct ike_child_offer *o, struct ike_event *ret);
@@ -344,6 +352,8 @@ void ike_low_of(struct span ni, struct span nr, struct ike_low *ret);
 int ike_low_cmp(const struct ike_low *a, const struct ike_low *b);
 /* Our request is over: it is forgotten, and the window is free. */
 void ike_task_over(struct ike_sa *sa);
+/* Our request was refused for its KE, or for having none: true once, when another may do better. */
+bool ike_task_another_ke(struct ike_sa *sa, const struct ike_in *in, uint16_t notify);
 /* It is to be sent again, with another nonce: at once, or (TEMPORARY_FAILURE) after a while. */
 void ike_task_again(struct ike_sa *sa, uint64_t now_us, bool waits);
 /* ---- rekey_ike.c ---- */
@@ -367,6 +377,7 @@ void ike_give_up(struct ike_sa *sa, enum ike_failure why, uint16_t notify);
 /* Sends the answer that the owner decided on. */
 void ike_decision_run(struct ike_sa *sa, uint64_t now_us);
 /* ---- mobike.c ---- */
+bool ike_mobike_wants(const struct ike_sa *sa); /* do we say MOBIKE_SUPPORTED? */
 void ike_mobike_up(struct ike_sa *sa, bool supported); /* IKE_AUTH is over; sa->path is its path */
 /* Puts what is due before all else that waits. False: no memory. */
 bool ike_mobike_queue(struct ike_sa *sa);

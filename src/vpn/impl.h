@@ -139,6 +139,7 @@ struct call {
 	uint8_t peer_address[16];
 	/* how */
 	bool ike_initiator, no_ice;
+	bool plain_esp; /* a stock peer's `ike-esp`, which its section allows: ESP is an IP protocol of its own (RFC 4303) */
 	struct path fixed; /* no_ice */
 	struct ike_config *ike_cfg; /* owned, from the answer to the end */
 	struct ice_agent *ice;
@@ -297,6 +298,8 @@ bool call_live(const struct call *c);
 const char *call_state_name(const struct call *c);
 
 /* tunnel.c */
+/* How ESP goes where IKE goes by `path`. */
+struct path tunnel_esp_path(const struct call *c, const struct path *path);
 void tunnel_begin(struct vpn *v, struct call *c, uint64_t now_us); /* descriptions are exchanged */
 void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us);
 void tunnel_ike_drain(struct vpn *v, struct call *c, uint64_t now_us);

@@ -45,6 +45,7 @@ static void go(struct vpn *v, struct call *c, uint64_t now_us, const struct path
 {
 	struct ice_pair_info i = { .local_type = ICE_PRFLX, .remote_type = ICE_PRFLX };
 	bool changed = !path_eq(&c->path, path), told = c->path_told || c->no_ice;
+	struct path esp = tunnel_esp_path(c, path);
 
 	c->path = *path;
 	if (c->ice) {
@@ -53,7 +54,7 @@ static void go(struct vpn *v, struct call *c, uint64_t now_us, const struct path
 		c->remote_type = i.remote_type;
 	}
 	watch(v, c, now_us);
-	esp_call_set_path(v->esp, c->id, path);
+	esp_call_set_path(v->esp, c->id, &esp);
 	if (told && changed)
 		tell_path(v, c, now_us, VPN_EV_PATH_CHANGED);
 }

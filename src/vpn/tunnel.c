@@ -19,6 +19,17 @@ static void start_ike(struct vpn *v, struct call *c, uint64_t now_us)
 	tunnel_ike_drain(v, c, now_us);
 }
 
+struct path tunnel_esp_path(const struct call *c, const struct path *path)
+{
+	struct path p = *path;
+
+	if (c->plain_esp) {
+		p.transport = TRANSPORT_ESP;
+		p.local.port = p.remote.port = 0;
+	}
+	return p;
+}
+
 void tunnel_begin(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	c->state = CALL_CONNECTING;
@@ -239,6 +250,7 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL },
 		{ IKE_FAIL_CHAIN, REASON_PIN, NULL },
 		{ IKE_FAIL_PPK, REASON_IKE, NULL },
+		{ IKE_FAIL_NAT, REASON_NO_PATH, NULL },
 		{ IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
 		{ IKE_FAIL_EXPIRED, REASON_VANISHED, "no new keys could be agreed before the old ones ended" },
 		{ IKE_FAIL_PROTOCOL, REASON_IKE, "the key exchange failed: the other side breaks its rules" },

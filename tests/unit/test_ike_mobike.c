@@ -156,6 +156,29 @@ static void negotiation_3_2(void **state)
 	pair_done(&p);
 }
 
+/* 3.9: with ESP that is not in UDP neither side announces it. */
+static void plain_esp_3_9(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		memset(&net, 0, sizeof(net));
+		pair_init(&p, 1);
+		p.wire = wire;
+		p.path[ALICE] = from(A);
+		p.path[BOB] = to(A);
+		p.cfg[BOB].plain_esp = true;
+		p.cfg[ALICE].plain_esp = true;
+		assert_int_equal(pair_new(&p), OK);
+		assert_int_equal(ike_sa_start(p.sa[ALICE], p.now_us, &p.path[ALICE]), OK);
+		pair_for(&p, 2 * FLIGHT_US + MS(1)); /* IKE_AUTH is on its way */
+		p.sa[i]->cfg.plain_esp = false; /* one would like it */
+		pair_for(&p, MS(100));
+		assert_true(pair_up(&p));
+		assert_false(ike_sa_mobike(p.sa[ALICE]) || ike_sa_mobike(p.sa[BOB]));
+		pair_done(&p);
+	}
+}
+
 /* The first path is that of IKE_AUTH, as each side knows it. */
 static void first_path_3_3(void **state)
 {
@@ -506,7 +529,6 @@ static void update_of_old_sa(void **state)
 	begin(16, IKE_PLACE_PROVED);
 	net.lose_to = -1;
 	move(B);
-	len = net.last_len;
 	pair_outputs(&p);
 	len = net.last_len;
 	memcpy(old, net.last, len);
@@ -823,6 +845,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(negotiation_3_2),
+		cmocka_unit_test(plain_esp_3_9),
 		cmocka_unit_test(first_path_3_3),
 		cmocka_unit_test(auth_strays_3_3),
 		cmocka_unit_test(update_3_5),
