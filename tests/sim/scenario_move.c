@@ -14,9 +14,9 @@
  * questions; then there is the update. */
 #define FOLLOW_US SECONDS(6 + 1 + 1)
 
-enum what { CALLER_REBOUND, CALLEE_REBOUND, REPLACED, REPLACED_REKEYED, REPLACED_LOSSY, VARIANTS };
-static const char *const names[VARIANTS] = { "caller-rebound", "callee-rebound", "replaced", "replaced-rekeyed",
-					     "replaced-lossy" };
+enum what { CALLER_REBOUND, CALLEE_REBOUND, REPLACED, REPLACED_REKEYED, REPLACED_LOSSY, UNANSWERED, VARIANTS };
+static const char *const names[VARIANTS] = { "caller-rebound",   "callee-rebound", "replaced",
+					     "replaced-rekeyed", "replaced-lossy", "unanswered" };
 
 unsigned move_variants(void)
 {
@@ -254,11 +254,51 @@ static void replaced(struct world *w, enum what what)
 	end(w, &p);
 }
 
+/* The update gets no answer for a while: ESP stays on the old path as long as consent on it is fresh, then nothing is sent, and with
+ * the answer it goes on. */
+static void unanswered(struct world *w)
+{
+	struct traffic t = { .port = 0 };
+	struct couple p;
+	struct path old;
+
+	if (!begin(w, &p, NAT_NONE, NAT_NONE, true, NULL))
+		return;
+	old = call_of(p.a)->path;
+	call_of(p.b)->sa->window.next_in++; /* bob takes no request of alice's */
+	if (!nominate_other(p.a)) {
+		world_fail(w, "there is no other pair");
+		return;
+	}
+	traffic_begin(w, &p, &t);
+	flow(w, &p, &t, SECONDS(20));
+	if (!all_arrived(w, &p, &t))
+		return;
+	if (!path_eq(&call_of(p.a)->path, &old) || call_of(p.a)->stale || call_of(p.b)->stale) {
+		world_fail(w, "ESP does not go by the old path");
+		return;
+	}
+	world_for(w, SECONDS(16)); /* a check on the old path may have crossed the nomination */
+	if (!call_of(p.a) || !call_of(p.b) || !call_of(p.a)->stale || !call_of(p.b)->stale) {
+		world_fail(w, "30 s after the last consent something is still sent by the old path");
+		return;
+	}
+	call_of(p.b)->sa->window.next_in--;
+	if (!settles(w, &p, SECONDS(10)))
+		return;
+	traffic_begin(w, &p, &t);
+	flow(w, &p, &t, SECONDS(2));
+	if (all_arrived(w, &p, &t))
+		end(w, &p);
+}
+
 void run_move(struct world *w, const struct scenario_run *r)
 {
 	w->loss_ppm = w->dup_ppm = w->reorder_ppm = 0;
 	if (r->variant <= CALLEE_REBOUND)
 		rebound(w, r->variant == CALLER_REBOUND);
+	else if (r->variant == UNANSWERED)
+		unanswered(w);
 	else
 		replaced(w, (enum what)r->variant);
 }
