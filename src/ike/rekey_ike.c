@@ -27,6 +27,7 @@ static struct ike_sa *shell_new(const struct ike_sa *sa, bool from_initiator, ui
 		return NULL;
 	n->cfg = sa->cfg;
 	n->takes_fragments = sa->takes_fragments; /* as agreed in IKE_SA_INIT (RFC 7383, 2.3) */
+	n->move.on = sa->move.on;
 	n->log = sa->log;
 	n->state = IKE_UP;
 	n->from_initiator = from_initiator;

@@ -248,6 +248,8 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	k->export_keys = c->outgoing && c->export_keys;
 	k->spi_taken = spi_taken;
 	k->spi_arg = v;
+	k->place = move_place;
+	k->place_arg = c;
 	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */
 	k->first_sends = c->no_ice ? 3 : 0; /* 4.3: the address is whatever the description says */
 	k->dpd_s = c->no_ice ? v->cfg->accounts[c->account].dpd_s : 0;
