@@ -145,6 +145,7 @@ static json_t *esp_drops_json(const struct esp_counters *c)
 
 	for (int d = 0; d < ESP_N_DROPS; d++)
 		count_json(o, esp_drop_name((enum esp_drop)d), c->drops[d]);
+	count_json(o, "ecn-odd", c->ecn_odd); /* not all of these are dropped */
 	return o;
 }
 

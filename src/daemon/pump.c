@@ -23,7 +23,7 @@ static struct udp_group *group_of(struct engine *e, enum addr_family family)
 
 static void send_batch(struct engine *e, const struct esp_packet *p, unsigned n)
 {
-	struct udp_msg msgs[ESP_BATCH];
+	struct udp_msg msgs[ESP_BATCH_OUT];
 
 	for (int g = 0; g < 2; g++) {
 		unsigned k = 0;
@@ -33,9 +33,20 @@ static void send_batch(struct engine *e, const struct esp_packet *p, unsigned n)
 		for (unsigned i = 0; i < n; i++)
 			if (p[i].path.remote.family == e->groups[g].family)
 				msgs[k++] = (struct udp_msg){ .path = p[i].path, .p = p[i].p, .len = p[i].len };
-		if (k)
-			(void)udp_send_batch(e->groups[g].fds[1], msgs, k);
+		for (unsigned i = 0; i < k; i += UDP_BATCH)
+			(void)udp_send_batch(e->groups[g].fds[1], msgs + i, k - i);
 	}
+}
+
+/* Inner packets out, and what their senders are told into the TUN. */
+static void inner_out(struct engine *e, struct esp_packet *in, unsigned n)
+{
+	struct esp_packet out[ESP_BATCH_OUT], told;
+
+	send_batch(e, out, vpn_input_inner(e->vpn, loop_now_us(e->loop), in, n, out));
+	while (vpn_poll_inner(e->vpn, &told))
+		if (write(e->tun_fd, told.p, told.len) < 0)
+			e->drops[DEMUX_ESP]++;
 }
 
 void pump_output(struct engine *e, enum vpn_channel channel, const struct out *o)
@@ -50,17 +61,19 @@ void pump_output(struct engine *e, enum vpn_channel channel, const struct out *o
 	}
 	if (g && channel == VPN_SIP)
 		r = udp_send(g->sip_fd, &o->path, SPAN_NONE, o->bytes);
+	else if (g && channel == VPN_STUN)
+		r = udp_send(g->fds[1], &o->path, SPAN_NONE, o->bytes); /* as ESP: it measures what ESP may send */
 	else if (g)
-		r = udp_send(g->fds[0], &o->path, channel == VPN_IKE ? SPAN_OF(marker) : SPAN_NONE, o->bytes);
+		r = udp_send(g->fds[0], &o->path, SPAN_OF(marker), o->bytes);
 	if (r != OK)
 		log_debug(&e->log, "a datagram of %zu bytes could not be sent: %s", o->bytes.len, err_name(r));
 }
 
 void pump_inner(struct engine *e, uint8_t *packet, size_t len)
 {
-	struct esp_packet in = { .p = packet, .len = len }, out[ESP_BATCH];
+	struct esp_packet in = { .p = packet, .len = len };
 
-	send_batch(e, out, vpn_input_inner(e->vpn, loop_now_us(e->loop), &in, 1, out));
+	inner_out(e, &in, 1);
 }
 
 /* ---- in ---- */
@@ -153,7 +166,7 @@ static void tun_ready(void *arg, int fd, int events)
 {
 	static uint8_t packets[ESP_BATCH][ESP_PACKET_MAX];
 	struct engine *e = arg;
-	struct esp_packet in[ESP_BATCH], out[ESP_BATCH];
+	struct esp_packet in[ESP_BATCH];
 
 	(void)events;
 	for (int round = 0; round < ROUNDS; round++) {
@@ -168,7 +181,7 @@ static void tun_ready(void *arg, int fd, int events)
 			n++;
 		}
 		if (n)
-			send_batch(e, out, vpn_input_inner(e->vpn, loop_now_us(e->loop), in, n, out));
+			inner_out(e, in, n);
 		if (n < ESP_BATCH)
 			return;
 	}

@@ -118,6 +118,7 @@ static enum err make_parts(struct vpn *v, const struct vpn_env *env, const struc
 					.max_flows = 65536 };
 	enum err e;
 
+	memcpy(esp.self, v->self, sizeof(esp.self));
 	v->wants.cap = 64 + 8 * cfg->max_calls;
 	v->events.cap = 64 + 8 * cfg->max_calls;
 	v->wants.w = calloc(v->wants.cap, sizeof(*v->wants.w));
@@ -410,9 +411,14 @@ unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, un
 }
 
 unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
-			 struct esp_packet out[ESP_BATCH])
+			 struct esp_packet out[ESP_BATCH_OUT])
 {
 	return esp_plane_output(v->esp, now_us, in, n, out);
+}
+
+bool vpn_poll_inner(struct vpn *v, struct esp_packet *ret)
+{
+	return esp_plane_poll_inner(v->esp, ret);
 }
 
 /* ---- time ---- */

@@ -39,7 +39,7 @@ static void send_packet(struct host *h, const uint8_t src[16], const uint8_t dst
 			size_t len, size_t at)
 {
 	uint8_t packet[ESP_PACKET_MAX];
-	struct esp_packet in = { .p = packet }, out[ESP_BATCH];
+	struct esp_packet in = { .p = packet }, out[ESP_BATCH_OUT];
 	struct wr w = wr_of(packet, sizeof(packet));
 	unsigned n;
 

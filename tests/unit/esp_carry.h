@@ -129,7 +129,7 @@ static inline int deliver(struct pair *p, struct esp_plane *to, const uint8_t *o
 static inline int seal(struct pair *p, struct esp_plane *from, struct pkt pk)
 {
 	struct esp_counters before = *esp_plane_counters(from);
-	struct esp_packet in = { .p = pk.b, .len = pk.len }, out[ESP_BATCH];
+	struct esp_packet in = { .p = pk.b, .len = pk.len }, out[ESP_BATCH_OUT];
 
 	if (esp_plane_output(from, p->now, &in, 1, out) == 0) {
 		int d = dropped(from, &before);

@@ -433,7 +433,7 @@ static void flow_is(const char *const *expected, size_t n)
 static void a_call(void **state)
 {
 	uint8_t echo[64] = { 0x60, 0, 0, 0, 0, 24, 58, 64 };
-	struct esp_packet in = { .p = echo, .len = sizeof(echo) }, out[ESP_BATCH];
+	struct esp_packet in = { .p = echo, .len = sizeof(echo) }, out[ESP_BATCH_OUT];
 	struct vpn_call_status s;
 	unsigned call, i = 0;
 	uint64_t began;
