@@ -33,6 +33,7 @@ void ice_select(struct ice_agent *a, uint64_t now_us, unsigned i)
 	if (a->selected == i)
 		return;
 	a->selected = i;
+	ice_probes_forget(a);
 	a->challenger = ICE_NO_PAIR;
 	ice_tell(a, ICE_SELECTED, i);
 	ice_consent_begin(a, now_us);
@@ -154,6 +155,10 @@ void ice_response_input(struct ice_agent *a, uint64_t now_us, const struct path 
 		if (m->cls == STUN_SUCCESS && addr_eq(&path->remote, &p->remote.addr) &&
 		    addr_eq(&path->local, &p->base))
 			ice_consent_answered(a, now_us, sent_us);
+		return;
+	}
+	if (ice_probe_ours(a, m->transaction)) {
+		ice_probe_answered(a, path, m);
 		return;
 	}
 	i = pair_of(a, m->transaction);

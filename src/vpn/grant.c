@@ -444,6 +444,7 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 				   .call = c->id,
 				   .grant_id = k->grant_id,
 				   .path = c->path,
+				   .mtu = pmtu_size(&c->mtu),
 				   .standby = k->standby,
 				   .replaces = k->redundant ? 0 : k->replaces,
 				   .soft_packets = CHILD_SOFT_PACKETS - rng_below(v->env.rng, 1u << 28),

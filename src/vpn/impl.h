@@ -7,8 +7,10 @@
  *   grant.c     what is asked, granted, forwarded and revoked   status.c    what is told about it
  *   proof.c     shared keys, CAs, first contact                 ask.c       what the owner is asked (`ask = yes`)
  *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog
- *   keylog.c    keys for who made the call and may have them */
+ *   keylog.c    keys for who made the call and may have them
+ *   mtu.c       how long its packets may be */
 #pragma once
+#include "esp/pmtu.h"
 #include "ice/agent.h"
 #include "ice/gather.h"
 #include "ike/peek.h"
@@ -144,6 +146,7 @@ struct call {
 	struct ice_agent *ice;
 	struct path path; /* in use; family NONE: none yet */
 	struct path ike_path; /* where the IKE message that is worked on came from */
+	struct pmtu mtu; /* of path */
 	bool path_told;
 	enum ice_type local_type, remote_type;
 	struct ike_sa *sa, *half_open[CALL_HALF_OPEN_MAX];
@@ -300,6 +303,12 @@ void tunnel_ike_drain(struct vpn *v, struct call *c, uint64_t now_us);
 /* False: it was nobody's, and nothing has changed. */
 bool tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg);
 void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us);
+
+/* mtu.c */
+void mtu_begin(struct vpn *v, struct call *c, uint64_t now_us); /* a pair is selected, or is heard again */
+void mtu_end(struct vpn *v, struct call *c);
+void mtu_answered(struct vpn *v, struct call *c, uint64_t now_us, unsigned size);
+void mtu_tick(struct vpn *v, struct call *c, uint64_t now_us);
 
 /* grant.c */
 void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_us, const struct ike_event *e);

@@ -73,6 +73,7 @@ static void fall_silent(struct vpn *v, struct call *c, uint64_t now_us)
 	log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
 	c->held = true;
 	esp_call_hold(v->esp, c->id, true);
+	mtu_end(v, c);
 	c->give_up_us = now_us + SECONDS((uint64_t)v->cfg->dead_after_s);
 }
 
@@ -95,6 +96,7 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 			break;
 		case ICE_SELECTED:
 			use_path(v, c, now_us, &e, true);
+			mtu_begin(v, c, now_us);
 			if (c->held)
 				heard_again(v, c);
 			start_ike(v, c, now_us);
@@ -107,7 +109,11 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 				call_end(v, c, now_us, REASON_NO_PATH, NULL);
 			break;
 		case ICE_CONSENT_LOST: fall_silent(v, c, now_us); break;
-		case ICE_CONSENT_BACK: heard_again(v, c); break;
+		case ICE_CONSENT_BACK:
+			heard_again(v, c);
+			mtu_begin(v, c, now_us);
+			break;
+		case ICE_PROBED: mtu_answered(v, c, now_us, e.size); break;
 		}
 }
 
@@ -554,6 +560,7 @@ void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us)
 	tunnel_ike_drain(v, c, now_us);
 	if (!call_live(c))
 		return;
+	mtu_tick(v, c, now_us);
 	grant_tick(v, c, now_us);
 	if (now_us >= c->give_up_us) {
 		c->give_up_us = TIME_NEVER;

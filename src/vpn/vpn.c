@@ -472,6 +472,8 @@ uint64_t vpn_deadline_us(const struct vpn *v)
 		earlier(&due, call_deadline_us(c));
 		if (c->ice)
 			earlier(&due, ice_agent_deadline_us(c->ice));
+		if (call_live(c))
+			earlier(&due, pmtu_deadline_us(&c->mtu));
 		if (c->sa)
 			earlier(&due, ike_sa_deadline_us(c->sa));
 		for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)

@@ -204,6 +204,7 @@ struct vpn_call_status {
 	struct addr local, remote;
 	char path_type[8];
 	uint32_t rtt_us;
+	unsigned mtu; /* of the outer IP packet: so much was found to pass */
 	uint8_t self[16], peer_address[16];
 	unsigned n_services;
 	struct vpn_service_status services[CFG_ALLOW_MAX];
