@@ -38,15 +38,22 @@ static void send_batch(struct engine *e, const struct esp_packet *p, unsigned n)
 	}
 }
 
-/* Inner packets out, and what their senders are told into the TUN. */
+/* What the data plane has for the TUN beside what it was given. */
+static void more_to_tun(struct engine *e)
+{
+	struct esp_packet p;
+
+	while (vpn_poll_inner(e->vpn, &p))
+		if (write(e->tun_fd, p.p, p.len) < 0)
+			e->drops[DEMUX_ESP]++;
+}
+
 static void inner_out(struct engine *e, struct esp_packet *in, unsigned n)
 {
-	struct esp_packet out[ESP_BATCH_OUT], told;
+	struct esp_packet out[ESP_BATCH_OUT];
 
 	send_batch(e, out, vpn_input_inner(e->vpn, loop_now_us(e->loop), in, n, out));
-	while (vpn_poll_inner(e->vpn, &told))
-		if (write(e->tun_fd, told.p, told.len) < 0)
-			e->drops[DEMUX_ESP]++;
+	more_to_tun(e);
 }
 
 void pump_output(struct engine *e, enum vpn_channel channel, const struct out *o)
@@ -92,6 +99,7 @@ static void esp_in(struct engine *e, uint64_t now_us, struct udp_msg *m, unsigne
 	for (unsigned i = 0; i < n; i++)
 		in[i] = (struct esp_packet){ .path = m[i].path, .p = m[i].p, .len = m[i].len };
 	to_tun(e, now_us, out, vpn_input_esp(e->vpn, now_us, in, n, out));
+	more_to_tun(e);
 }
 
 static void one_in(struct engine *e, uint64_t now_us, struct udp_msg *m)

@@ -41,6 +41,13 @@ static bool is_of(const struct datagram *d, bool inbound, const struct esp_inner
 	       !memcmp(d->dst, p->ends.dst, 16);
 }
 
+bool esp_frags_same(const struct esp_inner *a, const struct esp_inner *b)
+{
+	return a->id == b->id && a->ends.family == b->ends.family &&
+	       (a->ends.family == ADDR_IP6 || a->ends.protocol == b->ends.protocol) &&
+	       !memcmp(a->ends.src, b->ends.src, 16) && !memcmp(a->ends.dst, b->ends.dst, 16);
+}
+
 static struct datagram *find(const struct esp_frags *f, bool inbound, const struct esp_inner *p)
 {
 	for (unsigned i = 0; i < ESP_FRAGS_MAX; i++)

@@ -4,8 +4,8 @@
  * which carry no ports. Internal to esp/.
  *
  * A later fragment passes when the first one has, when it lies behind it, and when it overlaps nothing that passed (RFC 5722,
- * RFC 1858): so the ports that were judged are the ones that the receiver will see. One that comes before its first is
- * dropped, not kept. All memory is taken by esp_frags_new. */
+ * RFC 1858): so the ports that were judged are the ones that the receiver will see. All memory is taken by
+ * esp_frags_new. */
 #pragma once
 #include "base/timers.h"
 #include "esp/inner.h"
@@ -32,5 +32,7 @@ bool esp_frags_find(const struct esp_frags *f, uint64_t now_us, bool inbound, co
 		    struct esp_frag_owner *ret);
 /* After esp_frags_find, and whatever else there was to check. False: it overlaps. */
 bool esp_frags_later(struct esp_frags *f, bool inbound, const struct esp_inner *p);
+/* Are they of one datagram, by their headers? */
+bool esp_frags_same(const struct esp_inner *a, const struct esp_inner *b);
 /* Of a call that ends. */
 void esp_frags_owner_gone(struct esp_frags *f, uint32_t owner);

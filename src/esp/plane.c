@@ -89,33 +89,6 @@ static enum esp_drop inbound_check(struct esp_plane *p, uint64_t now_us, struct 
 	return flow_check(p, now_us, sa, pkt, &t, esp_flow_find(p->flows, now_us, &t), true);
 }
 
-/* RFC 4301, 7.4: a later fragment goes where its first one was let through, by an SA of the same grant. */
-static enum esp_drop inbound_later(struct esp_plane *p, uint64_t now_us, const struct esp_sa *sa,
-				   const struct esp_inner *pkt)
-{
-	struct esp_tuple t = esp_tuple_of(&pkt->ends, true);
-	struct esp_frag_owner o;
-
-	if (!esp_sa_covers_hosts(sa, &t))
-		return ESP_DROP_SELECTOR;
-	if (!esp_frags_find(p->frags, now_us, true, pkt, &o) || o.owner != plane_owner_of(p, sa->call) ||
-	    o.grant != sa->grant)
-		return ESP_DROP_FRAGMENT;
-	return esp_frags_later(p->frags, true, pkt) ? PASSED : ESP_DROP_OVERLAP;
-}
-
-/* What became of a first fragment, for those that follow it. */
-static void first_note(struct esp_plane *p, uint64_t now_us, const struct esp_sa *sa, const struct esp_inner *pkt,
-		       bool inbound, enum esp_drop d)
-{
-	struct esp_frag_owner o = { plane_owner_of(p, sa->call), sa->grant, sa->spi_in };
-
-	if (d == PASSED)
-		esp_frags_first(p->frags, now_us, inbound, pkt, &o);
-	else
-		esp_frags_forget(p->frags, inbound, pkt, o.owner);
-}
-
 /* RFC 6040, 4.2, default tunnel egress, where the outer header says anything. False: the packet must be dropped. */
 static bool ecn_merge(struct esp_plane *p, uint64_t now_us, struct esp_call *call, uint8_t *packet, uint8_t inner,
 		      uint8_t outer)
@@ -187,15 +160,17 @@ static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struc
 	if (esp_inner_parse(inner, &pkt) != OK || (pkt.ends.family == ADDR_IP4) != (next == ESP_NEXT_IP4))
 		return ESP_DROP_FORMAT;
 	sa = *ret_sa;
-	d = pkt.fragment == ESP_LATER ? inbound_later(p, now_us, sa, &pkt) : inbound_check(p, now_us, sa, &pkt);
+	d = pkt.fragment == ESP_LATER ? plane_later(p, now_us, sa, &pkt) : inbound_check(p, now_us, sa, &pkt);
 	if (pkt.fragment == ESP_FIRST)
-		first_note(p, now_us, sa, &pkt, true, d);
-	if (d != PASSED)
+		plane_first_note(p, now_us, sa, &pkt, true, d);
+	if (d != PASSED && d != HELD)
 		return d;
 	if ((in->path.tos & 3) && !ecn_merge(p, now_us, sa->call, buf, pkt.ecn, in->path.tos & 3))
 		return ESP_DROP_ECN;
 	if (pkt.tcp_flags & ESP_TCP_SYN)
 		esp_mss_clamp(buf, &pkt, sa->inner_max);
+	if (d == HELD)
+		return plane_hold(p, now_us, sa, &pkt, buf);
 	*ret = (struct esp_packet){ .path = in->path, .p = buf, .len = pkt.len, .call = sa->call->call };
 	return PASSED;
 }
@@ -345,7 +320,7 @@ static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const stru
 		return ESP_DROP_EXHAUSTED;
 	d = outbound_check(p, now_us, sa, fl, &pkt);
 	if (pkt.fragment == ESP_FIRST)
-		first_note(p, now_us, sa, &pkt, false, d);
+		plane_first_note(p, now_us, sa, &pkt, false, d);
 	if (d != PASSED)
 		return d;
 	if (pkt.tcp_flags & ESP_TCP_SYN)
@@ -357,19 +332,6 @@ static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const stru
 }
 
 /* ---- batches ---- */
-
-static void count_drop(struct esp_plane *p, struct esp_sa *sa, enum esp_drop d)
-{
-	p->counters.drops[d]++;
-	if (sa)
-		sa->call->counters.drops[d]++;
-}
-
-static void count_in(struct esp_counters *c, size_t len)
-{
-	c->packets_in++;
-	c->bytes_in += len;
-}
 
 static void count_out(struct esp_counters *c, size_t len, uint64_t now_us)
 {
@@ -388,12 +350,13 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 		struct esp_sa *sa = NULL;
 		enum esp_drop d = input_one(p, now_us, &in[i], p->in[n_out], &sa, &out[n_out]);
 
+		if (d == HELD)
+			continue;
 		if (d != PASSED) {
-			count_drop(p, sa, d);
+			plane_count_drop(p, sa ? sa->call : NULL, d);
 			continue;
 		}
-		count_in(&p->counters, out[n_out].len);
-		count_in(&sa->call->counters, out[n_out].len);
+		plane_count_in(p, sa->call, out[n_out].len);
 		plane_life_note(p, sa, out[n_out].len);
 		n_out++;
 	}
@@ -414,7 +377,7 @@ unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packe
 		enum esp_drop d = output_one(p, now_us, &in[i], n_out, &sa, &out[n_out], &n_pieces, &inner);
 
 		if (d != PASSED) {
-			count_drop(p, sa, d);
+			plane_count_drop(p, sa ? sa->call : NULL, d);
 			continue;
 		}
 		count_out(&p->counters, inner, now_us);

@@ -108,8 +108,9 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 /* Inner packets in; outer datagrams out, at most 2 n. */
 unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
 			  struct esp_packet out[ESP_BATCH_OUT]);
-/* After esp_plane_output: what is to be said to senders on this side, ICMP packets for the TUN. Memory: until the next
- * esp_plane_output. Few and not often: a limit for each call. */
+/* After either: more packets for the TUN, until false. Of esp_plane_input fragments that came before their datagram's first one
+ * and were held for a moment; of esp_plane_output what is to be said to senders on this side, with a limit for each call.
+ * Memory: until the next call of either. */
 bool esp_plane_poll_inner(struct esp_plane *p, struct esp_packet *ret);
 void esp_plane_tick(struct esp_plane *p, uint64_t now_us); /* flow time-outs */
 uint64_t esp_plane_deadline_us(const struct esp_plane *p);

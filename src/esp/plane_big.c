@@ -42,7 +42,7 @@ enum esp_drop plane_too_big(struct esp_plane *p, uint64_t now_us, struct esp_sa 
 	return may_be_cut(pkt) ? PASSED : ESP_DROP_TOO_BIG;
 }
 
-bool esp_plane_poll_inner(struct esp_plane *p, struct esp_packet *ret)
+bool plane_told_poll(struct esp_plane *p, struct esp_packet *ret)
 {
 	struct told *t = &p->told[p->told_head];
 

@@ -205,7 +205,7 @@ void esp_call_remove(struct esp_plane *p, uint32_t call)
 			sa_remove(p, sa);
 		sa = older;
 	}
-	esp_frags_owner_gone(p->frags, plane_owner_of(p, c));
+	plane_call_gone(p, c);
 	memset(c, 0, sizeof(*c));
 }
 
@@ -270,6 +270,7 @@ void esp_plane_tick(struct esp_plane *p, uint64_t now_us)
 	struct esp_sa *sa = p->sadb.newest;
 
 	esp_flows_tick(p->flows, now_us);
+	plane_held_tick(p, now_us);
 	while (sa) {
 		struct esp_sa *older = sa->older;
 
@@ -281,8 +282,9 @@ void esp_plane_tick(struct esp_plane *p, uint64_t now_us)
 
 uint64_t esp_plane_deadline_us(const struct esp_plane *p)
 {
-	uint64_t due = esp_flows_deadline_us(p->flows);
+	uint64_t due = esp_flows_deadline_us(p->flows), held = plane_held_deadline_us(p);
 
+	due = held < due ? held : due;
 	for (const struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
 		due = sa->end_us < due ? sa->end_us : due;
 	return due;

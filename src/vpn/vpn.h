@@ -54,7 +54,7 @@ unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, un
 		       struct esp_packet out[ESP_BATCH]);
 unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
 			 struct esp_packet out[ESP_BATCH_OUT]);
-/* After it: packets for the TUN (esp_plane_poll_inner). */
+/* After either of them: more packets for the TUN (esp_plane_poll_inner). */
 bool vpn_poll_inner(struct vpn *v, struct esp_packet *ret);
 void vpn_tick(struct vpn *v, uint64_t now_us);
 uint64_t vpn_deadline_us(const struct vpn *v);

@@ -2,7 +2,7 @@
 /* Copyright The tieline authors */
 /* A granting plane between a hostile peer, who has the keys, and a host that sends anything. The input is a
  * sequence of steps: kind 1, argument 1, length 2, bytes.
- * covers: src/esp/plane.c src/esp/plane_sa.c src/esp/plane_big.c src/esp/sadb.c src/esp/flow.c src/esp/inner.c src/esp/packet.c
+ * covers: src/esp/plane.c src/esp/plane_sa.c src/esp/plane_big.c src/esp/plane_frag.c src/esp/sadb.c src/esp/flow.c src/esp/inner.c src/esp/packet.c
  * src/esp/replay.c src/esp/frags.c src/esp/cut.c */
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +53,8 @@ static void into(struct fuzz *f, uint8_t *outer, size_t len, uint8_t tos)
 
 	in.path.tos = tos;
 	if (esp_plane_input(f->p, f->now, &in, 1, out))
+		judge(&out[0], true);
+	while (esp_plane_poll_inner(f->p, &out[0]))
 		judge(&out[0], true);
 }
 

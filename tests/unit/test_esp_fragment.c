@@ -59,19 +59,20 @@ static void refused(void **state)
 	for (int v6 = 0; v6 < 2; v6++) {
 		struct pair *p = pair_new(v6);
 		struct pkt q = query(v6, 53, 1500), bad = query(v6, 54, 1500), f = pkt_fragment(&q, 504, 504, 1), s;
+		uint64_t before;
 
 		/* before its first, or without one */
 		assert_int_equal(carry(p, true, f), ESP_DROP_FRAGMENT);
-		assert_int_equal(hostile(p, f), AT_RECEIVER(ESP_DROP_FRAGMENT));
+		assert_int_equal(hostile(p, f), HELD_BACK);
 		/* the first one is not allowed: nothing of it passes */
 		assert_int_equal(carry(p, true, pkt_fragment(&bad, 0, 504, 2)), ESP_DROP_NO_SA);
 		assert_int_equal(carry(p, true, pkt_fragment(&bad, 504, 504, 2)), ESP_DROP_FRAGMENT);
 		assert_int_equal(hostile(p, pkt_fragment(&bad, 0, 504, 2)), AT_RECEIVER(ESP_DROP_SELECTOR));
-		assert_int_equal(hostile(p, pkt_fragment(&bad, 504, 504, 2)), AT_RECEIVER(ESP_DROP_FRAGMENT));
+		assert_int_equal(hostile(p, pkt_fragment(&bad, 504, 504, 2)), HELD_BACK);
 		/* one that is allowed, and then one of the same name that is not: the name is worth nothing any more */
 		assert_int_equal(hostile(p, pkt_fragment(&q, 0, 504, 3)), PASS);
 		assert_int_equal(hostile(p, pkt_fragment(&bad, 0, 504, 3)), AT_RECEIVER(ESP_DROP_SELECTOR));
-		assert_int_equal(hostile(p, pkt_fragment(&q, 504, 504, 3)), AT_RECEIVER(ESP_DROP_FRAGMENT));
+		assert_int_equal(hostile(p, pkt_fragment(&q, 504, 504, 3)), HELD_BACK);
 		/* over the ports that were judged (RFC 1858; RFC 5722), over one that passed, and twice */
 		assert_int_equal(hostile(p, pkt_fragment(&q, 0, 504, 4)), PASS);
 		assert_int_equal(hostile(p, pkt_fragment(&bad, 8, 504, 4)), AT_RECEIVER(ESP_DROP_OVERLAP));
@@ -81,7 +82,7 @@ static void refused(void **state)
 		assert_int_equal(hostile(p, pkt_fragment(&q, 1000, 0, 4)), AT_RECEIVER(ESP_DROP_OVERLAP));
 		assert_int_equal(hostile(p, pkt_fragment(&q, 1008, 0, 4)), PASS);
 		/* it is whole: nothing follows */
-		assert_int_equal(hostile(p, pkt_fragment(&q, 1008, 0, 4)), AT_RECEIVER(ESP_DROP_FRAGMENT));
+		assert_int_equal(hostile(p, pkt_fragment(&q, 1008, 0, 4)), HELD_BACK);
 		/* beyond the end */
 		s = query(v6, 53, 1000);
 		assert_int_equal(hostile(p, pkt_fragment(&q, 0, 504, 5)), PASS);
@@ -89,11 +90,79 @@ static void refused(void **state)
 		assert_int_equal(hostile(p, pkt_fragment(&q, 1200, 0, 5)), AT_RECEIVER(ESP_DROP_OVERLAP));
 		assert_int_equal(hostile(p, pkt_fragment(&q, 1200, 16, 5)), AT_RECEIVER(ESP_DROP_OVERLAP));
 		/* another id, another sender */
-		assert_int_equal(hostile(p, pkt_fragment(&q, 504, 96, 6)), AT_RECEIVER(ESP_DROP_FRAGMENT));
+		assert_int_equal(hostile(p, pkt_fragment(&q, 504, 96, 6)), HELD_BACK);
 		q = pkt_udp(v6, 3, 40000, HOST_B, 53, 1500);
 		assert_int_equal(hostile(p, pkt_fragment(&q, 504, 96, 5)), AT_RECEIVER(ESP_DROP_SELECTOR));
+		/* nothing of what waited came out, and in the end it is counted */
+		assert_false(esp_plane_poll_inner(p->b, &(struct esp_packet){ .len = 0 }));
+		before = esp_plane_counters(p->b)->drops[ESP_DROP_FRAGMENT];
+		assert_true(esp_plane_deadline_us(p->b) <= p->now + MS(250));
+		p->now += MS(250);
+		esp_plane_tick(p->b, p->now);
+		assert_int_equal(esp_plane_counters(p->b)->drops[ESP_DROP_FRAGMENT], before + 5);
 		pair_free(p);
 	}
+}
+
+static bool take(struct pair *p, const struct pkt *want)
+{
+	struct esp_packet got;
+
+	if (!esp_plane_poll_inner(p->b, &got))
+		return false;
+	assert_int_equal(got.len, want->len);
+	assert_memory_equal(got.p, want->b, want->len);
+	return true;
+}
+
+/* A network that brings them out of order: they wait for the first. */
+static void early(void **state)
+{
+	struct pair *p = pair_new(true);
+	struct pkt q = query(true, 53, 1500), f[3], other;
+	struct esp_counters c;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++)
+		f[i] = pkt_fragment(&q, i * 504, i < 2 ? 504 : 0, 9);
+	assert_int_equal(hostile(p, f[2]), HELD_BACK);
+	assert_int_equal(hostile(p, f[1]), HELD_BACK);
+	other = pkt_fragment(&q, 1000, 0, 9);
+	assert_int_equal(hostile(p, other), HELD_BACK); /* over another: one of the two is lost */
+	p->now += MS(249);
+	esp_plane_tick(p->b, p->now);
+	assert_int_equal(esp_plane_counters(p->b)->packets_in, 0);
+	{
+		uint8_t outer[ESP_PACKET_MAX];
+		struct esp_packet in = { .p = outer }, out[ESP_BATCH];
+
+		p->raw_seq += 1000;
+		assert_int_equal(esp_packet_seal(&p->raw, PAIR_SPI_B, p->raw_seq, p->raw_seq, 41,
+						 span_of(f[0].b, f[0].len), outer, sizeof(outer), &in.len),
+				 OK);
+		assert_int_equal(esp_plane_input(p->b, p->now, &in, 1, out), 1);
+		assert_memory_equal(out[0].p, f[0].b, f[0].len);
+	}
+	assert_int_equal(esp_plane_counters(p->b)->drops[ESP_DROP_OVERLAP], 1);
+	c = *esp_plane_counters(p->b);
+	assert_int_equal(c.packets_in, 3);
+	assert_int_equal(c.bytes_in, f[0].len + f[1].len + f[2].len);
+	assert_true(take(p, &f[2]) && take(p, &f[1]));
+	assert_false(take(p, &f[1]));
+	pair_free(p);
+	/* so many wait, and then the oldest goes; the call's end takes them with it */
+	p = pair_new(true);
+	for (unsigned i = 0; i < 20; i++) {
+		p->now++;
+		other = pkt_fragment(&q, 504, 504, 100 + i);
+		(void)hostile(p, other);
+	}
+	assert_int_equal(esp_plane_counters(p->b)->drops[ESP_DROP_FRAGMENT], 12);
+	esp_call_remove(p->b, PAIR_CALL);
+	p->now += MS(250);
+	esp_plane_tick(p->b, p->now);
+	assert_int_equal(esp_plane_counters(p->b)->drops[ESP_DROP_FRAGMENT], 12);
+	pair_free(p);
 }
 
 /* The other direction is another datagram. */
@@ -186,6 +255,7 @@ int main(void)
 		cmocka_unit_test(pass_with_their_first),
 		cmocka_unit_test(echo_in_fragments),
 		cmocka_unit_test(refused),
+		cmocka_unit_test(early),
 		cmocka_unit_test(direction),
 		cmocka_unit_test(time_over),
 		cmocka_unit_test(bounded),
