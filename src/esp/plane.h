@@ -67,7 +67,8 @@ struct esp_plane_config {
 	const struct rng *rng;
 	struct log log;
 	unsigned max_sas, max_flows;
-	uint8_t self[16]; /* inner address that IPv6 packets are answered from when they are too big */
+	uint8_t self
+		[16]; /* our own inner address: what comes from it is this host's, and it speaks of packets too big */
 };
 MUST_CHECK enum err esp_plane_new(const struct esp_plane_config *cfg, struct esp_plane **ret);
 void esp_plane_free(struct esp_plane *p);
@@ -83,8 +84,8 @@ void esp_grant_remove(struct esp_plane *p, uint32_t call, uint32_t grant_id); /*
 void esp_call_remove(struct esp_plane *p, uint32_t call); /* its SAs, flows, counters and hold */
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path);
 /* The outer IP packet's longest, at least ESP_MTU_MIN; 0: not limited. An inner packet that does not fit (esp_plane_output) is cut
- * where it may be: IPv4 without DF, IPv6 up to 1280 bytes or a fragment. Else it is dropped and its sender is told
- * (esp_plane_poll_inner). The MSS option of TCP is lowered to what fits, in both directions. */
+ * where it may be: IPv4 without DF, IPv6 of our own, or up to 1280 bytes, or a fragment. Else it is dropped. If it is IPv4 with DF or
+ * longer than 1280 bytes, its sender is told (esp_plane_poll_inner), cut or not. The MSS option of TCP is lowered to what fits, in both directions. */
 void esp_call_set_mtu(struct esp_plane *p, uint32_t call, unsigned mtu);
 /* Outbound stops (consent lost); inbound goes on. For a call that has had an SA; later SAs of it are held as well. */
 void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);

@@ -8,13 +8,14 @@
 
 #define IP6_MTU_MIN 1280
 
-/* IPv4 says so itself. Of IPv6 what any link must carry (RFC 8200, 5): a path that does not is made to; and what is in
- * fragments already, which one fragment more does not hurt. */
-static bool may_be_cut(const struct esp_inner *pkt)
+/* IPv4 says so itself. IPv6 only its source may cut (RFC 8200, 4.5): that is this host, where it is our own address. Of others what
+ * any link must carry (RFC 8200, 5): a path that does not is made to; and what is in fragments already, which one more does not
+ * hurt. */
+static bool may_be_cut(const struct esp_plane *p, const struct esp_inner *pkt)
 {
 	if (pkt->ends.family == ADDR_IP4)
 		return !pkt->dont_fragment;
-	return pkt->len <= IP6_MTU_MIN || pkt->fragment != ESP_WHOLE;
+	return pkt->len <= IP6_MTU_MIN || pkt->fragment != ESP_WHOLE || !memcmp(pkt->ends.src, p->self, 16);
 }
 
 static void tell(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, const struct esp_packet *in,
@@ -39,7 +40,7 @@ enum esp_drop plane_too_big(struct esp_plane *p, uint64_t now_us, struct esp_sa 
 
 	if (told_of)
 		tell(p, now_us, sa, in, pkt);
-	return may_be_cut(pkt) ? PASSED : ESP_DROP_TOO_BIG;
+	return may_be_cut(p, pkt) ? PASSED : ESP_DROP_TOO_BIG;
 }
 
 bool plane_told_poll(struct esp_plane *p, struct esp_packet *ret)

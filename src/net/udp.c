@@ -174,9 +174,11 @@ enum err udp_open(const struct addr *local, int *ret_fd, struct addr *ret_local)
 
 void udp_fragments(int fd, enum addr_family family)
 {
-	/* IPv4: without DF the tunnel cuts what is too long. IPv6: pieces of what any link carries (RFC 8200, 5). */
+	/* IPv4: without DF the tunnel cuts what is too long. IPv6: pieces of what any link carries (RFC 8200, 5), and a Packet Too
+	 * Big is not the next datagram's error. */
 	if (family == ADDR_IP6)
-		(void)set_int(fd, IPPROTO_IPV6, IPV6_MTU, 1280);
+		(void)!(set_int(fd, IPPROTO_IPV6, IPV6_MTU, 1280) &&
+			set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT));
 	else
 		(void)set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
 }

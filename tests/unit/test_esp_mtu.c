@@ -184,6 +184,27 @@ static void cut_or_told(void **state)
 	pair_free(q);
 }
 
+/* Our own host's packets, which it would have cut itself had it known: nothing is lost, and it is told. */
+static void own_are_cut(void **state)
+{
+	struct pkt pk = pkt_udp(true, HOST_A, 1, HOST_B, 53, 1352);
+	struct pair *p;
+	struct sent s;
+
+	(void)state;
+	pkt_ip(carry_self, true, HOST_A);
+	p = pair_new(true);
+	memset(carry_self, 0, sizeof(carry_self));
+	set_mtu(p, 1280);
+	s = send_all(p, true, pk, false);
+	assert_int_equal(s.n, 2);
+	assert_int_equal(s.n_told, 1);
+	assert_memory_equal(s.told.b + 8, pk.b + 8, 16);
+	assert_same(&s, &pk);
+	sent_done(&s);
+	pair_free(p);
+}
+
 /* What nobody may be told about: errors, later fragments, senders that are none; and not too often. */
 static void not_told(void **state)
 {
@@ -426,13 +447,10 @@ static void anything_over_any_path(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_fits),
-		cmocka_unit_test(cut_or_told),
-		cmocka_unit_test(not_told),
-		cmocka_unit_test(mss),
-		cmocka_unit_test(dscp),
-		cmocka_unit_test(numbers),
-		cmocka_unit_test(anything_over_any_path),
+		cmocka_unit_test(what_fits),   cmocka_unit_test(cut_or_told),
+		cmocka_unit_test(own_are_cut), cmocka_unit_test(not_told),
+		cmocka_unit_test(mss),         cmocka_unit_test(dscp),
+		cmocka_unit_test(numbers),     cmocka_unit_test(anything_over_any_path),
 	};
 
 	return HARNESS_RUN(tests);
