@@ -76,6 +76,17 @@ static enum err peer_ping(void *o, struct span v, const char **x)
 	return config_set_bool(v, &((struct cfg_peer *)o)->ping, x);
 }
 
+static enum err peer_dscp(void *o, struct span v, const char **x)
+{
+	struct cfg_peer *p = o;
+
+	*x = "copy or none";
+	if (!span_eq_str(v, "copy") && !span_eq_str(v, "none"))
+		return ERR_MALFORMED;
+	p->copy_dscp = span_eq_str(v, "copy");
+	return OK;
+}
+
 static enum err peer_bare(void *o, struct span v, const char **x)
 {
 	return config_set_bool(v, &((struct cfg_peer *)o)->bare, x);
@@ -148,15 +159,25 @@ static enum err peer_unbuilt(void *o, struct span v, const char **x)
 }
 
 const struct conf_key config_peer_keys[] = {
-	{ "key", false, true, peer_key },    { "allow", false, true, peer_allow },
-	{ "ask", false, false, peer_ask },   { "ask-within", false, false, peer_ask_within },
-	{ "for", false, false, peer_for },   { "require", false, false, peer_require },
-	{ "ping", false, false, peer_ping }, { "bare", false, false, peer_bare },
-	{ "cert", false, false, peer_cert }, { "address", false, false, peer_address },
-	{ "ice", false, false, peer_ice },   { "sha1", false, false, peer_sha1 },
-	{ "ike", false, false, peer_ike },   { "esp", false, false, peer_esp },
-	{ "ca", false, false, peer_ca },     { "psk", false, false, peer_psk },
-	{ "ppk", false, false, peer_ppk },   { "accept-prefix", false, true, peer_unbuilt },
+	{ "key", false, true, peer_key },
+	{ "allow", false, true, peer_allow },
+	{ "ask", false, false, peer_ask },
+	{ "ask-within", false, false, peer_ask_within },
+	{ "for", false, false, peer_for },
+	{ "require", false, false, peer_require },
+	{ "ping", false, false, peer_ping },
+	{ "bare", false, false, peer_bare },
+	{ "cert", false, false, peer_cert },
+	{ "address", false, false, peer_address },
+	{ "ice", false, false, peer_ice },
+	{ "sha1", false, false, peer_sha1 },
+	{ "ike", false, false, peer_ike },
+	{ "esp", false, false, peer_esp },
+	{ "ca", false, false, peer_ca },
+	{ "psk", false, false, peer_psk },
+	{ "dscp", false, false, peer_dscp },
+	{ "ppk", false, false, peer_ppk },
+	{ "accept-prefix", false, true, peer_unbuilt },
 	{ NULL, false, false, NULL },
 };
 
