@@ -171,6 +171,10 @@ static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struc
 		esp_mss_clamp(buf, &pkt, sa->inner_max);
 	if (d == HELD)
 		return plane_hold(p, now_us, sa, &pkt, buf);
+	if (pkt.icmp == ESP_ICMP_ECHO && plane_echo_note(p, sa, &pkt, buf)) {
+		plane_count_in(p, sa->call, pkt.len);
+		return HELD;
+	}
 	*ret = (struct esp_packet){ .path = in->path, .p = buf, .len = pkt.len, .call = sa->call->call };
 	return PASSED;
 }
@@ -257,8 +261,8 @@ static enum esp_drop outbound_check(struct esp_plane *p, uint64_t now_us, struct
 	return flow_check(p, now_us, sa, pkt, &t, fl, false);
 }
 
-static enum esp_drop seal(struct esp_plane *p, struct esp_sa *sa, const struct esp_inner *pkt, struct span packet,
-			  unsigned at, struct esp_packet *ret)
+enum esp_drop plane_seal(struct esp_plane *p, struct esp_sa *sa, const struct esp_inner *pkt, struct span packet,
+			 unsigned at, struct esp_packet *ret)
 {
 	uint8_t next = pkt->ends.family == ADDR_IP4 ? ESP_NEXT_IP4 : ESP_NEXT_IP6;
 	unsigned dscp = sa->copy_dscp ? pkt->dscp : sa->path.tos >> 2;
@@ -284,7 +288,7 @@ static enum esp_drop seal_pieces(struct esp_plane *p, struct esp_sa *sa, const s
 	if (esp_cut_begin(&c, packet, pkt, sa->inner_max, rng_u32(&p->sadb.rng)) != OK)
 		return ESP_DROP_TOO_BIG;
 	for (unsigned n = 0; esp_cut_next(&c, p->piece, &len); n++) {
-		enum esp_drop d = seal(p, sa, pkt, span_of(p->piece, len), at + n, &ret[n]);
+		enum esp_drop d = plane_seal(p, sa, pkt, span_of(p->piece, len), at + n, &ret[n]);
 
 		if (d != PASSED)
 			return d;
@@ -328,7 +332,7 @@ static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const stru
 	*ret_inner = pkt.len;
 	*ret_n = 1;
 	return big ? seal_pieces(p, sa, &pkt, in->p, at, ret, ret_n)
-		   : seal(p, sa, &pkt, span_of(in->p, pkt.len), at, ret);
+		   : plane_seal(p, sa, &pkt, span_of(in->p, pkt.len), at, ret);
 }
 
 /* ---- batches ---- */

@@ -10,7 +10,7 @@
 
 /* What a packet's way ends with when it was not dropped. */
 #define PASSED ESP_N_DROPS
-#define HELD (ESP_N_DROPS + 1) /* it waits for its datagram's first fragment */
+#define HELD (ESP_N_DROPS + 1) /* it stays here: it waits for its datagram's first fragment, or was for us */
 
 #define ESP_TOLD_SLOTS 4 /* more at once say nothing new */
 
@@ -18,6 +18,12 @@ struct told {
 	uint32_t call;
 	size_t len;
 	uint8_t packet[1280];
+};
+
+#define ESP_ECHOED_MAX 16
+struct echoed {
+	uint32_t call;
+	unsigned size;
 };
 
 #define ESP_HELD_MAX 16
@@ -47,6 +53,8 @@ struct esp_plane {
 	unsigned n_held;
 	struct told told[ESP_TOLD_SLOTS];
 	unsigned told_head, n_told;
+	struct echoed echoed[ESP_ECHOED_MAX];
+	unsigned echoed_head, n_echoed;
 	uint8_t piece[ESP_PACKET_MAX];
 	uint8_t in[ESP_BATCH][ESP_PACKET_MAX], out[ESP_BATCH_OUT][ESP_PACKET_MAX];
 };
@@ -89,6 +97,13 @@ static inline void plane_count_in(struct esp_plane *p, struct esp_call *call, si
 	call->counters.packets_in++;
 	call->counters.bytes_in += len;
 }
+
+/* plane.c: into p->out[at]. */
+enum esp_drop plane_seal(struct esp_plane *p, struct esp_sa *sa, const struct esp_inner *pkt, struct span packet,
+			 unsigned at, struct esp_packet *ret);
+
+/* plane_echo.c: is this the reply to an echo of our own? Then it is noted, and goes no further. */
+bool plane_echo_note(struct esp_plane *p, struct esp_sa *sa, const struct esp_inner *pkt, const uint8_t *packet);
 
 /* plane_frag.c */
 /* Of a later fragment that came in: PASSED, HELD or why not. */

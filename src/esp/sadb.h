@@ -30,6 +30,7 @@ struct esp_call {
 	struct esp_counters counters;
 	unsigned mtu; /* of the outer packet; 0: not limited */
 	struct esp_rate told; /* of packets too big */
+	uint16_t echo_id; /* of echoes of our own; 0: none yet */
 };
 
 struct esp_sa {

@@ -147,6 +147,7 @@ struct call {
 	struct path path; /* in use; family NONE: none yet */
 	struct path ike_path; /* where the IKE message that is worked on came from */
 	struct pmtu mtu; /* of path */
+	struct addr mtu_remote; /* without ICE: of which path it is */
 	bool path_told;
 	enum ice_type local_type, remote_type;
 	struct ike_sa *sa, *half_open[CALL_HALF_OPEN_MAX];
@@ -226,6 +227,7 @@ struct vpn {
 	unsigned n_contacts;
 	bool contacts_full; /* not all of them are in there */
 	struct outq *words; /* IKE that no SA is there for to send: cookies */
+	struct outq *probes; /* ESP of our own: how long may it be? */
 	uint64_t n_ike_unvalidated, n_ike_unknown, n_stun_unknown;
 };
 
@@ -308,6 +310,7 @@ void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us);
 void mtu_begin(struct vpn *v, struct call *c, uint64_t now_us); /* a pair is selected, or is heard again */
 void mtu_end(struct vpn *v, struct call *c);
 void mtu_answered(struct vpn *v, struct call *c, uint64_t now_us, unsigned size);
+void mtu_echoes(struct vpn *v, uint64_t now_us); /* after ESP came in */
 void mtu_tick(struct vpn *v, struct call *c, uint64_t now_us);
 
 /* grant.c */

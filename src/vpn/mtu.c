@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/mtu.c - how long the packets of a call may be: esp/pmtu.h asks, ICE's agent sends and hears, the data plane obeys.
- * A call without ICE has nothing that answers, and stays with what every path carries. */
+/* vpn/mtu.c - how long the packets of a call may be: esp/pmtu.h asks, and the data plane obeys. What is sent and answered are checks
+ * of ICE's agent; without ICE, echoes to the peer's inner address, where an SA of the call lets them through. */
 #include "vpn/impl.h"
 
 static void obey(struct vpn *v, struct call *c)
@@ -10,19 +10,31 @@ static void obey(struct vpn *v, struct call *c)
 	esp_call_set_mtu(v->esp, c->id, pmtu_size(&c->mtu));
 }
 
-static void send_probes(struct call *c, uint64_t now_us)
+static void send_echo(struct vpn *v, const struct call *c, unsigned size)
+{
+	struct esp_packet p;
+
+	if (esp_plane_echo(v->esp, c->id, c->peer_address, size, &p))
+		(void)!outq_push(v->probes, OUT_SEND, &p.path, span_of(p.p, p.len));
+}
+
+/* One that does not leave is a lost one. */
+static void send_probes(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	unsigned size;
 
 	while (pmtu_poll_probe(&c->mtu, now_us, &size))
-		(void)!ice_agent_probe(c->ice, size); /* one that does not leave is a lost one */
+		if (c->ice)
+			(void)!ice_agent_probe(c->ice, size);
+		else
+			send_echo(v, c, size);
 }
 
 void mtu_begin(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	pmtu_begin(&c->mtu, now_us);
 	obey(v, c);
-	send_probes(c, now_us);
+	send_probes(v, c, now_us);
 }
 
 void mtu_end(struct vpn *v, struct call *c)
@@ -35,19 +47,39 @@ void mtu_answered(struct vpn *v, struct call *c, uint64_t now_us, unsigned size)
 {
 	if (pmtu_answered(&c->mtu, now_us, size))
 		obey(v, c);
-	send_probes(c, now_us);
+	send_probes(v, c, now_us);
+}
+
+void mtu_echoes(struct vpn *v, uint64_t now_us)
+{
+	unsigned size;
+	uint32_t id;
+
+	while (esp_plane_poll_echo(v->esp, &id, &size)) {
+		struct call *c = vpn_call_find(v, id);
+
+		/* what is to be sent then waits for the tick: the batch that came in is not delivered yet */
+		if (c && !c->ice && pmtu_answered(&c->mtu, now_us, size))
+			obey(v, c);
+	}
 }
 
 void mtu_tick(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	struct esp_counters k = { .last_out_us = 0 };
 
-	if (!c->ice)
+	if (!c->ice && (!c->mtu.on || !addr_eq(&c->mtu_remote, &c->path.remote))) {
+		if (!esp_plane_may_echo(v->esp, c->id, c->peer_address))
+			return;
+		c->mtu_remote = c->path.remote;
+		mtu_begin(v, c, now_us);
+	}
+	if (!c->mtu.on)
 		return;
 	(void)esp_call_counters(v->esp, c->id, &k);
 	if (pmtu_tick(&c->mtu, now_us, k.last_out_us)) {
 		log_info(&c->log, "call %u: long packets do not arrive any more", c->id);
 		obey(v, c);
 	}
-	send_probes(c, now_us);
+	send_probes(v, c, now_us);
 }

@@ -60,7 +60,11 @@ void vpn_tick(struct vpn *v, uint64_t now_us);
 uint64_t vpn_deadline_us(const struct vpn *v);
 
 /* ---- bytes out ---- */
-enum vpn_channel { VPN_SIP, VPN_STUN, VPN_IKE }; /* IKE: the host adds the non-ESP marker */
+enum vpn_channel {
+	VPN_SIP,
+	VPN_STUN,
+	VPN_IKE
+}; /* IKE: the host adds the non-ESP marker. STUN: as it is, by the data socket; it may be ESP, too */
 bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *ret);
 
 /* ---- things only the host can do ---- */

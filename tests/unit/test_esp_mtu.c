@@ -205,6 +205,69 @@ static void own_are_cut(void **state)
 	pair_free(p);
 }
 
+/* An echo of our own asks how much the path carries; its reply, whole or in fragments, ends here, and nobody else's does. */
+static void echoes_of_our_own(void **state)
+{
+	uint8_t peer[16], other[16];
+	struct esp_packet out, got[ESP_BATCH];
+	struct pair *p;
+	uint32_t call;
+	unsigned size;
+
+	(void)state;
+	pkt_ip(carry_self, true, HOST_A);
+	pkt_ip(peer, true, HOST_B);
+	pkt_ip(other, true, 3);
+	p = pair_new(true);
+	memset(carry_self, 0, sizeof(carry_self));
+	assert_true(esp_plane_may_echo(p->a, PAIR_CALL, peer));
+	assert_false(esp_plane_may_echo(p->a, PAIR_CALL, other));
+	assert_false(esp_plane_may_echo(p->a, PAIR_CALL + 1, peer));
+	assert_false(esp_plane_echo(p->a, PAIR_CALL, peer, 60, &out));
+	assert_false(esp_plane_echo(p->a, PAIR_CALL, peer, ESP_PACKET_MAX + 4, &out));
+	for (unsigned want = 1280; want <= 1500; want += 44) {
+		struct pkt pk = { .len = 0 };
+		struct esp_packet in = { .p = pk.b };
+
+		set_mtu(p, 1280);
+		p->now += SECONDS(1);
+		assert_true(esp_plane_echo(p->a, PAIR_CALL, peer, want, &out));
+		assert_int_equal(out.len + 28, want);
+		assert_int_equal(out.call, PAIR_CALL);
+		assert_int_equal(esp_plane_input(p->b, p->now, &out, 1, got), 1);
+		assert_true(sum6_right(got[0].p, got[0].len));
+		assert_int_equal(got[0].p[40], 128);
+		/* B's stack answers */
+		memcpy(pk.b, got[0].p, got[0].len);
+		pk.len = got[0].len;
+		memcpy(pk.b + 8, peer, 16);
+		pkt_ip(pk.b + 24, true, HOST_A);
+		pk.b[40] = 129;
+		if (want % 88) { /* over a way back that carries less */
+			pk = pkt_fragment(&pk, 0, 1200, 5);
+			set_mtu(p, 1500);
+		}
+		in.len = pk.len;
+		set_mtu(p, 1500);
+		{
+			struct esp_packet back[ESP_BATCH_OUT];
+
+			assert_int_equal(esp_plane_output(p->b, p->now, &in, 1, back), 1);
+			assert_int_equal(esp_plane_input(p->a, p->now, &back[0], 1, got), 0);
+		}
+		assert_true(esp_plane_poll_echo(p->a, &call, &size));
+		assert_int_equal(call, PAIR_CALL);
+		assert_int_equal(size, want);
+		assert_false(esp_plane_poll_echo(p->a, &call, &size));
+	}
+	/* somebody else's */
+	assert_int_equal(carry(p, false, pkt_echo(true, HOST_B, HOST_A, true)), PASS);
+	assert_false(esp_plane_poll_echo(p->a, &call, &size));
+	esp_call_ping_off(p->a, PAIR_CALL);
+	assert_false(esp_plane_echo(p->a, PAIR_CALL, peer, 1400, &out));
+	pair_free(p);
+}
+
 /* What nobody may be told about: errors, later fragments, senders that are none; and not too often. */
 static void not_told(void **state)
 {
@@ -447,10 +510,15 @@ static void anything_over_any_path(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_fits),   cmocka_unit_test(cut_or_told),
-		cmocka_unit_test(own_are_cut), cmocka_unit_test(not_told),
-		cmocka_unit_test(mss),         cmocka_unit_test(dscp),
-		cmocka_unit_test(numbers),     cmocka_unit_test(anything_over_any_path),
+		cmocka_unit_test(what_fits),
+		cmocka_unit_test(cut_or_told),
+		cmocka_unit_test(own_are_cut),
+		cmocka_unit_test(not_told),
+		cmocka_unit_test(echoes_of_our_own),
+		cmocka_unit_test(mss),
+		cmocka_unit_test(dscp),
+		cmocka_unit_test(numbers),
+		cmocka_unit_test(anything_over_any_path),
 	};
 
 	return HARNESS_RUN(tests);
