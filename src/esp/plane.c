@@ -360,6 +360,7 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 			plane_count_drop(p, sa ? sa->call : NULL, d);
 			continue;
 		}
+		assert(sa);
 		plane_count_in(p, sa->call, out[n_out].len);
 		plane_life_note(p, sa, out[n_out].len);
 		n_out++;
