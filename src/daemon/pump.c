@@ -8,6 +8,7 @@
 #include "daemon/engine.h"
 #include "daemon/monitor.h"
 #include "net/demux.h"
+#include "net/raw.h"
 
 #define ROUNDS 4 /* batches taken from one descriptor before the others have their turn */
 
@@ -21,20 +22,33 @@ static struct udp_group *group_of(struct engine *e, enum addr_family family)
 
 /* ---- out ---- */
 
+static unsigned pick(const struct esp_packet *p, unsigned n, enum addr_family family, enum transport transport,
+		     struct udp_msg *ret)
+{
+	unsigned k = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		if (p[i].path.remote.family == family && p[i].path.transport == transport)
+			ret[k++] = (struct udp_msg){ .path = p[i].path, .p = p[i].p, .len = p[i].len };
+	return k;
+}
+
 static void send_batch(struct engine *e, const struct esp_packet *p, unsigned n)
 {
 	struct udp_msg msgs[ESP_BATCH_OUT];
+	unsigned k;
 
-	for (int g = 0; g < 2; g++) {
-		unsigned k = 0;
+	for (int i = 0; i < 2; i++) {
+		const struct udp_group *g = &e->groups[i];
 
-		if (e->groups[g].family == ADDR_NONE)
+		if (g->family == ADDR_NONE)
 			continue;
-		for (unsigned i = 0; i < n; i++)
-			if (p[i].path.remote.family == e->groups[g].family)
-				msgs[k++] = (struct udp_msg){ .path = p[i].path, .p = p[i].p, .len = p[i].len };
-		for (unsigned i = 0; i < k; i += UDP_BATCH)
-			(void)udp_send_batch(e->groups[g].fds[1], msgs + i, k - i);
+		k = pick(p, n, g->family, TRANSPORT_UDP, msgs);
+		for (unsigned at = 0; at < k; at += UDP_BATCH)
+			(void)udp_send_batch(g->fds[1], msgs + at, k - at);
+		k = g->raw_fd >= 0 ? pick(p, n, g->family, TRANSPORT_ESP, msgs) : 0;
+		for (unsigned at = 0; at < k; at += UDP_BATCH)
+			(void)raw_esp_send_batch(g->raw_fd, msgs + at, k - at);
 	}
 }
 
@@ -56,6 +70,13 @@ static void inner_out(struct engine *e, struct esp_packet *in, unsigned n)
 	more_to_tun(e);
 }
 
+static enum err send_raw(const struct udp_group *g, const struct out *o)
+{
+	struct udp_msg m = { .path = o->path, .p = (uint8_t *)(uintptr_t)o->bytes.p, .len = o->bytes.len };
+
+	return g->raw_fd >= 0 && raw_esp_send_batch(g->raw_fd, &m, 1) == 1 ? OK : ERR_LIMIT;
+}
+
 void pump_output(struct engine *e, enum vpn_channel channel, const struct out *o)
 {
 	static const uint8_t marker[4] = { 0 };
@@ -68,8 +89,9 @@ void pump_output(struct engine *e, enum vpn_channel channel, const struct out *o
 	}
 	if (g && channel == VPN_SIP)
 		r = udp_send(g->sip_fd, &o->path, SPAN_NONE, o->bytes);
-	else if (g && channel == VPN_STUN)
-		r = udp_send(g->fds[1], &o->path, SPAN_NONE, o->bytes); /* as ESP: it measures what ESP may send */
+	else if (g && channel == VPN_STUN) /* as ESP, or ESP itself: it measures what ESP may send */
+		r = o->path.transport == TRANSPORT_ESP ? send_raw(g, o)
+						       : udp_send(g->fds[1], &o->path, SPAN_NONE, o->bytes);
 	else if (g)
 		r = udp_send(g->fds[0], &o->path, SPAN_OF(marker), o->bytes);
 	if (r != OK)
@@ -156,6 +178,22 @@ static void data_ready(void *arg, int fd, int events)
 	}
 }
 
+static void raw_ready(void *arg, int fd, int events)
+{
+	struct engine *e = arg;
+	struct udp_msg msgs[UDP_BATCH];
+
+	(void)events;
+	for (int round = 0; round < ROUNDS; round++) {
+		unsigned n = raw_esp_recv(fd, e->buffers, msgs);
+
+		if (n)
+			esp_in(e, loop_now_us(e->loop), msgs, n);
+		if (n < UDP_BATCH)
+			return;
+	}
+}
+
 static void sip_ready(void *arg, int fd, int events)
 {
 	struct engine *e = arg;
@@ -224,6 +262,26 @@ static enum err open_group(struct engine *e, struct udp_group *g, enum addr_fami
 	return r == OK ? loop_fd_add(e->loop, g->sip_fd, LOOP_READ, sip_ready, e, &g->sip_watch) : r;
 }
 
+void pump_open_raw(struct engine *e)
+{
+	if (!config_plain_esp(vpn_config(e->vpn)))
+		return;
+	for (int i = 0; i < 2; i++) {
+		struct udp_group *g = &e->groups[i];
+		struct monitor_request rq = { .op = MONITOR_RAW_ESP, .family = (uint8_t)g->family };
+		struct monitor_reply reply;
+		enum err r;
+
+		if (g->family == ADDR_NONE || g->raw_fd >= 0)
+			continue;
+		r = monitor_ask(e->monitor_fd, &rq, &reply, &g->raw_fd);
+		if (r == OK)
+			r = loop_fd_add(e->loop, g->raw_fd, LOOP_READ, raw_ready, e, &g->raw_watch);
+		if (r != OK)
+			log_error(&e->log, "ESP without UDP (udp-encap = no): no socket: %s", err_name(r));
+	}
+}
+
 enum err pump_open(struct engine *e, uint16_t port)
 {
 	struct monitor_request rq = { .op = MONITOR_TUN };
@@ -231,7 +289,7 @@ enum err pump_open(struct engine *e, uint16_t port)
 	enum err r;
 
 	for (int i = 0; i < 2; i++)
-		e->groups[i].fds[0] = e->groups[i].fds[1] = e->groups[i].sip_fd = -1;
+		e->groups[i].fds[0] = e->groups[i].fds[1] = e->groups[i].sip_fd = e->groups[i].raw_fd = -1;
 	r = open_group(e, &e->groups[0], ADDR_IP4, &port);
 	if (r == ERR_WRONG_STATE) {
 		log_error(&e->log, "UDP port %u is in use; set another `port` in [daemon]", port);
@@ -245,6 +303,8 @@ enum err pump_open(struct engine *e, uint16_t port)
 		r = loop_fd_add(e->loop, e->tun_fd, LOOP_READ, tun_ready, e, &e->tun_watch);
 	if (r != OK)
 		log_error(&e->log, "sockets or the TUN could not be opened: %s", err_name(r));
+	else
+		pump_open_raw(e);
 	return r;
 }
 
@@ -258,6 +318,9 @@ void pump_close(struct engine *e)
 			if (g->fds[k] >= 0)
 				close(g->fds[k]);
 		}
+		loop_fd_free(g->raw_watch);
+		if (g->raw_fd >= 0)
+			close(g->raw_fd);
 		loop_fd_free(g->sip_watch);
 		if (g->sip_fd >= 0)
 			close(g->sip_fd);

@@ -58,12 +58,11 @@ bool esp_plane_echo(struct esp_plane *p, uint32_t call, const uint8_t peer[16], 
 {
 	struct esp_inner pkt = { .ends.family = ADDR_IP6 };
 	struct esp_sa *sa = sa_for(p, call, peer);
-	size_t over, len;
+	size_t len;
 
 	if (!sa || !esp_plane_may_echo(p, call, peer) || plane_used_up(sa) || size > ESP_PACKET_MAX)
 		return false;
-	over = sa->path.remote.family == ADDR_IP6 ? 48 : 28; /* IP and UDP */
-	len = size > over ? esp_packet_inner_max(&sa->out, size - over) : 0;
+	len = size > esp_sa_around(sa) ? esp_packet_inner_max(&sa->out, size - esp_sa_around(sa)) : 0;
 	if (len < HEADERS || len > ESP_PACKET_MAX - ESP_OVERHEAD)
 		return false;
 	if (!sa->call->echo_id)

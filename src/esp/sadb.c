@@ -97,16 +97,22 @@ static uint64_t seq_limit(const struct esp_sa_config *c)
 	return c->esn ? most : (UINT64_C(1) << 32) - SEQ_RESERVE;
 }
 
+size_t esp_sa_around(const struct esp_sa *sa)
+{
+	size_t ip = sa->path.remote.family == ADDR_IP6 ? 40 : 20;
+
+	return ip + (sa->path.transport == TRANSPORT_UDP ? 8 : 0) + (sa->path.channel ? 4 : 0);
+}
+
 void esp_sa_fit(struct esp_sa *sa)
 {
 	const size_t most = ESP_PACKET_MAX - ESP_OVERHEAD;
-	size_t over = sa->path.remote.family == ADDR_IP6 ? 48 : 28, fits; /* IP and UDP */
+	size_t fits;
 
 	sa->inner_max = most;
 	if (!sa->call->mtu || sa->path.remote.family == ADDR_NONE)
 		return;
-	over += sa->path.channel ? 4 : 0;
-	fits = esp_packet_inner_max(&sa->out, sa->call->mtu - over);
+	fits = esp_packet_inner_max(&sa->out, sa->call->mtu - esp_sa_around(sa));
 	sa->inner_max = fits < most ? fits : most;
 }
 

@@ -61,6 +61,8 @@ bool esp_sa_covers(const struct esp_sa *sa, const struct esp_tuple *t);
 /* The addresses alone: for an ICMP error, whose inside says which flow it is about. */
 bool esp_sa_covers_hosts(const struct esp_sa *sa, const struct esp_tuple *t);
 
+/* What stands around ESP on its path. */
+size_t esp_sa_around(const struct esp_sa *sa);
 /* inner_max anew: the path or its MTU has changed. */
 void esp_sa_fit(struct esp_sa *sa);
 

@@ -78,7 +78,7 @@ static int socket_new(enum addr_family family)
 
 /* Nothing that is sent is fragmented, and what the kernel believes of the path does not matter: its size is found by probes
  * (docs/protocol.md). */
-static bool never_fragment(int fd, enum addr_family family)
+bool udp_never_fragment(int fd, enum addr_family family)
 {
 	return family == ADDR_IP6 ? set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
 				  : set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
@@ -122,7 +122,7 @@ enum err udp_group_open(enum addr_family family, uint16_t port, unsigned n_data,
 			goto fail;
 		/* The first one is bound without SO_REUSEPORT: so it fails when any other socket has the port,
 		 * and we never join a group that is not ours. (Joining ours takes our uid: root's.) */
-		if (n > 0 && (!set_int(fds[n], SOL_SOCKET, SO_REUSEPORT, 1) || !never_fragment(fds[n], family)))
+		if (n > 0 && (!set_int(fds[n], SOL_SOCKET, SO_REUSEPORT, 1) || !udp_never_fragment(fds[n], family)))
 			goto fail_this;
 		if ((e = bind_to(fds[n], &local)) != OK)
 			goto fail_this;

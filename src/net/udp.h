@@ -38,6 +38,8 @@ MUST_CHECK enum err udp_send(int fd, const struct path *path, struct span prefix
 unsigned udp_send_batch(int fd, const struct udp_msg *msgs, unsigned n);
 /* A plain UDP socket (SIP, relays). local with port 0: any. */
 MUST_CHECK enum err udp_open(const struct addr *local, int *ret_fd, struct addr *ret_local);
+/* What it sends leaves in one piece, with DF, or not at all, whatever the kernel has heard of the path. */
+MUST_CHECK bool udp_never_fragment(int fd, enum addr_family family);
 /* A UDP socket behind the TUN: long datagrams leave in fragments that every path of a tunnel carries, and none is lost to the
  * kernel's learning how much this one does. */
 void udp_fragments(int fd, enum addr_family family);

@@ -30,19 +30,6 @@ static void send_probes(struct vpn *v, struct call *c, uint64_t now_us)
 			send_echo(v, c, size);
 }
 
-void mtu_begin(struct vpn *v, struct call *c, uint64_t now_us)
-{
-	pmtu_begin(&c->mtu, now_us);
-	obey(v, c);
-	send_probes(v, c, now_us);
-}
-
-void mtu_end(struct vpn *v, struct call *c)
-{
-	pmtu_end(&c->mtu);
-	obey(v, c);
-}
-
 void mtu_answered(struct vpn *v, struct call *c, uint64_t now_us, unsigned size)
 {
 	if (pmtu_answered(&c->mtu, now_us, size))
@@ -64,16 +51,40 @@ void mtu_echoes(struct vpn *v, uint64_t now_us)
 	}
 }
 
+/* Is there something that answers, on the very path that ESP goes by? */
+static bool may_ask(const struct vpn *v, const struct call *c)
+{
+	struct path selected;
+
+	if (c->held)
+		return false;
+	if (c->ice)
+		return ice_agent_selected(c->ice, &selected) && path_eq(&selected, &c->path);
+	return esp_plane_may_echo(v->esp, c->id, c->peer_address);
+}
+
+/* The path may be another one, or be heard again: then all that was known of it is void. */
+static void follow(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	bool same = addr_eq(&c->mtu_local, &c->path.local) && addr_eq(&c->mtu_remote, &c->path.remote);
+	bool ask = may_ask(v, c);
+
+	if (ask == c->mtu.on && same)
+		return;
+	c->mtu_local = c->path.local;
+	c->mtu_remote = c->path.remote;
+	if (ask)
+		pmtu_begin(&c->mtu, now_us);
+	else
+		pmtu_end(&c->mtu);
+	obey(v, c);
+}
+
 void mtu_tick(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	struct esp_counters k = { .last_out_us = 0 };
 
-	if (!c->ice && (!c->mtu.on || !addr_eq(&c->mtu_remote, &c->path.remote))) {
-		if (!esp_plane_may_echo(v->esp, c->id, c->peer_address))
-			return;
-		c->mtu_remote = c->path.remote;
-		mtu_begin(v, c, now_us);
-	}
+	follow(v, c, now_us);
 	if (!c->mtu.on)
 		return;
 	(void)esp_call_counters(v->esp, c->id, &k);

@@ -59,6 +59,10 @@ const char *rekey_name(unsigned i);
 void run_mtu(struct world *w, const struct scenario_run *r);
 unsigned mtu_variants(void);
 const char *mtu_name(unsigned i);
+/* scenario_move.c */
+void run_move(struct world *w, const struct scenario_run *r);
+unsigned move_variants(void);
+const char *move_name(unsigned i);
 /* scenario_evil.c */
 void run_evil(struct world *w, const struct scenario_run *r);
 void run_attack(struct world *w, const struct scenario_run *r);
