@@ -71,6 +71,15 @@ static void trace_datagram(struct world *w, const char *who, const struct addr *
 			    addr_write(from, a), addr_write(to, b), d.len);
 }
 
+/* A link between two hosts drops what is too long for it, with no word about it. IKE may be in fragments, which arrive. */
+static bool too_long(const struct host *h, const struct host *o, const struct addr *from, struct span d)
+{
+	size_t len = d.len + (from->family == ADDR_IP6 ? 48 : 28);
+
+	return from->port == h->tunnel_port && demux_classify(d) != DEMUX_IKE &&
+	       ((h->mtu && len > h->mtu) || (o && o->mtu && len > o->mtu));
+}
+
 /* Inside one LAN: no NAT, hardly any delay. True: it was for there. */
 static bool local(struct host *h, const struct addr *from, const struct addr *to, struct span d)
 {
@@ -140,6 +149,10 @@ void net_send(struct host *h, const struct path *path, struct span d)
 	if (!let_out(w, h, &from, &to))
 		return;
 	o = at_public(w, &to);
+	if (too_long(h, o, &path->local, d)) {
+		h->n_too_long++;
+		return;
+	}
 	if (is_exchange(w, &to)) {
 		fly(w, net_delay_us(w, h), &from, &to, d, NULL);
 	} else if (o && (o->nat != h->nat || !h->nat)) {

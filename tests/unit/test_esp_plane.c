@@ -409,7 +409,7 @@ static void ecn(void **state)
 		int result;
 		uint8_t then;
 	} row[] = {
-		{ 0, 0, PASS, 0 }, { 0, 1, PASS, 0 }, { 0, 2, PASS, 0 }, { 0, 3, AT_RECEIVER(ESP_DROP_FORMAT), 0 },
+		{ 0, 0, PASS, 0 }, { 0, 1, PASS, 0 }, { 0, 2, PASS, 0 }, { 0, 3, AT_RECEIVER(ESP_DROP_ECN), 0 },
 		{ 1, 0, PASS, 1 }, { 1, 1, PASS, 1 }, { 1, 2, PASS, 1 }, { 1, 3, PASS, 3 },
 		{ 2, 0, PASS, 2 }, { 2, 1, PASS, 1 }, { 2, 2, PASS, 2 }, { 2, 3, PASS, 3 },
 		{ 3, 0, PASS, 3 }, { 3, 1, PASS, 3 }, { 3, 2, PASS, 3 }, { 3, 3, PASS, 3 },
@@ -426,6 +426,9 @@ static void ecn(void **state)
 			assert_int_equal(p->outer_tos, row[i].inner);
 			p->outer_tos = row[i].outer;
 			assert_int_equal(deliver(p, p->b, p->outer, p->outer_len), row[i].result);
+			/* figure 4: marked with (!) or (!!!) */
+			assert_int_equal(esp_plane_counters(p->b)->ecn_odd,
+					 i == 1 || i == 2 || i == 3 || i == 6 || i == 13);
 			if (row[i].result == PASS) {
 				assert_int_equal(v6 ? p->got.b[1] >> 4 & 3 : p->got.b[1] & 3, row[i].then);
 				if (!v6)
