@@ -54,7 +54,8 @@ struct cipher_about {
  * is the IV of combined modes (RFC 4106, 3.1), the others draw theirs at random (RFC 3602, 3). */
 MUST_CHECK enum err cipher_seal(struct cipher *c, const struct cipher_about *about, uint64_t counter, uint8_t *at,
 				size_t len);
-/* sealed: IV | ciphertext | ICV. out gets what is between, whose length is *ret_len; it does not overlap sealed. ERR_AUTH: not by this
+/* sealed: IV | ciphertext | ICV. out gets what is between, whose length is *ret_len; it is where the ciphertext stands, or does not
+ * overlap sealed. ERR_AUTH: not by this
  * key, and out holds nothing of use. ERR_MALFORMED: a length that no packet has. */
 MUST_CHECK enum err cipher_open(struct cipher *c, const struct cipher_about *about, struct span sealed, uint8_t *out,
 				size_t *ret_len);

@@ -2,6 +2,8 @@
 /* Copyright The tieline authors */
 #include "esp/packet.h"
 
+#include <string.h>
+
 #include "crypto/secret.h"
 
 enum err esp_cipher_init(struct esp_cipher *c, enum cipher_alg alg, const uint8_t *keymat, const struct rng *rng,
@@ -49,33 +51,47 @@ size_t esp_packet_inner_max(const struct esp_cipher *c, size_t room)
 	return body > ESP_TRAILER ? body - ESP_TRAILER : 0;
 }
 
+size_t esp_packet_head_size(const struct esp_cipher *c)
+{
+	return ESP_HDR + cipher_iv_size(c->alg);
+}
+
+enum err esp_packet_seal_placed(struct esp_cipher *c, uint32_t spi, uint64_t seq, uint64_t iv, uint8_t next,
+				size_t inner_len, uint8_t *out, size_t cap, size_t *ret_len)
+{
+	size_t align = align_of(c); /* and the padding counts from 1 (RFC 4303, 2.4) */
+	size_t body = esp_packet_head_size(c), pad = (align - (inner_len + ESP_TRAILER) % align) % align;
+	size_t len = inner_len + pad + ESP_TRAILER;
+	struct cipher_about about;
+	uint8_t mem[12];
+	enum err e;
+
+	if (inner_len > cap || body + len + CIPHER_ICV > cap)
+		return ERR_LIMIT;
+	put_be32(out, spi);
+	put_be32(out + 4, (uint32_t)seq);
+	for (size_t i = 0; i < pad; i++)
+		out[body + inner_len + i] = (uint8_t)(i + 1);
+	out[body + len - 2] = (uint8_t)pad;
+	out[body + len - 1] = next;
+	about = about_of(c, spi, seq, mem);
+	e = cipher_seal(c->cipher, &about, iv, out + ESP_HDR, len);
+	if (e != OK)
+		return e;
+	*ret_len = body + len + CIPHER_ICV;
+	return OK;
+}
+
 enum err esp_packet_seal(struct esp_cipher *c, uint32_t spi, uint64_t seq, uint64_t iv, uint8_t next, struct span inner,
 			 uint8_t *out, size_t cap, size_t *ret_len)
 {
-	size_t align = align_of(c); /* and the padding counts from 1 (RFC 4303, 2.4) */
-	size_t body = ESP_HDR + cipher_iv_size(c->alg);
-	struct wr w = wr_of(out, cap);
-	struct cipher_about about;
-	uint8_t mem[12], pad = 0;
-	enum err e;
+	size_t at = esp_packet_head_size(c);
 
-	wr_u32(&w, spi);
-	wr_u32(&w, (uint32_t)seq);
-	wr_zero(&w, cipher_iv_size(c->alg));
-	wr_span(&w, inner);
-	while ((inner.len + pad + ESP_TRAILER) % align != 0)
-		wr_u8(&w, ++pad);
-	wr_u8(&w, pad);
-	wr_u8(&w, next);
-	wr_zero(&w, CIPHER_ICV);
-	if (w.bad)
+	if (at > cap || inner.len > cap - at)
 		return ERR_LIMIT;
-	about = about_of(c, spi, seq, mem);
-	e = cipher_seal(c->cipher, &about, iv, out + ESP_HDR, w.len - body - CIPHER_ICV);
-	if (e != OK)
-		return e;
-	*ret_len = w.len;
-	return OK;
+	if (inner.len)
+		memcpy(out + at, inner.p, inner.len);
+	return esp_packet_seal_placed(c, spi, seq, iv, next, inner.len, out, cap, ret_len);
 }
 
 enum err esp_packet_head(struct span packet, struct esp_head *ret)

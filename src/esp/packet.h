@@ -30,6 +30,11 @@ MUST_CHECK enum err esp_cipher_init(struct esp_cipher *c, enum cipher_alg alg, c
 				    const struct rng *rng, bool esn);
 void esp_cipher_done(struct esp_cipher *c); /* wipes; fine on all zero bytes */
 
+/* Where the inner packet stands in an outgoing or incoming one. */
+size_t esp_packet_head_size(const struct esp_cipher *c);
+/* As esp_packet_seal(), of an inner packet that stands in its place in `out` already. */
+MUST_CHECK enum err esp_packet_seal_placed(struct esp_cipher *c, uint32_t spi, uint64_t seq, uint64_t iv, uint8_t next,
+					   size_t inner_len, uint8_t *out, size_t cap, size_t *ret_len);
 /* iv must never repeat under one key: the plane passes the sequence number (RFC 4106, 3.1); AES-CBC draws its own. out must not
  * overlap inner. ERR_LIMIT: it does not fit into cap. */
 MUST_CHECK enum err esp_packet_seal(struct esp_cipher *c, uint32_t spi, uint64_t seq, uint64_t iv, uint8_t next,
@@ -43,8 +48,8 @@ struct esp_head {
 };
 /* ERR_MALFORMED: too short to be ESP with any of our ciphers. */
 MUST_CHECK enum err esp_packet_head(struct span packet, struct esp_head *ret);
-/* seq is the whole number, whose low half the packet carries. Writes at most packet.len bytes to out. *ret_inner
- * lies in out: what precedes the padding; an inner packet and any TFC padding after it (RFC 4303, 2.7).
+/* seq is the whole number, whose low half the packet carries. Writes at most packet.len bytes to out, which does not overlap the
+ * packet, or is in it at esp_packet_head_size(). *ret_inner lies in out: what precedes the padding; an inner packet and any TFC padding after it (RFC 4303, 2.7).
  * ERR_AUTH: not from the peer, nothing may be learnt from it (a length that this cipher never
  * has included). ERR_MALFORMED: from the peer, but its trailer is wrong. Of a dummy (ESP_NEXT_DUMMY) only the next header counts (2.6) and *ret_inner is empty. */
 MUST_CHECK enum err esp_packet_open(struct esp_cipher *c, uint64_t seq, struct span packet, uint8_t *out,

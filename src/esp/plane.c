@@ -112,8 +112,8 @@ static bool ecn_merge(struct esp_plane *p, uint64_t now_us, struct esp_call *cal
 }
 
 /* The part before anything is known to be from the peer: as little as possible happens to a stranger's packet. */
-static enum esp_drop unseal(struct esp_plane *p, uint64_t now_us, const struct esp_packet *in, uint8_t *buf,
-			    struct esp_sa **ret_sa, uint8_t *ret_next, struct span *ret_inner)
+static enum esp_drop unseal(struct esp_plane *p, uint64_t now_us, const struct esp_packet *in, struct esp_sa **ret_sa,
+			    uint8_t *ret_next, struct span *ret_inner)
 {
 	struct span packet = span_of(in->p, in->len);
 	struct esp_head head;
@@ -131,7 +131,7 @@ static enum esp_drop unseal(struct esp_plane *p, uint64_t now_us, const struct e
 	seq = sa->in.esn ? esp_replay_extend(&sa->replay, head.seq) : head.seq;
 	if (!esp_replay_check(&sa->replay, seq))
 		return ESP_DROP_REPLAY;
-	e = esp_packet_open(&sa->in, seq, packet, buf, ret_next, ret_inner);
+	e = esp_packet_open(&sa->in, seq, packet, in->p + esp_packet_head_size(&sa->in), ret_next, ret_inner);
 	if (e != OK && e != ERR_MALFORMED)
 		return ESP_DROP_AUTH;
 	esp_replay_mark(&sa->replay, seq);
@@ -142,14 +142,14 @@ static enum esp_drop unseal(struct esp_plane *p, uint64_t now_us, const struct e
 	return e == OK ? PASSED : ESP_DROP_FORMAT;
 }
 
-static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struct esp_packet *in, uint8_t *buf,
+static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struct esp_packet *in,
 			       struct esp_sa **ret_sa, struct esp_packet *ret)
 {
 	struct esp_inner pkt;
 	struct esp_sa *sa;
 	struct span inner;
-	uint8_t next;
-	enum esp_drop d = unseal(p, now_us, in, buf, ret_sa, &next, &inner);
+	uint8_t next, *buf;
+	enum esp_drop d = unseal(p, now_us, in, ret_sa, &next, &inner);
 
 	if (d != PASSED)
 		return d;
@@ -160,6 +160,7 @@ static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struc
 	if (esp_inner_parse(inner, &pkt) != OK || (pkt.ends.family == ADDR_IP4) != (next == ESP_NEXT_IP4))
 		return ESP_DROP_FORMAT;
 	sa = *ret_sa;
+	buf = in->p + esp_packet_head_size(&sa->in);
 	d = pkt.fragment == ESP_LATER ? plane_later(p, now_us, sa, &pkt) : inbound_check(p, now_us, sa, &pkt);
 	if (pkt.fragment == ESP_FIRST)
 		plane_first_note(p, now_us, sa, &pkt, true, d);
@@ -352,7 +353,7 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 	assert(n <= ESP_BATCH);
 	for (unsigned i = 0; i < n; i++) {
 		struct esp_sa *sa = NULL;
-		enum esp_drop d = input_one(p, now_us, &in[i], p->in[n_out], &sa, &out[n_out]);
+		enum esp_drop d = input_one(p, now_us, &in[i], &sa, &out[n_out]);
 
 		if (d == HELD)
 			continue;

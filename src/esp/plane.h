@@ -93,9 +93,9 @@ void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
 void esp_call_ping_off(struct esp_plane *p, uint32_t call);
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
 
-/* One packet in a batch. For outer datagrams `path` says from or to where. Memory: the input's is the
- * caller's and may be overwritten (decrypted in place); the output's belongs to the plane until the
- * next call of the same function. path.tos: of an outer datagram in and out; the inner ECN bits follow it (RFC 6040). */
+/* One packet in a batch. For outer datagrams `path` says from or to where. Memory: the input's is the caller's and is written to
+ * (decrypted in place), and what esp_plane_input gives out lies in it; the output of esp_plane_output belongs to the plane
+ * until the next call. path.tos: of an outer datagram in and out; the inner ECN bits follow it (RFC 6040). */
 struct esp_packet {
 	struct path path;
 	uint8_t *p;

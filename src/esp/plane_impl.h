@@ -56,7 +56,7 @@ struct esp_plane {
 	struct echoed echoed[ESP_ECHOED_MAX];
 	unsigned echoed_head, n_echoed;
 	uint8_t piece[ESP_PACKET_MAX];
-	uint8_t in[ESP_BATCH][ESP_PACKET_MAX], out[ESP_BATCH_OUT][ESP_PACKET_MAX];
+	uint8_t out[ESP_BATCH_OUT][ESP_PACKET_MAX];
 };
 
 static inline uint32_t plane_owner_of(const struct esp_plane *p, const struct esp_call *call)

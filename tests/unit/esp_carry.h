@@ -114,10 +114,10 @@ static inline int deliver(struct pair *p, struct esp_plane *to, const uint8_t *o
 		memcpy(exact, outer, len);
 	in.path.tos = p->outer_tos;
 	n = esp_plane_input(to, p->now, &in, 1, out);
-	free(exact); /* what comes out is not in it */
 	if (n == 0) {
 		int d = dropped(to, &before);
 
+		free(exact);
 		return d == PASS ? HELD_BACK : AT_RECEIVER(d);
 	}
 	assert_int_equal(n, 1);
@@ -125,6 +125,7 @@ static inline int deliver(struct pair *p, struct esp_plane *to, const uint8_t *o
 	assert_int_equal(esp_plane_counters(to)->bytes_in, before.bytes_in + out[0].len);
 	memcpy(p->got.b, out[0].p, out[0].len);
 	p->got.len = out[0].len;
+	free(exact);
 	return PASS;
 }
 
