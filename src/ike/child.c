@@ -14,7 +14,7 @@
 
 #include "crypto/secret.h"
 
-#define SPI_TRIES 64
+#define SPI_TRIES 256
 
 /* ---- the set ---- */
 

@@ -94,7 +94,7 @@ void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, 
 	ask_close(v, c, ASK_LEFT);
 	/* flows and sockets first, then keys, then the words on the wire */
 	call_take_down(v, c);
-	esp_call_remove(v->esp, c->id);
+	esp_set_call_remove(v->esp, c->id);
 	c->state = CALL_CLOSING;
 	c->n_grants = 0;
 	c->deadline_us = c->give_up_us = c->stale_us = TIME_NEVER;

@@ -196,7 +196,9 @@ static bool take_fingerprints(const struct sdp_ike *m, const struct cfg_peer *pe
 
 static bool spi_taken(void *arg, uint32_t spi)
 {
-	return esp_spi_taken(((struct vpn *)arg)->esp, spi);
+	const struct call *c = arg;
+
+	return !esp_set_spi_fits(c->vpn->esp, c->id, spi);
 }
 
 static bool mail_of(const char *aor, char *dst, size_t cap)
@@ -247,7 +249,7 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 		return ERR_DENIED;
 	k->export_keys = c->outgoing && c->export_keys;
 	k->spi_taken = spi_taken;
-	k->spi_arg = v;
+	k->spi_arg = c;
 	k->place = move_place;
 	k->place_arg = c;
 	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */

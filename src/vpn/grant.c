@@ -459,7 +459,7 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 	memcpy(s.key_out, k->key_out, sizeof(s.key_out));
 	copy_ts(&k->ts_local, s.ts_local, &s.n_local);
 	copy_ts(&k->ts_peer, s.ts_peer, &s.n_peer);
-	e = selectors_ours(v, c, k) ? esp_sa_add(v->esp, now_us, &s) : ERR_DENIED;
+	e = selectors_ours(v, c, k) ? esp_set_add(v->esp, now_us, &s) : ERR_DENIED;
 	secret_wipe(&s, sizeof(s));
 	return e;
 }
@@ -482,9 +482,9 @@ void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_e
 		return;
 	}
 	if (c->held)
-		esp_call_hold(v->esp, c->id, true);
+		esp_set_hold(v->esp, c->id, true);
 	if (k->redundant) { /* of two that both sides made at once: it receives, never sends, and goes */
-		esp_sa_retire(v->esp, now_us, k->spi_in);
+		esp_set_retire(v->esp, now_us, k->spi_in);
 		return;
 	}
 	for (unsigned i = 0; c->bare && i < c->n_grants; i++) {
@@ -526,10 +526,10 @@ void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, const stru
 	bool ours = true; /* a Delete of ours, of a grant that was revoked */
 
 	if (e->replaced) {
-		esp_sa_retire(v->esp, now_us, spi_in);
+		esp_set_retire(v->esp, now_us, spi_in);
 		return;
 	}
-	esp_grant_remove(v->esp, c->id, e->grant_id);
+	esp_set_grant_remove(v->esp, c->id, e->grant_id);
 	for (unsigned i = c->n_grants; i-- > 0;) {
 		if (c->grants[i].spi_in != spi_in)
 			continue;
@@ -561,7 +561,7 @@ static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, c
 			c->grants[k].spi_in = 0;
 		}
 	if (spi)
-		esp_grant_remove(v->esp, c->id, c->bare ? 0 : id);
+		esp_set_grant_remove(v->esp, c->id, c->bare ? 0 : id);
 	if (spi && c->sa && ike_sa_child_delete(c->sa, now_us, spi) == OK)
 		c->n_revoking++;
 	if (!c->n_grants && c->n_revoking) {
@@ -580,7 +580,7 @@ void grant_due(struct vpn *v, uint64_t now_us)
 {
 	struct esp_due d;
 
-	while (esp_plane_poll_due(v->esp, &d)) {
+	while (esp_set_poll_due(v->esp, &d)) {
 		struct call *c = vpn_call_find(v, d.call);
 
 		if (c && c->sa)
@@ -612,7 +612,7 @@ void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us)
 		return;
 	}
 	if (!ping_allowed(v, c))
-		esp_call_ping_off(v->esp, c->id);
+		esp_set_ping_off(v->esp, c->id);
 	for (unsigned i = c->n_grants; !c->outgoing && i-- > 0 && call_live(c);)
 		if (i < c->n_grants &&
 		    (!known || ask_policy(v, c, POLICY_GRANT, c->grants[i].g.name).verdict != POLICY_YES))

@@ -104,6 +104,7 @@ struct kept {
 }; /* owned */
 
 struct call {
+	struct vpn *vpn; /* whose it is */
 	unsigned id, account;
 	bool outgoing, bare, trust_first, named, export_keys;
 	enum call_state state;
@@ -206,7 +207,7 @@ struct vpn {
 	uint8_t key[SPKI_HASH], self[16], cert_hash[32];
 	int64_t started_s;
 	struct sip_ua *ua;
-	struct esp_plane *esp;
+	struct esp_set *esp;
 	struct ike_cookies *cookies;
 	struct ice_pacer pacer;
 	struct replay *replay;

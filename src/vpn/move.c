@@ -11,7 +11,7 @@
 
 void move_hold(struct vpn *v, struct call *c)
 {
-	esp_call_hold(v->esp, c->id, c->held || c->stale);
+	esp_set_hold(v->esp, c->id, c->held || c->stale);
 }
 
 static void tell_path(struct vpn *v, struct call *c, uint64_t now_us, enum vpn_event_kind kind)
@@ -54,7 +54,7 @@ static void go(struct vpn *v, struct call *c, uint64_t now_us, const struct path
 		c->remote_type = i.remote_type;
 	}
 	watch(v, c, now_us);
-	esp_call_set_path(v->esp, c->id, &esp);
+	esp_set_path(v->esp, c->id, &esp);
 	if (told && changed)
 		tell_path(v, c, now_us, VPN_EV_PATH_CHANGED);
 }

@@ -7,14 +7,15 @@
 static void obey(struct vpn *v, struct call *c)
 {
 	log_debug(&c->log, "call %u: the path carries packets of %u bytes", c->id, pmtu_size(&c->mtu));
-	esp_call_set_mtu(v->esp, c->id, pmtu_size(&c->mtu));
+	esp_set_mtu(v->esp, c->id, pmtu_size(&c->mtu));
 }
 
 static void send_echo(struct vpn *v, const struct call *c, unsigned size)
 {
+	uint8_t buf[ESP_PACKET_MAX];
 	struct esp_packet p;
 
-	if (esp_plane_echo(v->esp, c->id, c->peer_address, size, &p))
+	if (esp_set_echo(v->esp, c->id, c->peer_address, size, buf, &p))
 		(void)!outq_push(v->probes, OUT_SEND, &p.path, span_of(p.p, p.len));
 }
 
@@ -42,7 +43,7 @@ void mtu_echoes(struct vpn *v, uint64_t now_us)
 	unsigned size;
 	uint32_t id;
 
-	while (esp_plane_poll_echo(v->esp, &id, &size)) {
+	while (esp_set_poll_echo(v->esp, &id, &size)) {
 		struct call *c = vpn_call_find(v, id);
 
 		/* what is to be sent then waits for the tick: the batch that came in is not delivered yet */
@@ -60,7 +61,7 @@ static bool may_ask(const struct vpn *v, const struct call *c)
 		return false;
 	if (c->ice)
 		return ice_agent_selected(c->ice, &selected) && path_eq(&selected, &c->path);
-	return esp_plane_may_echo(v->esp, c->id, c->peer_address);
+	return esp_set_may_echo(v->esp, c->id, c->peer_address);
 }
 
 /* The path may be another one, or be heard again: then all that was known of it is void. */
@@ -87,7 +88,7 @@ void mtu_tick(struct vpn *v, struct call *c, uint64_t now_us)
 	follow(v, c, now_us);
 	if (!c->mtu.on)
 		return;
-	(void)esp_call_counters(v->esp, c->id, &k);
+	(void)esp_set_call_counters(v->esp, c->id, &k);
 	if (pmtu_tick(&c->mtu, now_us, k.last_out_us)) {
 		log_info(&c->log, "call %u: long packets do not arrive any more", c->id);
 		obey(v, c);

@@ -44,8 +44,8 @@ struct trust *vpn_trust(struct vpn *v)
 
 void vpn_drops(const struct vpn *v, struct vpn_drops *ret)
 {
-	*ret = (struct vpn_drops){ v->n_ike_unknown, v->n_ike_unvalidated, v->n_stun_unknown,
-				   *esp_plane_counters(v->esp) };
+	*ret = (struct vpn_drops){ v->n_ike_unknown, v->n_ike_unvalidated, v->n_stun_unknown, { .packets_in = 0 } };
+	esp_set_counters(v->esp, &ret->esp);
 }
 
 bool vpn_account_status(const struct vpn *v, unsigned account, struct vpn_account_status *ret)
@@ -110,7 +110,7 @@ bool vpn_call_status(const struct vpn *v, unsigned *at, struct vpn_call_status *
 		ret->rtt_us = ice_agent_rtt_us(c->ice);
 	ret->mtu = pmtu_size(&c->mtu);
 	services_of(c, ret);
-	(void)!esp_call_counters(v->esp, c->id, &ret->counters);
+	(void)!esp_set_call_counters(v->esp, c->id, &ret->counters);
 	return true;
 }
 

@@ -132,7 +132,7 @@ static enum err make_parts(struct vpn *v, const struct vpn_env *env, const struc
 		return ERR_NOMEM;
 	e = sip_ua_new(&ua, &v->ua);
 	if (e == OK)
-		e = esp_plane_new(&esp, &v->esp);
+		e = esp_set_new(&esp, env->shards ? env->shards : 1, &env->shard_hooks, &v->esp);
 	if (e == OK)
 		e = ike_cookies_new(env->rng, &v->cookies);
 	return e == OK ? replay_new(env->rng, &v->replay) : e;
@@ -149,7 +149,7 @@ static void destroy(struct vpn *v)
 	for (unsigned i = 0; i < v->n_gathers; i++)
 		ice_gather_free(v->gathers[i]);
 	sip_ua_free(v->ua);
-	esp_plane_free(v->esp);
+	esp_set_free(v->esp);
 	ike_cookies_free(v->cookies);
 	replay_free(v->replay);
 	free(v->contacts);
@@ -220,6 +220,7 @@ struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool
 
 	if (!c)
 		return NULL;
+	c->vpn = v;
 	c->id = v->next_call++;
 	c->account = account;
 	c->outgoing = outgoing;
@@ -410,7 +411,7 @@ void vpn_input_ike(struct vpn *v, uint64_t now_us, const struct path *path, stru
 unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
 		       struct esp_packet out[ESP_BATCH])
 {
-	unsigned n_out = esp_plane_input(v->esp, now_us, in, n, out);
+	unsigned n_out = esp_set_input(v->esp, now_us, in, n, out);
 
 	mtu_echoes(v, now_us);
 	return n_out;
@@ -419,12 +420,12 @@ unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, un
 unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
 			 struct esp_packet out[ESP_BATCH_OUT])
 {
-	return esp_plane_output(v->esp, now_us, in, n, out);
+	return esp_set_output(v->esp, now_us, in, n, out);
 }
 
 bool vpn_poll_inner(struct vpn *v, struct esp_packet *ret)
 {
-	return esp_plane_poll_inner(v->esp, ret);
+	return esp_set_poll_inner(v->esp, ret);
 }
 
 /* ---- time ---- */
@@ -449,7 +450,7 @@ void vpn_tick(struct vpn *v, uint64_t now_us)
 	sip_events(v, now_us);
 	for (unsigned i = 0; i < v->n_gathers; i++)
 		ice_gather_tick(v->gathers[i], now_us);
-	esp_plane_tick(v->esp, now_us);
+	esp_set_tick(v->esp, now_us);
 	grant_due(v, now_us);
 	for (struct call *c = v->calls; c; c = c->next) {
 		tunnel_tick(v, c, now_us);
@@ -471,9 +472,7 @@ uint64_t vpn_deadline_us(const struct vpn *v)
 
 	for (unsigned i = 0; i < v->n_gathers; i++)
 		earlier(&due, ice_gather_deadline_us(v->gathers[i]));
-	earlier(&due, esp_plane_deadline_us(v->esp));
-	if (esp_plane_has_due(v->esp))
-		due = 0;
+	earlier(&due, esp_set_deadline_us(v->esp));
 	for (const struct call *c = v->calls; c; c = c->next) {
 		earlier(&due, call_deadline_us(c));
 		if (c->ice)

@@ -15,7 +15,7 @@
 #include "base/path.h"
 #include "base/rng.h"
 #include "base/timers.h"
-#include "esp/plane.h"
+#include "esp/set.h"
 #include "sdp/ike.h"
 #include "vpn/config.h"
 #include "vpn/reason.h"
@@ -29,6 +29,9 @@ struct vpn_env {
 	const struct log_sink *log;
 	int64_t (*wall_s)(void *arg); /* unix time; for dates in descriptions and pins */
 	void *arg;
+	/* Of the data plane (esp/set.h); 0: one, and nobody but vpn's caller works on it. */
+	unsigned shards;
+	struct esp_set_hooks shard_hooks;
 };
 
 /* cfg and trust are moved in on success; identity is borrowed for the life of vpn. */
@@ -54,7 +57,7 @@ unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, un
 		       struct esp_packet out[ESP_BATCH]);
 unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
 			 struct esp_packet out[ESP_BATCH_OUT]);
-/* After either of them: more packets for the TUN (esp_plane_poll_inner). */
+/* After either of them: more packets for the TUN (esp_set_poll_inner). */
 bool vpn_poll_inner(struct vpn *v, struct esp_packet *ret);
 void vpn_tick(struct vpn *v, uint64_t now_us);
 uint64_t vpn_deadline_us(const struct vpn *v);

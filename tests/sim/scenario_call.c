@@ -8,7 +8,7 @@
 
 static uint64_t refused_by_plane(const struct host *h)
 {
-	const struct esp_counters *c = esp_plane_counters(h->vpn->esp);
+	const struct esp_counters *c = esp_plane_counters(esp_set_plane(h->vpn->esp, 0));
 
 	return c->drops[ESP_DROP_SELECTOR] + c->drops[ESP_DROP_DIRECTION] + c->drops[ESP_DROP_NO_SA];
 }

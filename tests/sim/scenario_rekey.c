@@ -48,8 +48,8 @@ struct traffic {
 
 static void drops_of(const struct couple *p, uint64_t ret[2][ESP_N_DROPS])
 {
-	memcpy(ret[0], esp_plane_counters(p->a->vpn->esp)->drops, sizeof(ret[0]));
-	memcpy(ret[1], esp_plane_counters(p->b->vpn->esp)->drops, sizeof(ret[1]));
+	memcpy(ret[0], esp_plane_counters(esp_set_plane(p->a->vpn->esp, 0))->drops, sizeof(ret[0]));
+	memcpy(ret[1], esp_plane_counters(esp_set_plane(p->b->vpn->esp, 0))->drops, sizeof(ret[1]));
 }
 
 static void one_packet(struct world *w, struct couple *p, struct traffic *t)

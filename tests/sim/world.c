@@ -245,7 +245,7 @@ static void check_grants(struct world *w, const struct host *a, const struct hos
 			 const struct call *cb)
 {
 	for (unsigned i = 0; i < ca->n_grants; i++) {
-		const struct sim_sa *sa = sa_in(w, ca->grants[i].spi_in, a->vpn->esp), *sb;
+		const struct sim_sa *sa = sa_in(w, ca->grants[i].spi_in, esp_set_plane(a->vpn->esp, 0)), *sb;
 		const struct grant *gb = NULL;
 
 		for (unsigned k = 0; k < cb->n_grants; k++)
@@ -255,7 +255,7 @@ static void check_grants(struct world *w, const struct host *a, const struct hos
 			world_fail(w, "grant %u of %s is not known at %s", ca->grants[i].g.id, a->name, b->name);
 			return;
 		}
-		sb = sa_in(w, sa->cfg.spi_out, b->vpn->esp);
+		sb = sa_in(w, sa->cfg.spi_out, esp_set_plane(b->vpn->esp, 0));
 		if (!sb || sb->cfg.spi_out != sa->cfg.spi_in || gb->spi_in != sb->cfg.spi_in)
 			world_fail(w, "the SPIs of grant %u do not fit", ca->grants[i].g.id);
 		else if (memcmp(sa->cfg.key_in, sb->cfg.key_out, sizeof(sa->cfg.key_in)) ||
@@ -376,7 +376,8 @@ void world_finish(struct world *w)
 		check_balance(w, h);
 		check_ends(w, h);
 		for (unsigned k = 0; k < w->n_sas && k < SIM_SAS_MAX; k++)
-			if (w->sas[k].plane == h->vpn->esp && esp_spi_taken(h->vpn->esp, w->sas[k].cfg.spi_in))
+			if (w->sas[k].plane == esp_set_plane(h->vpn->esp, 0) &&
+			    esp_spi_taken(esp_set_plane(h->vpn->esp, 0), w->sas[k].cfg.spi_in))
 				world_fail(w, "%s still has an SA", h->name);
 	}
 	if (!world_until(w, exchange_idle, NULL, SECONDS(200)) && !w->failed)

@@ -40,7 +40,7 @@ enum err __wrap_esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct es
 	for (unsigned i = 0; watched && i < watched->n_hosts; i++) {
 		struct host *h = watched->hosts[i];
 
-		if (!h->vpn || h->vpn->esp != p)
+		if (!h->vpn || esp_set_plane(h->vpn->esp, 0) != p)
 			continue;
 		watched->sas[watched->n_sas++ % SIM_SAS_MAX] = (struct sim_sa){ .plane = p, .cfg = *cfg };
 		if (h->hostile)

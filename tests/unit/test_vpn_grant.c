@@ -177,7 +177,7 @@ static void another_child(void)
 
 static bool installed(unsigned n)
 {
-	return esp_spi_taken(v->esp, children[n].spi_out);
+	return esp_spi_taken(esp_set_plane(v->esp, 0), children[n].spi_out);
 }
 
 /* `for` is over for all that the peer made, however it came and went meanwhile. */

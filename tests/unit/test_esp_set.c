@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* Several shards as one: calls and SPIs lead to theirs, and everything stands between enter and leave. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/timers.h"
+#include "esp/set.h"
+#include "harness.h"
+#include "esp_pair.h"
+
+#define N 3
+
+static struct rng_seeded seed;
+static struct rng rng;
+static bool inside[N];
+static unsigned n_entered[N];
+
+static void enter(void *arg, unsigned shard)
+{
+	assert_ptr_equal(arg, inside);
+	assert_true(shard < N);
+	for (unsigned i = 0; i < N; i++)
+		assert_false(inside[i]); /* one at a time: no two can wait for each other */
+	inside[shard] = true;
+	n_entered[shard]++;
+}
+
+static void leave(void *arg, unsigned shard)
+{
+	(void)arg;
+	assert_true(inside[shard]);
+	inside[shard] = false;
+}
+
+static struct esp_set *set_new(unsigned n, bool own_time)
+{
+	struct esp_set_hooks hooks = { enter, leave, inside, own_time };
+	struct esp_plane_config cfg = { .rng = &rng, .max_sas = 8, .max_flows = 64 };
+	struct esp_set *s;
+
+	rng = rng_seeded_init(&seed, 1);
+	memset(n_entered, 0, sizeof(n_entered));
+	assert_int_equal(esp_set_new(&cfg, n, &hooks, &s), OK);
+	return s;
+}
+
+static struct esp_sa_config config(uint32_t call, uint32_t spi)
+{
+	struct esp_sa_config c = pair_config_a(true);
+
+	c.call = call;
+	c.spi_in = spi;
+	return c;
+}
+
+static void calls_and_their_shards(void **state)
+{
+	struct esp_set *s = set_new(N, false);
+	struct esp_counters k;
+	struct esp_due due;
+
+	(void)state;
+	for (uint32_t call = 1; call <= 6; call++) {
+		uint32_t spi = 0xc0000000u - 0xc0000000u % N + call % N + 3 * call;
+		struct esp_sa_config c = config(call, spi);
+
+		assert_true(esp_set_spi_fits(s, call, spi));
+		assert_false(esp_set_spi_fits(s, call, spi + 1)); /* another shard's */
+		assert_int_equal(esp_set_add(s, 0, &c), OK);
+		assert_false(esp_set_spi_fits(s, call, spi)); /* taken */
+		for (unsigned i = 0; i < N; i++)
+			assert_int_equal(esp_spi_taken(esp_set_plane(s, i), spi), i == esp_set_shard(s, call));
+		c.spi_in = spi + 1;
+		assert_int_equal(esp_set_add(s, 0, &c), ERR_MALFORMED);
+	}
+	assert_true(esp_set_call_counters(s, 4, &k));
+	assert_false(esp_set_call_counters(s, 7, &k));
+	assert_false(esp_set_poll_due(s, &due));
+	esp_set_call_remove(s, 4);
+	assert_false(esp_set_call_counters(s, 4, &k));
+	assert_true(esp_set_call_counters(s, 1, &k)); /* of the same shard */
+	esp_set_grant_remove(s, 1, config(1, 0).grant_id);
+	for (unsigned i = 0; i < N; i++)
+		assert_true(n_entered[i] && !inside[i]);
+	esp_set_free(s);
+}
+
+/* A packet that the owner sends or gets himself finds its shard; counters are of all. */
+static void packets_of_the_owner(void **state)
+{
+	struct esp_set *a = set_new(N, false), *b = set_new(N, false);
+	struct esp_sa_config ca = config(2, 0xc0000000u - 0xc0000000u % N + 2), cb;
+	struct pkt pk = pkt_udp(true, HOST_A, 1000, HOST_B, 53, 100);
+	struct esp_packet in = { .p = pk.b, .len = pk.len }, out[ESP_BATCH_OUT], got[ESP_BATCH];
+	struct esp_counters k;
+
+	(void)state;
+	ca.spi_out = 0xc0000000u - 0xc0000000u % N + 2 + N;
+	cb = pair_mirror(&ca);
+	cb.call = 2;
+	assert_int_equal(esp_set_add(a, 0, &ca), OK);
+	assert_int_equal(esp_set_add(b, 0, &cb), OK);
+	assert_int_equal(esp_set_output(a, 0, &in, 1, out), 1);
+	assert_int_equal(esp_set_input(b, 0, out, 1, got), 1);
+	assert_int_equal(got[0].len, pk.len);
+	assert_memory_equal(got[0].p, pk.b, pk.len);
+	esp_set_counters(a, &k);
+	assert_int_equal(k.packets_out, 1);
+	esp_set_counters(b, &k);
+	assert_int_equal(k.packets_in, 1);
+	assert_int_equal(k.bytes_in, pk.len);
+	/* nobody's */
+	memset(pk.b, 0, 40);
+	in = (struct esp_packet){ .p = pk.b, .len = 40 };
+	assert_int_equal(esp_set_input(b, 0, &in, 1, got), 0);
+	in.len = 3;
+	assert_int_equal(esp_set_input(b, 0, &in, 1, got), 0);
+	esp_set_counters(b, &k);
+	assert_int_equal(k.drops[ESP_DROP_UNKNOWN_SPI], 1);
+	assert_int_equal(k.drops[ESP_DROP_SHORT], 1);
+	esp_set_free(a);
+	esp_set_free(b);
+}
+
+static void whose_time_it_is(void **state)
+{
+	struct esp_set *s = set_new(1, false), *w = set_new(1, true);
+	struct esp_sa_config c = config(1, 0xc0000000u);
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct esp_set *x = i ? w : s;
+
+		assert_int_equal(esp_set_add(x, 0, &c), OK);
+		esp_set_retire(x, 0, c.spi_in);
+		assert_int_equal(esp_set_deadline_us(x) == TIME_NEVER, i);
+		esp_set_tick(x, ESP_LATE_US);
+		assert_int_equal(esp_spi_taken(esp_set_plane(x, 0), c.spi_in), i);
+	}
+	esp_set_free(s);
+	esp_set_free(w);
+}
+
+static bool make(void *arg)
+{
+	struct esp_plane_config cfg = { .rng = &rng, .max_sas = 2, .max_flows = 4 };
+	struct esp_set *s = NULL;
+	enum err e = esp_set_new(&cfg, 2, NULL, &s);
+
+	(void)arg;
+	assert_true(e == OK || e == ERR_NOMEM);
+	esp_set_free(s);
+	return e == OK;
+}
+
+static void without_memory(void **state)
+{
+	struct esp_plane_config cfg = { .rng = &rng, .max_sas = 2, .max_flows = 4 };
+	struct esp_set *s = NULL;
+
+	(void)state;
+	assert_int_equal(esp_set_new(&cfg, 0, NULL, &s), ERR_LIMIT);
+	assert_int_equal(esp_set_new(&cfg, ESP_SHARDS_MAX + 1, NULL, &s), ERR_LIMIT);
+	harness_alloc_ladder(make, NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(calls_and_their_shards),
+		cmocka_unit_test(packets_of_the_owner),
+		cmocka_unit_test(whose_time_it_is),
+		cmocka_unit_test(without_memory),
+	};
+
+	return HARNESS_RUN(tests);
+}
