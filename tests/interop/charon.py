@@ -59,6 +59,7 @@ connections {
 
 class Charon:
     """One charon. `aor` without sip: is its identity; `inner` its inner address, on lo."""
+    port = PORT
     kernel = "kernel-libipsec kernel-netlink"      # the plugins that are its ESP
 
     def __init__(self, lab, name, ns, aor, inner):

@@ -74,7 +74,7 @@ class Pair:
 
     def describe(self, _offer, setup="passive"):
         """The peer's description."""
-        return sippeer.bare_sdp(self.stock_ip, charon.PORT, setup, self.mark)
+        return sippeer.bare_sdp(self.stock_ip, self.peer.port, setup, self.mark)
 
     def connection(self):
         """Tells the peer about tielined."""
