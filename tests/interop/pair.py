@@ -40,45 +40,57 @@ allow = echo
 
 
 class Pair:
-    """Both ends, with one call at most. net: a number of its own; account, peer, daemon: lines of these sections; swan: more words of
-    the peer's connection()."""
+    """Both ends, with one call at most. net: a number of its own; account, peer, daemon: lines of these sections; tag: for a second pair;
+    swan: more words of the peer's connection()."""
 
-    def __init__(self, lab, net, kind=charon.Charon, account="", peer="ice = no", daemon="", wire=True, **swan):
-        self.lab, self.net, self.swan = lab, net, swan
+    def __init__(self, lab, net, kind=charon.Charon, account="", peer="ice = no", daemon="", tag="", **swan):
+        self.lab, self.net, self.tag, self.swan = lab, net, tag, swan
         self.home_ip, self.stock_ip, self.inner = "10.%d.0.1" % net, "10.%d.0.2" % net, "fd00:%d::2" % net
-        self.home, self.stock = lab.netns("home"), lab.netns("stock")
-        self.setup, self.port, self.call, self.ident = None, 4500, None, None
-        self.conf = {"account": account, "peer": peer, "server": self.stock_ip, "inner": self.inner}
+        self.home, self.stock = lab.netns("home" + tag), lab.netns("stock" + tag)
+        self.port, self.call, self.ident = 4500, None, None
+        self.conf = {"account": account, "peer": peer, "inner": self.inner}
         self.daemon = daemon
-        if wire:
-            lab.veth(self.home, "eth0", [self.home_ip + "/24"], self.stock, "eth0", [self.stock_ip + "/24"])
-        self.peer = kind(lab, "peer", self.stock, "stock@example.org", self.inner)
+        self.cables()
+        self.peer = kind(lab, "peer" + tag, self.stock, "stock@example.org", self.inner)
+
+    def cables(self):
+        """The network between both."""
+        self.lab.veth(self.home, "eth0", [self.home_ip + "/24"], self.stock, "eth0", [self.stock_ip + "/24"])
+
+    def server(self):
+        """(namespace, address) of the SIP and STUN server."""
+        return self.stock, self.stock_ip
 
     def start(self):
         """All of it runs, tielined is registered."""
-        lab = self.lab
+        lab, (ns, address) = self.lab, self.server()
         self.peer.start()
         self.mark = sippeer.fingerprint(self.peer.cert_der())
+        self.conf["server"] = address
         self.conf["cert"] = hashlib.sha256(self.peer.cert_der()).hexdigest()
-        self.sip = sippeer.SipPeer(lab, self.stock, self.stock_ip, passwords={"home": "8c1f0a63e5d97b24a1c3"}, answer=self.describe)
+        self.sip = sippeer.SipPeer(lab, ns, address, passwords={"home": "8c1f0a63e5d97b24a1c3"}, answer=self.describe)
         self.start_home()
         lablib.echo_server(lab, self.home, "127.0.0.1", ECHO)
         lablib.echo_server(lab, self.stock, self.inner, THEIR_ECHO)
 
     def start_home(self):
         """(Another) tielined, with what is in its state folder."""
-        self.d = self.lab.daemon("tielined", self.home, CONF % self.conf, daemon=self.daemon)
+        self.d = self.lab.daemon("tielined" + self.tag, self.home, CONF % self.conf, daemon=self.daemon)
         self.d.registered()
         with open(self.d.state + "/identity.crt") as f:
             self.pem = f.read()
 
     def describe(self, _offer, setup="passive"):
-        """The peer's description."""
+        """The peer's description, an answer or (offer None) an offer."""
         return sippeer.bare_sdp(self.stock_ip, self.peer.port, setup, self.mark)
+
+    def outer(self):
+        """Addresses of both as the peer's IKE sees them."""
+        return self.stock_ip, self.home_ip
 
     def connection(self):
         """Tells the peer about tielined."""
-        self.peer.connection(self.stock_ip, self.home_ip, self.port, self.pem, "home@example.net", self.d.address, **self.swan)
+        self.peer.connection(*self.outer(), self.port, self.pem, "home@example.net", self.d.address, **self.swan)
 
     def calls(self):
         """tielined calls, IKE initiator."""
@@ -87,9 +99,9 @@ class Pair:
         self.d.control.event(self.ident, "up", 20)
         self.call = list(self.sip.calls.values())[-1]
 
-    def invite(self):
+    def invite(self, setup="active"):
         """The peer calls by SIP; its IKE is to follow."""
-        self.call = self.sip.invite(AOR, STOCK_AOR, self.describe(None, "active"))
+        self.call = self.sip.invite(AOR, STOCK_AOR, self.describe(None, setup))
         lablib.wait(lambda: self.call.status, 5, "an answer")
         lablib.check(self.call.status == 200, "status %s" % self.call.status)
         self.port = int(re.search(r"^m=application (\d+) ", self.call.answer, re.M).group(1))
@@ -144,6 +156,12 @@ class Pair:
         if self.ident:
             self.d.control.done(self.ident)
             self.ident = None
+        self.gone()
+
+    def bye(self):
+        """The peer ends it by SIP alone."""
+        self.sip.bye(self.call)
+        self.call.ended = True
         self.gone()
 
     def terminate(self):
