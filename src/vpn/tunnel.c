@@ -176,15 +176,21 @@ static bool cookie_needed(struct vpn *v, struct call *c, uint64_t now_us, const 
 	return true;
 }
 
+/* Without a tag nothing tells the calls between two addresses apart: a first message is for the one that has seen it, else for one
+ * that still waits. The peer may have been started again, and have lost what is up here. */
 static struct call *call_of_init(struct vpn *v, const struct ike_peek *p, const struct path *path)
 {
+	struct call *found = NULL;
+
 	for (struct call *c = v->calls; c; c = c->next) {
-		if (!call_live(c) || !c->ike_cfg || c->ike_initiator || !path_allowed(c, path))
+		if (!call_live(c) || !c->ike_cfg || c->ike_initiator || !path_allowed(c, path) || c->bare == p->has_tag)
 			continue;
-		if (c->bare ? !p->has_tag : p->has_tag && secret_eq(p->tag, c->ike_cfg->tag, sizeof(p->tag)))
+		if (c->bare ? half_open_of(c, p->spi_i) != NULL : secret_eq(p->tag, c->ike_cfg->tag, sizeof(p->tag)))
 			return c;
+		if (c->bare && (!found || (found->sa && !c->sa)))
+			found = c;
 	}
-	return NULL;
+	return found;
 }
 
 static bool input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p,
