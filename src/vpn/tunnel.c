@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "crypto/secret.h"
+#include "ike/payload.h"
 #include "vpn/impl.h"
 
 static void start_ike(struct vpn *v, struct call *c, uint64_t now_us)
@@ -429,12 +430,16 @@ static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct
 	const char *text = e->notify ? ike_notify_text(e->notify) : rows[i].text;
 
 	out.code = rows[i].code;
+	if (e->notify == IKE_N_NO_PROPOSAL_CHOSEN) { /* that is no policy of its owner's */
+		out.code = REASON_IKE;
+		text = "the key exchange failed: the other side has no ESP algorithms in common with us";
+	}
 	(void)snprintf(out.name, sizeof(out.name), "%s", c->service);
-	(void)snprintf(out.reason, sizeof(out.reason), "%s", text ? text : reason_text(rows[i].code));
+	(void)snprintf(out.reason, sizeof(out.reason), "%s", text ? text : reason_text(out.code));
 	vpn_tell(v, &out);
 	grant_failed(c, e->grant_id);
 	if (!c->n_grants)
-		call_end(v, c, now_us, rows[i].code, text);
+		call_end(v, c, now_us, out.code, text);
 	else
 		grant_check_up(v, c, now_us);
 }

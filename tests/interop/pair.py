@@ -121,10 +121,10 @@ class Pair:
         """What tielined has dropped: {why: count}."""
         return {k: v for k, v in self.d.calls("up")[0]["drops"].items() if v}
 
-    def forward(self):
-        """(address, port) of a local forward to the peer's echo server."""
+    def forward(self, to=THEIR_ECHO):
+        """(address, port) of a local forward to a port of the peer, its echo server."""
         d = self.d
-        granted = d.control.find(d.control.send("forward", call=self.id(), protocol="tcp", port=THEIR_ECHO),
+        granted = d.control.find(d.control.send("forward", call=self.id(), protocol="tcp", port=to),
                                  lambda line: line.get("event") == "granted", 5, "forward")
         host, _, local = granted["local"].rpartition(":")
         return host, int(local)
