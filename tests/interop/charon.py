@@ -9,7 +9,7 @@ import lablib
 CHARON = "/usr/lib/ipsec/charon"
 NEEDS = [CHARON, "swanctl", "openssl", "ip", "ping"]
 PORT = 4511
-_PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm openssl curve25519 pem pkcs1 pkcs8 pubkey x509 constraints revocation vici "
+_PLUGINS = ("random nonce openssl aes sha1 sha2 hmac kdf gcm curve25519 pem pkcs1 pkcs8 pubkey x509 constraints revocation vici "
             "%s socket-default updown")
 # The port without the marker is any free one; only PORT is ever spoken of.
 _STRONGSWAN = """

@@ -29,6 +29,7 @@ insecure-digest = yes
 
 [service echo]
 listen = tcp/7002
+%(more)s
 
 [peer sip:stock@example.org]
 bare = yes
@@ -40,15 +41,15 @@ allow = echo
 
 
 class Pair:
-    """Both ends, with one call at most. net: a number of its own; account, peer, daemon: lines of these sections; tag: for a second pair;
-    swan: more words of the peer's connection()."""
+    """Both ends, with one call at most. net: a number of its own; account, peer, daemon: lines of these sections; more: other sections;
+    tag: for a second pair; swan: more words of the peer's connection()."""
 
-    def __init__(self, lab, net, kind=charon.Charon, account="", peer="ice = no", daemon="", tag="", **swan):
+    def __init__(self, lab, net, kind=charon.Charon, account="", peer="ice = no", daemon="", tag="", more="", **swan):
         self.lab, self.net, self.tag, self.swan = lab, net, tag, swan
         self.home_ip, self.stock_ip, self.inner = "10.%d.0.1" % net, "10.%d.0.2" % net, "fd00:%d::2" % net
         self.home, self.stock = lab.netns("home" + tag), lab.netns("stock" + tag)
         self.port, self.call, self.ident = 4500, None, None
-        self.conf = {"account": account, "peer": peer, "inner": self.inner}
+        self.conf = {"account": account, "peer": peer, "more": more, "inner": self.inner}
         self.daemon = daemon
         self.cables()
         self.peer = kind(lab, "peer" + tag, self.stock, "stock@example.org", self.inner)
