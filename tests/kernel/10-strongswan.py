@@ -8,6 +8,7 @@
 It is not told to encapsulate (`encap = no`): that ESP stays inside UDP is our NAT detection's doing (RFC 7296, 2.23). AES-GCM with
 64-bit sequence numbers, which kernel-libipsec of tests/interop does not have.
 """
+import contextlib
 import os
 import re
 import sys
@@ -23,7 +24,7 @@ import wire         # noqa: E402
 
 def start(lab):
     "charon and tielined run, with ESP in the kernel and in user space"
-    lab.pair = pair.Pair(lab, 101, charon.KernelCharon, peer="ice = no\nesp = aes128gcm16-esn", daemon="rekey-after = 5s",
+    lab.pair = pair.Pair(lab, 101, charon.KernelCharon, peer="ice = no\nesp = aes128gcm16-chacha20poly1305-esn, aes256-sha256-esn", daemon="rekey-after = 5s",
                          encap="no", esp="aes128gcm16-esn", dpd="0s")
     lab.wire = wire.Wire(lab, lab.pair.stock, "eth0")
     lab.pair.start()
@@ -54,6 +55,26 @@ def pings(lab):
     lab.pair.pings()
 
 
+def outside(lab):
+    "a kernel that was told to sends what was not agreed on, another port and another source: dropped and counted as such"
+    p = lab.pair
+    lablib.echo_server(lab, p.home, "127.0.0.1", 7003)
+    other = p.inner + "9"
+    lab.ip(p.stock, "address", "add", other + "/128", "dev", "lo")
+    reqid = re.search(r"src %s .*?reqid (\d+)" % p.stock_ip, p.peer.states(), re.S).group(1)
+    for source in (p.inner, other):
+        lab.ip(p.stock, "xfrm", "policy", "add", "src", source + "/128", "dst", p.d.address + "/128", "dir", "out", "priority", "1",
+               "tmpl", "src", p.stock_ip, "dst", p.home_ip, "proto", "esp", "reqid", reqid, "mode", "tunnel")
+    for source, port in ((p.inner, 7003), (other, pair.ECHO)):
+        before = p.drops().get("selector", 0)
+        with contextlib.suppress(OSError):
+            lablib.tcp_echo(lab, p.stock, p.d.address, port, size=10, seconds=1, source=source)
+            raise lablib.Failed("it answered: from %s to %d" % (source, port))
+        lablib.check(p.drops().get("selector", 0) > before, "drops: %s" % p.drops())
+    lablib.check(list(p.drops()) == ["selector"], "drops: %s" % p.drops())
+    lab.ip(p.stock, "xfrm", "policy", "flush")
+
+
 def copy_out(lab):
     "a copy of 4 MB through our forward and back is the same"
     host, port = lab.pair.forward()
@@ -72,7 +93,7 @@ def begin(lab, *args):
 
 
 def rekeys(lab):
-    """By both sides, of both SAs."""
+    """By both sides."""
     p, log = lab.pair, lab.pair.peer.process
     mark = len(log.text())
     p.peer.swanctl("--rekey", "--child", "tunnel")
@@ -94,7 +115,7 @@ def rekeys(lab):
 
 
 def rekey_out(lab):
-    "both SAs get new keys by either side while a copy of ours runs: nothing is lost"
+    "strongSwan rekeys both SAs and tielined the Child SA while a copy of ours runs: nothing is lost"
     host, port = lab.pair.forward()
     begin(lab, lab.pair.home, host, port)
     rekeys(lab)
@@ -104,6 +125,19 @@ def rekey_in(lab):
     "the same for a call of strongSwan's"
     begin(lab, lab.pair.stock, lab.pair.d.address, pair.ECHO, lab.pair.inner)
     rekeys(lab)
+
+
+def suites(lab):
+    "ChaCha20-Poly1305, and AES-CBC with HMAC-SHA2-256-128, with the kernel: tielined calls, ping and TCP"
+    p, usual = lab.pair, lab.pair.swan["esp"]
+    for esp, words in (("chacha20poly1305-esn", ("rfc7539esp(chacha20,poly1305)",)), ("aes256-sha256-esn", ("cbc(aes)", "hmac(sha256)"))):
+        p.swan["esp"] = esp
+        p.calls()
+        lablib.check(all(w in p.peer.states() for w in words), "%s is not in %s" % (words, p.peer.states()))
+        p.pings()
+        lablib.tcp_echo(lab, p.home, *p.forward())
+        p.hang_up()
+    p.swan["esp"] = usual
 
 
 def hang_up(lab):
@@ -123,5 +157,5 @@ def on_the_wire(lab):
     lablib.check(lab.pair.d.stop() == 0, "tielined ends with 0")
 
 
-uml.main("tv", [start, calls, pings, copy_out, rekey_out, hang_up, is_called, pings, copy_in, rekey_in, terminate, on_the_wire],
+uml.main("tv", [start, calls, pings, copy_out, rekey_out, hang_up, suites, is_called, pings, copy_in, rekey_in, outside, terminate, on_the_wire],
          needs=[charon.CHARON, "swanctl", "openssl", "ip", "ping"])
