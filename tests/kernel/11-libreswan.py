@@ -6,6 +6,7 @@
     home (tielined, service echo) 10.102.0.1 ---- 10.102.0.2 stock (pluto, kernel ESP; SIP by sippeer.py)
 """
 import os
+import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/interop")
@@ -19,7 +20,7 @@ import wire         # noqa: E402
 
 def start(lab):
     "pluto and tielined run"
-    lab.pair = pair.Pair(lab, 102, libreswan.Libreswan)
+    lab.pair = pair.Pair(lab, 102, libreswan.Libreswan, daemon="rekey-after = 5s")
     lab.wire = wire.Wire(lab, lab.pair.stock, "eth0")
     lab.pair.start()
 
@@ -42,6 +43,23 @@ def pings(lab):
     lab.pair.pings()
 
 
+def rekeys(lab):
+    "pluto rekeys the Child SA and the IKE SA; ping again"
+    p = lab.pair
+    for what, words in (("ipsec", r"Child SA up.*Child SA gone"), ("ike", r"IKE SA rekeyed by the peer.*REPLACED -> DEAD \(deleted by the peer\)")):
+        at = len(p.d.process.text())
+        p.peer.whack("--rekey-" + what, "--name", "call")
+        lablib.wait(lambda: re.search(words, p.d.process.text()[at:], re.S), 5, "new keys: " + what)      # pylint: disable=cell-var-from-loop
+    p.pings()
+
+
+def rekeyed(lab):
+    "tielined rekeys the Child SA; TCP again"
+    p = lab.pair
+    lablib.wait(lambda: "responder rekeyed Child SA" in p.peer.process.text(), 10, "new keys")
+    lablib.tcp_echo(lab, p.home, *p.forward())
+
+
 def copy_out(lab):
     "a copy of 1 MB through our forward and back is the same; hang-up"
     host, port = lab.pair.forward()
@@ -62,4 +80,4 @@ def on_the_wire(lab):
     lablib.check(lab.pair.d.stop() == 0, "tielined ends with 0")
 
 
-uml.main("tv", [start, calls, pings, copy_out, is_called, copy_in, on_the_wire], needs=libreswan.NEEDS)
+uml.main("tv", [start, calls, pings, rekeys, rekeyed, copy_out, is_called, copy_in, on_the_wire], needs=libreswan.NEEDS)

@@ -7,7 +7,7 @@ A program of tests/kernel ends with uml.main() in place of lablib.main(). Starte
 starts the same program again; there main() is lablib.main(). What it prints arrives here as it is, as does its exit status.
 Nothing of the machine's network is reachable from inside, and all ends with the process that was started here.
 
-Inside: tmpfs on /run and /mnt (TMPDIR), /proc, /sys, the modules of MODULES. One processor; a boot takes two seconds.
+Inside: tmpfs on /run and on ROOM (TMPDIR), /proc, /sys, the modules of MODULES. One processor; a boot takes two seconds.
 """
 import ctypes
 import glob
@@ -29,6 +29,7 @@ MODULES = ["ipv6", "tun", "veth", "xfrm_user", "af_key", "esp4", "esp6", "gcm", 
            "sha512_generic", "ctr"]
 INSIDE = "TIELINE_UML"
 MEMORY = "512M"
+ROOM = [path for path in ("/mnt", "/media") if not (lablib.ROOT + "/").startswith(path + "/")][0]      # hidden inside
 SECONDS = 120       # of a whole program, with the boot
 # The longest state of a processor that this kernel can save: AVX-512. See fewer_registers().
 XSTATE = 2696
@@ -79,12 +80,12 @@ def boot(folder, program):
     mount("tmpfs", memory, "size=1G,mode=0700")
     env = dict(os.environ, TMPDIR=memory)
     # what has a name of capital letters becomes the environment of its first process
-    inside = {INSIDE: "1", "TIELINE_BUILD": os.environ.get("TIELINE_BUILD", ""), "PYTHONDONTWRITEBYTECODE": "1"}
+    inside = {INSIDE: "1", "TIELINE_BUILD": os.path.abspath(os.environ.get("TIELINE_BUILD") or lablib.ROOT + "/build"), "PYTHONDONTWRITEBYTECODE": "1"}
     if too_many_registers():
         fewer_registers()
         inside.update(PLAIN)
     argv = [LINUX, "mem=" + MEMORY, "rootfstype=hostfs", "rootflags=/", "ro", "quiet", "panic=1", "con=null", "con0=null,fd:1", "uml_dir=" + memory,
-            "init=" + sys.executable] + ["%s=%s" % v for v in inside.items() if v[1]]
+            "init=" + sys.executable] + ["%s=%s" % v for v in inside.items()]
     os.execve(LINUX, argv + ["--", os.path.abspath(__file__), "init", folder, program], env)
 
 
@@ -156,21 +157,22 @@ def init(folder, program):
         mount("proc", "/proc")
         mount("sysfs", "/sys")
         mount("tmpfs", "/run", "mode=0755")
-        mount("tmpfs", "/mnt", "mode=1777")
-        os.mkdir("/mnt/host")
-        mount("hostfs", "/mnt/host", folder)
+        mount("tmpfs", ROOM, "mode=1777")
+        host = ROOM + "/host"
+        os.mkdir(host)
+        mount("hostfs", host, folder)
         load_modules()
-        env = dict(os.environ, TMPDIR="/mnt", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        with open("/mnt/host/output", "ab") as out:
+        env = dict(os.environ, TMPDIR=ROOM, PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        with open(host + "/output", "ab") as out:
             child = subprocess.Popen([sys.executable, program], stdout=out, stderr=out, env=env)
         while True:
             pid, how = os.wait()
             if pid == child.pid:
                 status = os.waitstatus_to_exitcode(how)
                 break
-        with open("/mnt/host/status.new", "w") as f:
+        with open(host + "/status.new", "w") as f:
             f.write(str(status))
-        os.rename("/mnt/host/status.new", "/mnt/host/status")
+        os.rename(host + "/status.new", host + "/status")
     finally:
         _LIBC.sync()
         _LIBC.reboot(0x4321fedc)        # power off
