@@ -14,6 +14,7 @@
 
 #include "crypto/secret.h"
 #include "daemon/state.h"
+#include "net/raw.h"
 #include "net/tun.h"
 #include "net/udp.h"
 
@@ -73,6 +74,13 @@ static enum err bind_group(struct monitor *m, const struct monitor_request *rq, 
 	*ret_fd = g->fds[rq->index];
 	g->fds[rq->index] = -1; /* the caller closes it once it is sent */
 	return OK;
+}
+
+static enum err open_raw_esp(const struct monitor *m, const struct monitor_request *rq, int *ret_fd)
+{
+	if (rq->family != 4 && rq->family != 6)
+		return ERR_MALFORMED;
+	return config_plain_esp(m->cfg) ? raw_esp_open(rq->family == 6 ? ADDR_IP6 : ADDR_IP4, ret_fd) : ERR_DENIED;
 }
 
 static enum err open_tun(struct monitor *m, int *ret_fd)
@@ -350,6 +358,7 @@ static enum err carry_out(struct monitor *m, const struct monitor_request *rq, u
 	case MONITOR_PEER_ROUTE: return peer_route(m, rq);
 	case MONITOR_LISTEN: return listen_inside(m, rq, ret_fd);
 	case MONITOR_CONNECT: return connect_inside(m, rq, ret_fd);
+	case MONITOR_RAW_ESP: return open_raw_esp(m, rq, ret_fd);
 	case MONITOR_SERVICE: return connect_service(m, rq, ret_fd);
 	case MONITOR_RELOAD: return reload(m, rq, ret_fd);
 	default: return ERR_UNSUPPORTED;

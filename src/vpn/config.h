@@ -65,6 +65,7 @@ struct cfg_peer {
 	uint32_t for_s; /* `for`: a grant's length, 0 unlimited */
 	enum trust_level require;
 	bool ping, bare, ice, sha1;
+	bool plain_esp; /* udp-encap = no: its `ike-esp` is taken, ESP without UDP */
 	bool ask; /* what `allow` lists takes a person's yes, each call anew */
 	uint32_t ask_s; /* and how long he has for it */
 	bool has_cert;
@@ -109,3 +110,4 @@ MUST_CHECK enum err config_set_ca(struct cfg_peer *p, struct span pem);
 void config_free(struct config *c); /* wipes passwords and keys */
 const struct cfg_service *config_service(const struct config *c, const char *name);
 const struct cfg_peer *config_peer(const struct config *c, const char *aor);
+bool config_plain_esp(const struct config *c); /* some peer may have ESP without UDP */

@@ -7,15 +7,13 @@
 The peer's IKE and ESP are an object like charon.Charon: cert_der(), start(), connection(), initiate(), terminate(), sas(), empty().
 """
 import hashlib
-import os
 import re
 import socket
-import threading
-import time
 
 import charon
 import lablib
 import sippeer
+import tcpcopy
 
 AOR, STOCK_AOR = "sip:home@example.net", "sip:stock@example.org"
 ECHO, THEIR_ECHO = 7002, 7001     # ports: our service, and what we forward to
@@ -171,45 +169,18 @@ class Pair:
         self.gone()
 
 
-class Copy(threading.Thread):
-    """Sends to an echo server without a rest until it is stopped, and hashes both ways."""
+class Copy(tcpcopy.Copy):
+    """One that connects to an echo server by itself."""
 
     def __init__(self, lab, ns, host, port, source=None):
-        super().__init__(daemon=True)
         with lab.inside(ns):
-            self.conn = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        self.conn.settimeout(30)
+            conn = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        conn.settimeout(30)
         if source:
-            self.conn.bind((source, 0))
-        self.conn.connect((host, port))
-        self.stopped, self.sent, self.back = threading.Event(), hashlib.sha256(), hashlib.sha256()
-        self.n_sent = self.n_back = 0
-        self.reader = threading.Thread(target=self.read, daemon=True)
-        self.reader.start()
+            conn.bind((source, 0))
+        conn.connect((host, port))
+        super().__init__(conn)
         self.start()
-
-    def run(self):
-        while not self.stopped.is_set():
-            data = os.urandom(8000)
-            self.conn.sendall(data)
-            self.sent.update(data)
-            self.n_sent += len(data)
-            time.sleep(0.002)
-        self.conn.shutdown(socket.SHUT_WR)
-
-    def read(self):
-        """What comes back, to its end."""
-        while True:
-            data = self.conn.recv(65536)
-            if not data:
-                return
-            self.back.update(data)
-            self.n_back += len(data)
-
-    def moves(self):
-        """Bytes still come back."""
-        n = self.n_back
-        lablib.wait(lambda: self.n_back > n + 100000, 10, "the copy goes on")
 
     def finish(self):
         """Ends it; what came back must be what was sent."""
