@@ -185,7 +185,7 @@ def main(prefix, steps, needs=(), seconds=SECONDS):
     why = "not root" if os.geteuid() else None
     missing = [n for n in [LINUX, "unshare"] + list(needs) if not (lablib.program(n) or os.path.exists(n))]
     if not why and missing:
-        why = "not installed: " + ", ".join(missing)
+        why = "not installed: " + ", ".join(n.replace(lablib.ROOT + "/", "") for n in missing)
     if why:
         print("1..%d" % len(steps))
         for i, step in enumerate(steps, 1):
