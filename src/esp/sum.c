@@ -16,8 +16,8 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* The sum modulo 0xffff may be taken of words of any size and, but for a swap at the end, in any byte order (RFC 1071, 2): halves of
- * 64-bit words into 64-bit sums, which 2^31 of them do not overflow. */
+/* The sum modulo 0xffff may be taken of words of any size and, but for a swap at the end, in any byte order (RFC
+ * 1071, 2): halves of 64-bit words into 64-bit sums, which 2^31 of them do not overflow. */
 INLINE uint64_t halves(uint64_t w)
 {
 	return (w & 0xffffffffu) + (w >> 32);
