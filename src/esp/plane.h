@@ -13,6 +13,7 @@
 #include "base/path.h"
 #include "base/rng.h"
 #include "crypto/cipher.h"
+#include "esp/inner.h"
 
 #define ESP_TS_MAX 8
 #define ESP_BATCH 64
@@ -63,6 +64,8 @@ struct esp_sa_config {
 };
 
 struct esp_plane;
+struct esp_sa;
+struct esp_super;
 struct esp_plane_config {
 	const struct rng *rng;
 	struct log log;
@@ -115,6 +118,19 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 /* Inner packets in; outer datagrams out, at most 2 n. */
 unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
 			  struct esp_packet out[ESP_BATCH_OUT]);
+/* A super-packet of the TUN (esp/segment.h) on its way: segment by segment, as far as there is room. Zeros but for `super`; done
+ * when at is super->n. Between two calls for one of them nothing else happens to the plane. */
+struct esp_super_work {
+	const struct esp_super *super;
+	unsigned at;
+	/* the plane's */
+	bool begun, single;
+	struct esp_sa *sa;
+	struct esp_inner pkt;
+};
+/* Datagrams into out[n_out...], whose memory is the plane's until the next call with n_out 0; returns how many there are then. */
+unsigned esp_plane_super(struct esp_plane *p, uint64_t now_us, struct esp_super_work *w, unsigned n_out,
+			 struct esp_packet out[ESP_BATCH_OUT]);
 /* After either: more packets for the TUN, until false. Of esp_plane_input fragments that came before their datagram's first one
  * and were held for a moment; of esp_plane_output what is to be said to senders on this side, with a limit for each call.
  * Memory: until the next call of either. */
