@@ -337,6 +337,14 @@ static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const stru
 
 /* ---- batches ---- */
 
+static void count_drop(struct esp_plane *p, struct esp_sa *sa, enum esp_drop d)
+{
+	if (sa)
+		plane_count_drop(p, sa->call, d);
+	else
+		p->counters.drops[d]++;
+}
+
 static void count_out(struct esp_counters *c, size_t len, uint64_t now_us)
 {
 	c->packets_out++;
@@ -357,7 +365,7 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 		if (d == HELD)
 			continue;
 		if (d != PASSED) {
-			plane_count_drop(p, sa ? sa->call : NULL, d);
+			count_drop(p, sa, d);
 			continue;
 		}
 		assert(sa);
@@ -382,7 +390,7 @@ unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packe
 		enum esp_drop d = output_one(p, now_us, &in[i], n_out, &sa, &out[n_out], &n_pieces, &inner);
 
 		if (d != PASSED) {
-			plane_count_drop(p, sa ? sa->call : NULL, d);
+			count_drop(p, sa, d);
 			continue;
 		}
 		count_out(&p->counters, inner, now_us);
