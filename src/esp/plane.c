@@ -365,7 +365,7 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 		if (d == HELD)
 			continue;
 		if (d != PASSED) {
-			plane_count_drop(p, sa ? sa->call : NULL, d);
+			plane_drop(p, sa, d);
 			continue;
 		}
 		assert(sa);
@@ -385,7 +385,7 @@ unsigned plane_output_at(struct esp_plane *p, uint64_t now_us, const struct esp_
 	enum esp_drop d = output_one(p, now_us, in, at, &sa, ret, &n, &inner);
 
 	if (d != PASSED) {
-		plane_count_drop(p, sa ? sa->call : NULL, d);
+		plane_drop(p, sa, d);
 		return 0;
 	}
 	plane_count_out(p, sa->call, inner, now_us);

@@ -79,12 +79,15 @@ bool plane_echo_note(struct esp_plane *p, struct esp_sa *sa, const struct esp_in
 {
 	struct echoed *e = &p->echoed[(p->echoed_head + p->n_echoed) % ESP_ECHOED_MAX];
 
+	/* numbers that nobody else's echoes get to, should their id be ours */
+	unsigned size = be16(packet + pkt->upper + 6);
+
 	if (pkt->icmp_type != REPLY || pkt->ends.family != ADDR_IP6 || pkt->icmp_id != sa->call->echo_id ||
-	    memcmp(pkt->ends.dst, p->self, 16))
+	    size < ESP_MTU_MIN || memcmp(pkt->ends.dst, p->self, 16))
 		return false;
 	if (p->n_echoed == ESP_ECHOED_MAX)
 		return true;
-	*e = (struct echoed){ .call = sa->call->call, .size = be16(packet + pkt->upper + 6) };
+	*e = (struct echoed){ .call = sa->call->call, .size = size };
 	p->n_echoed++;
 	return true;
 }

@@ -86,8 +86,16 @@ void plane_life_note(struct esp_plane *p, struct esp_sa *sa, size_t len);
 static inline void plane_count_drop(struct esp_plane *p, struct esp_call *call, enum esp_drop d)
 {
 	p->counters.drops[d]++;
-	if (call)
-		call->counters.drops[d]++;
+	call->counters.drops[d]++;
+}
+
+/* sa NULL: nobody's packet. */
+static inline void plane_drop(struct esp_plane *p, struct esp_sa *sa, enum esp_drop d)
+{
+	if (sa)
+		plane_count_drop(p, sa->call, d);
+	else
+		p->counters.drops[d]++;
 }
 
 static inline void plane_count_in(struct esp_plane *p, struct esp_call *call, size_t len)

@@ -46,7 +46,7 @@ static unsigned one_by_one(struct esp_plane *p, uint64_t now_us, struct esp_supe
 		if (in.len)
 			n_out += plane_output_at(p, now_us, &in, n_out, &out[n_out]);
 		else
-			plane_count_drop(p, NULL, ESP_DROP_TOO_BIG);
+			plane_drop(p, NULL, ESP_DROP_TOO_BIG);
 	}
 	return n_out;
 }
@@ -68,7 +68,7 @@ static bool begin(struct esp_plane *p, uint64_t now_us, struct esp_super_work *w
 	if (d == PASSED)
 		d = plane_admit(p, now_us, sa, fl, &w->pkt);
 	if (d != PASSED) {
-		plane_count_drop(p, sa ? sa->call : NULL, d);
+		plane_drop(p, sa, d);
 		w->at = w->super->n;
 		return false;
 	}
@@ -87,7 +87,7 @@ unsigned esp_plane_super(struct esp_plane *p, uint64_t now_us, struct esp_super_
 		enum esp_drop d = seal_segment(p, w->sa, &w->pkt, w->super, w->at, n_out, &out[n_out]);
 
 		if (d != PASSED) {
-			plane_count_drop(p, w->sa->call, d);
+			plane_drop(p, w->sa, d);
 			continue;
 		}
 		plane_count_out(p, w->sa->call, w->at + 1 < w->super->n ? w->super->len : w->super->len_last, now_us);

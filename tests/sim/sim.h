@@ -135,7 +135,8 @@ struct host {
 	struct nat *nat, *firewall, *outer; /* NULL: none; owned, but for the nat of a shared LAN */
 	uint64_t delay_us; /* one way to the middle of the network */
 	bool cut; /* no network */
-	unsigned mtu; /* of its link, for what the tunnel's data socket sends; 0: any */
+	unsigned mtu,
+		mtu6; /* of its link, for what the tunnel's data socket sends; 0: any; mtu6 0: the same for IPv6 */
 	bool hostile; /* its own data plane checks nothing */
 	uint64_t deadline_us;
 	char *pins; /* the pins file */
