@@ -81,6 +81,13 @@ struct sim_forward {
 	uint8_t peer[16];
 	bool open;
 };
+#define SIM_NETWORKS_MAX 32
+struct sim_network {
+	unsigned call;
+	uint32_t grant_id;
+	bool ours;
+	struct vpn_network n;
+};
 struct sim_peer {
 	unsigned call;
 	uint8_t peer[16];
@@ -132,6 +139,8 @@ struct host {
 	struct sim_forward forwards[SIM_FORWARDS_MAX];
 	unsigned n_forwards, n_bad_wants;
 	struct sim_peer peers[SIM_PEERS_MAX];
+	struct sim_network networks[SIM_NETWORKS_MAX];
+	unsigned n_networks;
 	unsigned n_peers, n_audit, n_saves, n_restarts;
 	bool refuse_forwards;
 	struct inner inner;

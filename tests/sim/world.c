@@ -312,6 +312,8 @@ static void check_balance(struct world *w, struct host *h)
 	for (unsigned i = 0; i < h->n_forwards; i++)
 		if (h->forwards[i].open)
 			world_fail(w, "%s: forward of call %u is not closed", h->name, h->forwards[i].call);
+	if (h->n_networks)
+		world_fail(w, "%s: %u networks are left", h->name, h->n_networks);
 	if (h->n_bad_wants)
 		world_fail(w, "%s: %u requests to the host make no sense", h->name, h->n_bad_wants);
 }
