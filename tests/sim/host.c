@@ -147,6 +147,21 @@ bool host_start(struct host *h)
 	return true;
 }
 
+enum err host_reload(struct host *h, const char *extra)
+{
+	struct config *cfg;
+	struct trust *trust;
+	enum err e;
+
+	free((void *)(uintptr_t)h->setup.extra);
+	h->setup.extra = (char *)sim_copy(span_str(extra));
+	if (host_load(h, &cfg, &trust) != OK)
+		return ERR_MALFORMED;
+	e = vpn_reload(h->vpn, h->w->now_us, cfg, trust);
+	host_drain(h);
+	return e;
+}
+
 void host_kill(struct host *h)
 {
 	world_trace(h->w, "%s: the daemon dies", h->name);

@@ -146,6 +146,15 @@ void world_allow(struct world *w, const struct host *caller, const struct host *
 	w->grants[w->n_grants++] = (struct oracle_grant){ caller->index, callee->index, protocol, port };
 }
 
+void world_allow_network(struct world *w, const struct host *caller, const struct host *callee, const char *prefix)
+{
+	struct oracle_network n = { .caller = caller->index, .callee = callee->index };
+
+	if (addr_prefix_parse(span_str(prefix), &n.prefix) != OK)
+		abort();
+	w->networks[w->n_networks++] = n;
+}
+
 /* ---- time ---- */
 
 static uint64_t next_us(const struct world *w)
