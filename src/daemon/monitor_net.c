@@ -23,7 +23,8 @@ static bool is_address(const struct addr *a)
 {
 	struct addr b = addr_of(span_of(a->ip, a->family == ADDR_IP4 ? 4 : 16), 0);
 
-	return (a->family == ADDR_IP4 || a->family == ADDR_IP6) && addr_ip_eq(a, &b);
+	return (a->family == ADDR_IP4 || a->family == ADDR_IP6) && a->family == b.family &&
+	       !memcmp(a->ip, b.ip, sizeof(b.ip));
 }
 
 static bool is_prefix(const struct addr_prefix *p)
