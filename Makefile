@@ -51,9 +51,9 @@ interop: build-release
 sim: build-release build-asan
 	SEEDS=$(SEEDS) tests/run sim
 
-# Figures of docs and notes: set-up time, memory, lines of code.
+# Figures of docs and notes: handshakes, set-up time, memory, lines of code.
 bench: build-release
-	@scripts/deps.sh lab
+	@scripts/deps.sh lab bench
 	build/tests/bench_handshake
 	scripts/figures.py
 

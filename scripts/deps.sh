@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The tieline authors
 #
-# deps.sh [build|test|lab|interop|fuzz|lint]...   installs the Debian packages that a step needs (default: build).
+# deps.sh [build|test|lab|interop|fuzz|bench|lint]...   installs the Debian packages that a step needs (default: build).
 # What each is for: docs/dependencies.md. Does nothing, and needs no privileges, when all are there.
 set -eu
 
@@ -11,6 +11,7 @@ build="gcc libc6-dev meson ninja-build pkg-config libssl-dev libevent-dev libjan
 test="libcmocka-dev python3"
 lab="iproute2 nftables procps util-linux python3"
 fuzz="clang libclang-rt-14-dev llvm-14"
+bench="openssl"
 lint="clang-format clang-tidy python3"
 interop="iputils-ping openssl strongswan-charon strongswan-swanctl libstrongswan-standard-plugins
 	libstrongswan-extra-plugins libcharon-extra-plugins kamailio coturn python3-aioice tshark"
@@ -23,8 +24,9 @@ for set in "${@:-build}"; do
 	lab) want="$want $lab" ;;
 	interop) want="$want $lab $interop" ;;
 	fuzz) want="$want $build $fuzz" ;;
+	bench) want="$want $bench" ;;
 	lint) want="$want $build $lint" ;;
-	*) echo "deps.sh: unknown set \"$set\"; expected build, test, lab, interop, fuzz or lint" >&2; exit 2 ;;
+	*) echo "deps.sh: unknown set \"$set\"; expected build, test, lab, interop, fuzz, bench or lint" >&2; exit 2 ;;
 	esac
 done
 

@@ -5,6 +5,7 @@
 
   - from starting `tieline call` to the first reply of `tieline ping` through the tunnel: median, least and most of CALLS (20)
   - resident memory of both processes of the callee's daemon, idle and with one call
+  - what `openssl speed` says of the primitives in a key exchange of IKE (`build/tests/bench_handshake` has ours)
   - lines of code by folder
 """
 import os
@@ -44,6 +45,18 @@ def first_reply(h):
     return float(out.split()[-1]) - began
 
 
+def primitives():
+    """(signatures, verifications of ECDSA P-256, X25519) a second, of one core."""
+    r = subprocess.run(["openssl", "speed", "-seconds", "1", "-mr", "ecdsap256", "ecdhx25519"], stdout=subprocess.PIPE,
+                       stderr=subprocess.DEVNULL, check=True)
+    values = {}
+    for line in r.stdout.decode().splitlines():
+        fields = line.split(":")
+        if fields[0] in ("+F4", "+F5"):
+            values[fields[0]] = [float(v) for v in fields[3:]]
+    return values["+F4"][0], values["+F4"][1], values["+F5"][0]
+
+
 def lines_of_code():
     """{folder: lines} of the C sources and of the tests."""
     counts = {}
@@ -76,6 +89,9 @@ def main():
     print("command to first reply: median %.0f ms, least %.0f, most %.0f, of %d calls"
           % (1000 * statistics.median(times), 1000 * min(times), 1000 * max(times), n))
     print("resident, engine and monitor: idle %d and %d KiB, with one call %d and %d KiB" % (idle + busy))
+    sign, verify, ecdh = primitives()
+    print("openssl speed: ECDSA P-256 %.0f signatures, %.0f verifications, X25519 %.0f a second: %.0f handshakes of both ends"
+          % (sign, verify, ecdh, 1 / (2 / sign + 2 / verify + 4 / ecdh)))
     counts = lines_of_code()
     for folder in sorted(counts):
         print("%7d  %s" % (counts[folder], folder))

@@ -7,7 +7,9 @@
 
 const char *transport_name(enum transport t)
 {
-	return t == TRANSPORT_UDP ? "UDP" : t == TRANSPORT_TCP ? "TCP" : "TLS";
+	static const char *const names[] = { "UDP", "TCP", "TLS", "ESP" };
+
+	return (unsigned)t <= TRANSPORT_ESP ? names[t] : "?";
 }
 
 bool path_eq(const struct path *a, const struct path *b)

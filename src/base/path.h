@@ -8,7 +8,12 @@
 #include <stdint.h>
 #include "base/addr.h"
 
-enum transport { TRANSPORT_UDP, TRANSPORT_TCP, TRANSPORT_TLS };
+enum transport {
+	TRANSPORT_UDP,
+	TRANSPORT_TCP,
+	TRANSPORT_TLS,
+	TRANSPORT_ESP /* ESP without UDP (RFC 4303): addresses have no ports */
+};
 
 /* Datagrams: local is our address on this host (its port names the socket), remote the
  * other end's. Streams: `stream` is the connection's number, unique in this process and
@@ -24,7 +29,7 @@ struct path {
 
 enum stream_event { STREAM_OPEN, STREAM_CLOSED, STREAM_FAILED };
 
-const char *transport_name(enum transport t); /* "UDP", "TCP", "TLS" */
+const char *transport_name(enum transport t); /* "UDP", "TCP", "TLS", "ESP" */
 bool path_eq(const struct path *a, const struct path *b); /* transport, addresses, stream, channel */
 
 /* What a module wants done by the loop. */

@@ -7,9 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/asn1.h>
 #include <openssl/core_names.h>
+#include <openssl/ec.h>
 #include <openssl/ecdsa.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
@@ -18,17 +21,15 @@
 
 struct pubkey {
 	EVP_PKEY *key;
-	uint8_t *spki;
 	size_t spki_len;
+	uint8_t spki[];
 };
 
-/* Takes key; x: where its SubjectPublicKeyInfo stands already, else NULL. EC keys must name their curve: explicit parameters
- * let a peer choose a weak group. The quick check is the whole one here: all our curves have prime order, so a point on
- * the curve that is not the identity is in the group. */
-static enum err pubkey_of(EVP_PKEY *key, const X509 *x, struct pubkey **ret)
+/* Takes key. EC keys must name their curve: explicit parameters let a peer choose a weak group. The quick check is the whole one
+ * here: all our curves have prime order, so a point on the curve that is not the identity is in the group. */
+static enum err pubkey_of(EVP_PKEY *key, struct span spki, struct pubkey **ret)
 {
 	struct pubkey *k;
-	int len;
 
 	if (!key)
 		return ERR_MALFORMED;
@@ -46,47 +47,120 @@ static enum err pubkey_of(EVP_PKEY *key, const X509 *x, struct pubkey **ret)
 			return ERR_MALFORMED;
 		}
 	}
-	k = calloc(1, sizeof(*k));
+	k = calloc(1, sizeof(*k) + spki.len);
 	if (!k) {
 		EVP_PKEY_free(key);
 		return ERR_NOMEM;
 	}
 	k->key = key;
-	/* writing a key anew takes OpenSSL 3.0 as long as a signature */
-	len = x ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &k->spki) : i2d_PUBKEY(key, &k->spki);
-	if (len <= 0) {
-		pubkey_free(k);
-		return ERR_SYSTEM;
-	}
-	k->spki_len = (size_t)len;
+	k->spki_len = spki.len;
+	memcpy(k->spki, spki.p, spki.len);
 	*ret = k;
 	return OK;
+}
+
+/* RFC 5480, 2.1.1 and 2.2: what stands before an uncompressed point of P-256, the form of almost every key here. OpenSSL 3.0
+ * takes as long to read it by its decoders as to verify a signature. */
+static const uint8_t p256_head[] = { 0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
+				     0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00 };
+#define P256_POINT 65
+
+static bool is_p256(struct span spki)
+{
+	return spki.len == sizeof(p256_head) + P256_POINT && !memcmp(spki.p, p256_head, sizeof(p256_head)) &&
+	       spki.p[sizeof(p256_head)] == POINT_CONVERSION_UNCOMPRESSED;
+}
+
+/* NULL: not a point of the curve. */
+static EVP_PKEY *p256_key(struct span spki)
+{
+	uint8_t point[P256_POINT];
+	char group[] = "P-256";
+	OSSL_PARAM params[] = { OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof(group) - 1),
+				OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point)),
+				OSSL_PARAM_END };
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+	EVP_PKEY *key = NULL;
+
+	memcpy(point, spki.p + sizeof(p256_head), sizeof(point));
+	if (!ctx || EVP_PKEY_fromdata_init(ctx) != 1 || EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) != 1)
+		key = NULL;
+	EVP_PKEY_CTX_free(ctx);
+	return key;
+}
+
+/* One key, one name: an encoding that is not the canonical one would have another hash. */
+static bool is_canonical(EVP_PKEY *key, struct span spki)
+{
+	uint8_t *der = NULL;
+	int len = i2d_PUBKEY(key, &der);
+	bool same = len > 0 && span_eq(span_of(der, (size_t)len), spki);
+
+	OPENSSL_free(der);
+	return same;
 }
 
 enum err pubkey_from_spki(struct span spki_der, struct pubkey **ret)
 {
 	const uint8_t *p = spki_der.p;
 	EVP_PKEY *key;
-	struct pubkey *k;
-	enum err e;
 
 	if (!spki_der.len || spki_der.len > CERT_DER_MAX)
 		return ERR_MALFORMED;
+	if (is_p256(spki_der))
+		return pubkey_of(p256_key(spki_der), spki_der, ret);
 	key = d2i_PUBKEY(NULL, &p, (long)spki_der.len);
-	if (!key || p != spki_der.p + spki_der.len) {
+	if (!key || p != spki_der.p + spki_der.len || !is_canonical(key, spki_der)) {
 		EVP_PKEY_free(key);
 		return ERR_MALFORMED;
 	}
-	e = pubkey_of(key, NULL, &k);
-	if (e != OK)
-		return e;
-	/* One key, one name: an encoding that is not the canonical one would have another hash. */
-	if (!span_eq(pubkey_spki(k), spki_der)) {
-		pubkey_free(k);
-		return ERR_MALFORMED;
-	}
-	*ret = k;
-	return OK;
+	return pubkey_of(key, spki_der, ret);
+}
+
+/* One value of the universal class (class 0) or with a context tag, of definite length; *ret: it whole, *ret_body: without its
+ * header. */
+static bool der_next(struct span *left, int class, int tag, struct span *ret, struct span *ret_body)
+{
+	const uint8_t *p = left->p;
+	int flags, got_tag, got_class;
+	long len;
+
+	if (!left->len || left->len > CERT_DER_MAX)
+		return false;
+	flags = ASN1_get_object(&p, &len, &got_tag, &got_class, (long)left->len);
+	if (flags & 0x81 || got_tag != tag || got_class != class) /* 0x80: an error, 1: of indefinite length */
+		return false;
+	*ret_body = span_of(p, (size_t)len);
+	*ret = span_of(left->p, (size_t)(p - left->p) + (size_t)len);
+	*left = span_from(*left, ret->len);
+	return true;
+}
+
+/* RFC 5280, 4.1: Certificate { tbsCertificate { [0] version, serialNumber, signature, issuer, validity, subject,
+ * subjectPublicKeyInfo, ... }, signatureAlgorithm, signatureValue }. */
+static bool cert_spki(struct span cert, struct span *ret)
+{
+	static const int before[] = { V_ASN1_INTEGER, V_ASN1_SEQUENCE, V_ASN1_SEQUENCE, V_ASN1_SEQUENCE,
+				      V_ASN1_SEQUENCE };
+	struct span body, tbs, one, in;
+
+	if (!der_next(&cert, V_ASN1_UNIVERSAL, V_ASN1_SEQUENCE, &one, &body) || cert.len ||
+	    !der_next(&body, V_ASN1_UNIVERSAL, V_ASN1_SEQUENCE, &one, &tbs) ||
+	    !der_next(&body, V_ASN1_UNIVERSAL, V_ASN1_SEQUENCE, &one, &in) ||
+	    !der_next(&body, V_ASN1_UNIVERSAL, V_ASN1_BIT_STRING, &one, &in) || body.len)
+		return false;
+	(void)der_next(&tbs, V_ASN1_CONTEXT_SPECIFIC, 0, &one, &in); /* version 1 has none */
+	for (size_t i = 0; i < sizeof(before) / sizeof(before[0]); i++)
+		if (!der_next(&tbs, V_ASN1_UNIVERSAL, before[i], &one, &in))
+			return false;
+	return der_next(&tbs, V_ASN1_UNIVERSAL, V_ASN1_SEQUENCE, ret, &in);
+}
+
+enum err pubkey_from_cert(struct span cert_der, struct pubkey **ret)
+{
+	struct span spki;
+
+	return cert_spki(cert_der, &spki) ? pubkey_from_spki(spki, ret) : ERR_MALFORMED;
 }
 
 static X509 *cert_parse(struct span der)
@@ -104,21 +178,11 @@ static X509 *cert_parse(struct span der)
 	return x;
 }
 
-enum err pubkey_from_cert(struct span cert_der, struct pubkey **ret)
-{
-	X509 *x = cert_parse(cert_der);
-	enum err e = pubkey_of(x ? X509_get_pubkey(x) : NULL, x, ret);
-
-	X509_free(x);
-	return e;
-}
-
 void pubkey_free(struct pubkey *k)
 {
 	if (!k)
 		return;
 	EVP_PKEY_free(k->key);
-	OPENSSL_free(k->spki);
 	free(k);
 }
 

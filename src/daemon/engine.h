@@ -32,6 +32,8 @@ struct udp_group {
 	enum addr_family family;
 	int fds[2]; /* control, data */
 	struct loop_fd *watch[2];
+	int raw_fd; /* ESP without UDP; -1: no peer may have it */
+	struct loop_fd *raw_watch;
 	uint16_t port;
 	int sip_fd; /* SIP over UDP, port of its own */
 	uint16_t sip_port;
@@ -91,6 +93,8 @@ MUST_CHECK enum err engine_reload(struct engine *e, char *ret_why, size_t cap);
 /* pump.c */
 MUST_CHECK enum err pump_open(struct engine *e, uint16_t port);
 void pump_close(struct engine *e);
+/* The sockets for ESP without UDP, if the configuration wants them and they are not there yet. */
+void pump_open_raw(struct engine *e);
 void pump_output(struct engine *e, enum vpn_channel channel, const struct out *o);
 /* An inner packet of our own (ping) on its way out. */
 void pump_inner(struct engine *e, uint8_t *packet, size_t len);

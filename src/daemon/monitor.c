@@ -17,7 +17,7 @@ static void keep_few_capabilities(void)
 	capng_clear(CAPNG_SELECT_BOTH);
 	/* A failure leaves more than is needed, which is what a monitor without libcap-ng would have. */
 	if (capng_updatev(CAPNG_ADD, (capng_type_t)(CAPNG_EFFECTIVE | CAPNG_PERMITTED), CAP_NET_ADMIN, CAP_SYS_ADMIN,
-			  CAP_NET_BIND_SERVICE, -1) == 0)
+			  CAP_NET_BIND_SERVICE, CAP_NET_RAW, -1) == 0)
 		(void)capng_apply(CAPNG_SELECT_BOTH);
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);

@@ -16,6 +16,7 @@ enum monitor_op {
 		1, /* family: the tunnel port's sockets, n_data + 1 of them, one descriptor a reply: index 0
 				   * opens the group (once a family) on the configured port or, if that is 0, the other
 				   * family's; the reply has the port */
+	MONITOR_RAW_ESP, /* family: a raw socket for ESP without UDP, if some [peer] has udp-encap = no */
 	MONITOR_TUN, /* the TUN's descriptor */
 	MONITOR_SELF_ADDRESS, /* our inner address: the hash of the key in spki; one for each of our keys */
 	MONITOR_PEER_ROUTE, /* add or remove a peer's route: hash of spki, or (spki_len 0) an [peer] address = of the

@@ -14,6 +14,7 @@
 
 #include "crypto/secret.h"
 #include "daemon/state.h"
+#include "net/raw.h"
 #include "net/tun.h"
 #include "net/udp.h"
 
@@ -56,6 +57,13 @@ static enum err bind_group(struct monitor *m, const struct monitor_request *rq, 
 	*ret_fd = g->fds[rq->index];
 	g->fds[rq->index] = -1; /* the caller closes it once it is sent */
 	return OK;
+}
+
+static enum err open_raw_esp(const struct monitor *m, const struct monitor_request *rq, int *ret_fd)
+{
+	if (rq->family != 4 && rq->family != 6)
+		return ERR_MALFORMED;
+	return config_plain_esp(m->cfg) ? raw_esp_open(rq->family == 6 ? ADDR_IP6 : ADDR_IP4, ret_fd) : ERR_DENIED;
 }
 
 static enum err open_tun(struct monitor *m, int *ret_fd)
@@ -343,6 +351,7 @@ static enum err carry_out(struct monitor *m, const struct monitor_request *rq, u
 	case MONITOR_PEER_ROUTE: return peer_route(m, rq);
 	case MONITOR_LISTEN: return listen_inside(m, rq, ret_fd);
 	case MONITOR_CONNECT: return connect_inside(m, rq, ret_fd);
+	case MONITOR_RAW_ESP: return open_raw_esp(m, rq, ret_fd);
 	case MONITOR_SERVICE: return connect_service(m, rq, ret_fd);
 	case MONITOR_ASSIGNED: return monitor_assigned(m, rq);
 	case MONITOR_NETWORK_ROUTE: return monitor_network(m, rq);

@@ -8,6 +8,7 @@
 #include "daemon/engine.h"
 #include "daemon/monitor.h"
 #include "net/demux.h"
+#include "net/raw.h"
 
 #define ROUNDS 4 /* batches taken from one descriptor before the others have their turn */
 
@@ -21,20 +22,33 @@ static struct udp_group *group_of(struct engine *e, enum addr_family family)
 
 /* ---- out ---- */
 
+static unsigned pick(const struct esp_packet *p, unsigned n, enum addr_family family, enum transport transport,
+		     struct udp_msg *ret)
+{
+	unsigned k = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		if (p[i].path.remote.family == family && p[i].path.transport == transport)
+			ret[k++] = (struct udp_msg){ .path = p[i].path, .p = p[i].p, .len = p[i].len };
+	return k;
+}
+
 static void send_batch(struct engine *e, const struct esp_packet *p, unsigned n)
 {
 	struct udp_msg msgs[ESP_BATCH];
+	unsigned k;
 
-	for (int g = 0; g < 2; g++) {
-		unsigned k = 0;
+	for (int i = 0; i < 2; i++) {
+		const struct udp_group *g = &e->groups[i];
 
-		if (e->groups[g].family == ADDR_NONE)
+		if (g->family == ADDR_NONE)
 			continue;
-		for (unsigned i = 0; i < n; i++)
-			if (p[i].path.remote.family == e->groups[g].family)
-				msgs[k++] = (struct udp_msg){ .path = p[i].path, .p = p[i].p, .len = p[i].len };
+		k = pick(p, n, g->family, TRANSPORT_UDP, msgs);
 		if (k)
-			(void)udp_send_batch(e->groups[g].fds[1], msgs, k);
+			(void)udp_send_batch(g->fds[1], msgs, k);
+		k = g->raw_fd >= 0 ? pick(p, n, g->family, TRANSPORT_ESP, msgs) : 0;
+		if (k)
+			(void)raw_esp_send_batch(g->raw_fd, msgs, k);
 	}
 }
 
@@ -135,6 +149,22 @@ static void data_ready(void *arg, int fd, int events)
 	}
 }
 
+static void raw_ready(void *arg, int fd, int events)
+{
+	struct engine *e = arg;
+	struct udp_msg msgs[UDP_BATCH];
+
+	(void)events;
+	for (int round = 0; round < ROUNDS; round++) {
+		unsigned n = raw_esp_recv(fd, e->buffers, msgs);
+
+		if (n)
+			esp_in(e, loop_now_us(e->loop), msgs, n);
+		if (n < UDP_BATCH)
+			return;
+	}
+}
+
 static void sip_ready(void *arg, int fd, int events)
 {
 	struct engine *e = arg;
@@ -203,6 +233,26 @@ static enum err open_group(struct engine *e, struct udp_group *g, enum addr_fami
 	return r == OK ? loop_fd_add(e->loop, g->sip_fd, LOOP_READ, sip_ready, e, &g->sip_watch) : r;
 }
 
+void pump_open_raw(struct engine *e)
+{
+	if (!config_plain_esp(vpn_config(e->vpn)))
+		return;
+	for (int i = 0; i < 2; i++) {
+		struct udp_group *g = &e->groups[i];
+		struct monitor_request rq = { .op = MONITOR_RAW_ESP, .family = (uint8_t)g->family };
+		struct monitor_reply reply;
+		enum err r;
+
+		if (g->family == ADDR_NONE || g->raw_fd >= 0)
+			continue;
+		r = monitor_ask(e->monitor_fd, &rq, &reply, &g->raw_fd);
+		if (r == OK)
+			r = loop_fd_add(e->loop, g->raw_fd, LOOP_READ, raw_ready, e, &g->raw_watch);
+		if (r != OK)
+			log_error(&e->log, "ESP without UDP (udp-encap = no): no socket: %s", err_name(r));
+	}
+}
+
 enum err pump_open(struct engine *e, uint16_t port)
 {
 	struct monitor_request rq = { .op = MONITOR_TUN };
@@ -210,7 +260,7 @@ enum err pump_open(struct engine *e, uint16_t port)
 	enum err r;
 
 	for (int i = 0; i < 2; i++)
-		e->groups[i].fds[0] = e->groups[i].fds[1] = e->groups[i].sip_fd = -1;
+		e->groups[i].fds[0] = e->groups[i].fds[1] = e->groups[i].sip_fd = e->groups[i].raw_fd = -1;
 	r = open_group(e, &e->groups[0], ADDR_IP4, &port);
 	if (r == ERR_WRONG_STATE) {
 		log_error(&e->log, "UDP port %u is in use; set another `port` in [daemon]", port);
@@ -224,6 +274,8 @@ enum err pump_open(struct engine *e, uint16_t port)
 		r = loop_fd_add(e->loop, e->tun_fd, LOOP_READ, tun_ready, e, &e->tun_watch);
 	if (r != OK)
 		log_error(&e->log, "sockets or the TUN could not be opened: %s", err_name(r));
+	else
+		pump_open_raw(e);
 	return r;
 }
 
@@ -237,6 +289,9 @@ void pump_close(struct engine *e)
 			if (g->fds[k] >= 0)
 				close(g->fds[k]);
 		}
+		loop_fd_free(g->raw_watch);
+		if (g->raw_fd >= 0)
+			close(g->raw_fd);
 		loop_fd_free(g->sip_watch);
 		if (g->sip_fd >= 0)
 			close(g->sip_fd);

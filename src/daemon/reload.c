@@ -202,6 +202,7 @@ enum err engine_reload(struct engine *e, char *ret_why, size_t cap)
 		log_error(&e->log, "reload: the monitor could not take the configuration over; restart the daemon");
 	else if (fd >= 0)
 		close(fd);
+	pump_open_raw(e);
 	log_info(&e->log, "the configuration is read again");
 	return OK;
 }

@@ -239,6 +239,20 @@ bool ice_agent_validated(const struct ice_agent *a, const struct path *path)
 	return i != ICE_NO_PAIR && (a->pairs[i].heard || a->pairs[i].state == PAIR_SUCCEEDED);
 }
 
+bool ice_agent_pair(const struct ice_agent *a, const struct path *path, struct ice_pair_info *ret)
+{
+	unsigned i = ice_pair_find(a, &path->local, &path->remote);
+	const struct pair *p = &a->pairs[i];
+
+	if (i == ICE_NO_PAIR)
+		return false;
+	*ret = (struct ice_pair_info){ .local_type = p->local_type,
+				       .remote_type = p->remote.type,
+				       .proved = p->state == PAIR_SUCCEEDED,
+				       .consent_us = p->consent_us };
+	return true;
+}
+
 /* ---- events ---- */
 
 void ice_tell(struct ice_agent *a, enum ice_event_kind kind, unsigned pair)

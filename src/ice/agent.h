@@ -71,12 +71,21 @@ bool ice_agent_poll_output(struct ice_agent *a, struct out *ret);
  * gate before IKE (R5). */
 bool ice_agent_validated(const struct ice_agent *a, const struct path *path);
 
+/* A pair; false: there is none (any more). */
+struct ice_pair_info {
+	enum ice_type local_type, remote_type;
+	bool proved; /* a check of ours was answered on it: they receive there */
+	uint64_t consent_us; /* when consent on it was shown last, by such an answer or a nomination; 0: never */
+};
+bool ice_agent_pair(const struct ice_agent *a, const struct path *path, struct ice_pair_info *ret);
+
 enum ice_event_kind {
 	ICE_VALID, /* first pair that passed a check of ours: IKE may start on it */
 	ICE_SELECTED, /* nominated (again, when a better path was nominated later) */
 	ICE_FAILED, /* no pair was chosen, no check is under way, and patience is over */
 	ICE_CONSENT_LOST, /* 30 s without an answer on the selected pair: stop sending (RFC 7675) */
-	ICE_CONSENT_BACK /* a check on it was answered again */
+	ICE_CONSENT_BACK, /* a check on it was answered again */
+	ICE_REBOUND /* the other side sees us at another address on it than before: a NAT has changed its mapping */
 };
 struct ice_event {
 	enum ice_event_kind kind;

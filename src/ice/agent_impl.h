@@ -49,6 +49,8 @@ struct pair {
 	bool triggered, nominated_by_peer, nominate;
 	struct check check;
 	uint32_t rtt_us;
+	uint64_t consent_us;
+	struct addr mapped; /* where the peer sees us; family NONE: not known */
 };
 
 struct early {

@@ -25,7 +25,7 @@ static void schedule(struct ice_agent *a, uint64_t now_us)
 void ice_consent_begin(struct ice_agent *a, uint64_t now_us)
 {
 	memset(a->consent_sent_us, 0, sizeof(a->consent_sent_us));
-	a->consent_answered_us = now_us;
+	a->consent_answered_us = a->pairs[a->selected].consent_us = now_us;
 	if (a->consent_lost) {
 		a->consent_lost = false;
 		ice_tell(a, ICE_CONSENT_BACK, a->selected);
@@ -46,7 +46,7 @@ bool ice_consent_ours(const struct ice_agent *a, const uint8_t transaction[12], 
 
 void ice_consent_answered(struct ice_agent *a, uint64_t now_us, uint64_t sent_us)
 {
-	a->consent_answered_us = now_us;
+	a->consent_answered_us = a->pairs[a->selected].consent_us = now_us;
 	a->pairs[a->selected].rtt_us = (uint32_t)(now_us - sent_us);
 	a->challenger = ICE_NO_PAIR;
 	if (a->consent_lost) {

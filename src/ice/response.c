@@ -67,18 +67,23 @@ static void consider(struct ice_agent *a, uint64_t now_us, unsigned i)
 	}
 }
 
-/* 7.2.5.3.1: the address that the peer saw us come from. Only its type is of use here: we send from the base anyway. */
-static void note_mapped(struct ice_agent *a, struct pair *p, const struct stun_msg *m)
+/* 7.2.5.3.1: the address that the peer saw us come from. Only its type is of use here: we send from the base anyway. True: it is
+ * another one than before. */
+static bool note_mapped(struct ice_agent *a, struct pair *p, const struct stun_msg *m)
 {
 	const struct stun_attr *x = stun_find(m, STUN_XOR_MAPPED_ADDRESS);
 	struct addr mapped;
+	bool other;
 
 	p->local_type = ICE_PRFLX;
 	if (!x || stun_attr_addr(m, x, &mapped) != OK)
-		return;
+		return false;
+	other = p->mapped.family != ADDR_NONE && !addr_eq(&p->mapped, &mapped);
+	p->mapped = mapped;
 	for (unsigned k = 0; k < a->n_locals; k++)
 		if (addr_eq(&a->locals[k].c.addr, &mapped) && addr_eq(&a->locals[k].base, &p->base))
 			p->local_type = a->locals[k].c.type;
+	return other;
 }
 
 static void succeeded(struct ice_agent *a, uint64_t now_us, unsigned i, const struct stun_msg *m, bool current)
@@ -95,7 +100,9 @@ static void succeeded(struct ice_agent *a, uint64_t now_us, unsigned i, const st
 		p->check.has_previous = false;
 	}
 	p->state = PAIR_SUCCEEDED;
-	note_mapped(a, p, m);
+	p->consent_us = now_us;
+	if (note_mapped(a, p, m) && i == a->selected)
+		ice_tell(a, ICE_REBOUND, i);
 	ice_unfreeze(a, p->foundation);
 	if (!a->valid_told) {
 		a->valid_told = true;
@@ -149,11 +156,14 @@ void ice_response_input(struct ice_agent *a, uint64_t now_us, const struct path 
 		return;
 	}
 	if (ice_consent_ours(a, m->transaction, &sent_us)) {
-		const struct pair *p = &a->pairs[a->selected];
+		struct pair *p = &a->pairs[a->selected];
 
 		if (m->cls == STUN_SUCCESS && addr_eq(&path->remote, &p->remote.addr) &&
-		    addr_eq(&path->local, &p->base))
+		    addr_eq(&path->local, &p->base)) {
 			ice_consent_answered(a, now_us, sent_us);
+			if (note_mapped(a, p, m))
+				ice_tell(a, ICE_REBOUND, a->selected);
+		}
 		return;
 	}
 	i = pair_of(a, m->transaction);

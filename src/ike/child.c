@@ -95,6 +95,12 @@ enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret)
 	return ERR_LIMIT;
 }
 
+/* In which groups a Child SA may have a key exchange of its own (PFS): where its list names none, in those of the IKE SA. */
+const struct ike_list *ike_child_groups(const struct ike_sa *sa)
+{
+	return ike_group_first(&sa->cfg.esp) ? &sa->cfg.esp : &sa->cfg.ike;
+}
+
 /* ---- the one who is asked ---- */
 
 enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask)
@@ -124,8 +130,8 @@ enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struc
 	ask->wants_child = true;
 	if (!ike_cp_find(&in->chain, IKE_CFG_REQUEST, &ask->cp))
 		ask->cp.there = false;
-	if (ike_proposal_choose_ke(&sa->cfg.esp, ask->is_auth ? NULL : &sa->cfg.ike, &offer, ke.group, &ask->suite,
-				   &p) == OK &&
+	if (ike_proposal_choose_ke(&sa->cfg.esp, ask->is_auth ? NULL : ike_child_groups(sa), &offer, ke.group,
+				   &ask->suite, &p) == OK &&
 	    be32(p->spi.p) >= IKE_ESP_SPI_MIN) {
 		ask->acceptable = true;
 		ask->proposal = p->number;
@@ -322,6 +328,8 @@ enum err ike_child_ask_parse(const struct ike_sa *sa, const struct ike_in *in, s
 		e = ERR_MALFORMED;
 	if (e == OK)
 		e = ike_nonce_parse(pn->body, &ni);
+	if (e == OK && !ike_nonce_suits(&sa->suite, ni))
+		e = ERR_MALFORMED;
 	ask->no_request = sa->cfg.bare || !ike_notify_find(&in->chain, IKE_N_TIELINE_GRANT, &n);
 	if (e == OK && !ask->no_request)
 		e = ike_grant_parse(n.data, true, &g);
@@ -405,8 +413,11 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 		return ERR_DENIED;
 	if (!sa->room)
 		return ERR_NOMEM;
+	if (!o->in_auth && (o->nr.len > IKE_NONCE_MAX || !ike_nonce_suits(&sa->suite, o->nr)))
+		return ERR_DENIED;
 	if (ike_offer_parse(psa->body, &offer) != OK ||
-	    ike_proposal_chosen_ke(&sa->cfg.esp, &sa->cfg.ike, &offer, o->group ? o->group->id : 0, &suite, &p) != OK ||
+	    ike_proposal_chosen_ke(&sa->cfg.esp, o->in_auth ? NULL : ike_child_groups(sa), &offer,
+				   o->group ? o->group->id : 0, &suite, &p) != OK ||
 	    suite.group != o->group || ike_ts_parse(pi->body, &c.ts_local) != OK ||
 	    ike_ts_parse(pr->body, &c.ts_peer) != OK)
 		return ERR_DENIED;
@@ -463,6 +474,7 @@ enum err ike_sa_child_join(struct ike_sa *sa, uint64_t now_us, uint32_t request,
 	t->tsi = *tsi;
 	t->tsr = *tsr;
 	t->cp_asks = cp_asks;
+	t->group = ike_group_first(&sa->cfg.esp);
 	rng_fill(sa->cfg.rng, t->nonce, sizeof(t->nonce));
 	ike_tasks_run(sa, now_us);
 	return OK;
@@ -538,11 +550,14 @@ void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 		.asked_cp = t->cp_asks != 0,
 		.ni = SPAN_OF(t->nonce),
 		.nr = pn ? pn->body : SPAN_NONE,
+		.group = t->group,
+		.kex = t->kex,
 	};
 	struct ike_event child = { .kind = IKE_EV_FAILED };
 	struct ike_events ev = { NULL, NULL };
 	uint16_t notify = ike_notify_error(&in->chain);
 	struct ike_task *stray = NULL;
+	const struct ike_group *group;
 	bool made = ike_chain_find(&in->chain, IKE_P_SA);
 	enum err e;
 
@@ -552,6 +567,10 @@ void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 	}
 	if (notify == IKE_N_TEMPORARY_FAILURE) {
 		ike_task_again(sa, in->now_us, true);
+		return;
+	}
+	if (!made && ike_task_another_ke(sa, in, notify)) {
+		ike_task_again(sa, in->now_us, false);
 		return;
 	}
 	e = ike_child_room(sa);
@@ -580,9 +599,10 @@ void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 			stray->spi_in = t->spi_in;
 		if (old >= 0)
 			ike_child_remove(sa, (unsigned)old);
+		group = t->group;
 		ike_task_over(sa);
 		if (child.kind == IKE_EV_CHILD_UP)
-			(void)ike_child_commit(sa, in->now_us, &child.child);
+			ike_child_commit(sa, in->now_us, &child.child)->group = group;
 		ike_events_commit(sa, &ev);
 	}
 	ike_events_drop(&ev);

@@ -42,6 +42,7 @@ static enum err build_answer(struct ike_sa *sa, const struct ike_ask *ask, struc
 			return ERR_NOMEM;
 		memcpy(up->peer_key, ask->peer_key, SPKI_HASH);
 		up->initial_contact = ask->initial_contact;
+		up->path = ask->path;
 		e = ike_auth_own(sa, &sa->keys, sa->setup, b);
 		if (e == OK)
 			e = ike_child_answer(sa, b, ask, d, span_of(sa->setup->nr, sa->setup->nr_len), ev, ret_made);

@@ -120,6 +120,8 @@ static enum err build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b
 		ike_build_delete_esp(b, t->spi_in);
 	else if (t->kind == IKE_TASK_DECISION)
 		build_decision(t->decision, b);
+	else if (t->kind != IKE_TASK_PROBE || ike_mobike_asks_nat(sa))
+		e = ike_mobike_build(sa, t, b);
 	return e == OK ? ike_seal(sa, &sa->keys, b, ret) : e;
 }
 
@@ -135,6 +137,10 @@ static struct ike_task **next_task(struct ike_sa *sa, uint64_t now_us)
 			*at = t->next;
 			sa->n_queued--;
 			sa->busy_since_us = TIME_NEVER;
+			ike_task_free(t);
+		} else if (!ike_mobike_wanted(sa, t)) {
+			*at = t->next;
+			sa->n_queued--;
 			ike_task_free(t);
 		} else if (t->not_before_us > now_us) {
 			at = &t->next;
@@ -186,7 +192,7 @@ static void run(struct ike_sa *sa, uint64_t now_us)
 	} else {
 		ike_enter(sa, IKE_CLOSING, "Delete sent");
 	}
-	ike_send(sa, &sa->path, msg);
+	ike_send(sa, ike_mobike_sent(sa, t), msg);
 }
 
 void ike_tasks_run(struct ike_sa *sa, uint64_t now_us)
@@ -196,6 +202,8 @@ void ike_tasks_run(struct ike_sa *sa, uint64_t now_us)
 	sa->retry_us = TIME_NEVER;
 	if (sa->ask && sa->ask->decided)
 		ike_decision_run(sa, now_us);
+	if (!ike_mobike_queue(sa))
+		sa->retry_us = now_us + IKE_RETRY_US;
 	if (sa->state == IKE_UP && (sa->want_delete || sa->queue) && !sa->window.waiting)
 		run(sa, now_us);
 }
@@ -322,6 +330,8 @@ void ike_info_request(struct ike_sa *sa, struct ike_in *in)
 		e = answer_build(sa, &wish, &b, &ev);
 	if (e == OK && !wish.delete_ike)
 		e = ike_grants_take(sa, &in->chain, &ev, &o);
+	if (e == OK && !wish.delete_ike)
+		e = ike_mobike_answer(sa, in, &b, &ev);
 	if (e == OK)
 		e = ike_respond(sa, &b, hash, in->path);
 	if (e == OK) {
@@ -329,6 +339,8 @@ void ike_info_request(struct ike_sa *sa, struct ike_in *in)
 			if (wish.gone[i])
 				ike_child_remove(sa, i);
 		ike_events_commit(sa, &ev);
+		if (!wish.delete_ike)
+			ike_mobike_commit(sa, in);
 		if (wish.delete_ike && ike_notify_error(&in->chain) == IKE_N_AUTHENTICATION_FAILED && !sa->want_delete)
 			ike_fail(sa, IKE_FAIL_AUTH, IKE_N_AUTHENTICATION_FAILED);
 		else if (wish.delete_ike && !ike_rekey_ike_heir(sa, in->now_us))
@@ -357,6 +369,10 @@ void ike_info_response(struct ike_sa *sa, struct ike_in *in)
 		i = ike_child_find(sa, sa->task->spi_in, 0);
 		if (i >= 0 && ike_gone_add(&ev, &sa->children[i], sa->children[i].replaced) != OK)
 			return;
+	}
+	if (ike_mobike_response(sa, in, &ev) != OK) {
+		ike_events_drop(&ev);
+		return;
 	}
 	if (i >= 0)
 		ike_child_remove(sa, (unsigned)i);

@@ -90,6 +90,14 @@ static const struct ike_group *group_of(const struct ike_list *groups, struct vi
 	return NULL;
 }
 
+static bool has_group(const struct ike_list_proposal *p)
+{
+	for (unsigned i = 0; i < p->n; i++)
+		if (ike_alg_at(p->row[i])->type == IKE_T_KE)
+			return true;
+	return false;
+}
+
 /* groups: those of a Child SA with a key exchange of its own; NULL: none. */
 static bool suite_of(const struct ike_list_proposal *ours, const struct ike_list *groups, struct view v,
 		     enum ike_protocol protocol, uint16_t ke_group, struct ike_suite *ret)
@@ -110,6 +118,8 @@ static bool suite_of(const struct ike_list_proposal *ours, const struct ike_list
 		esn = pick(ours, v, IKE_T_ESN, 0);
 		if (groups && ke_group)
 			s.group = group_of(groups, v, ke_group);
+		if (groups && !s.group && has_group(ours))
+			return false; /* of ours, one that is never without a key exchange of its own */
 		if (!esn || (!s.group && n_of_type(v, IKE_T_KE) && !offers(v, IKE_T_KE, KE_NONE, 0)))
 			return false;
 		s.esn = esn->id;
@@ -214,15 +224,18 @@ static void build_offer(struct ike_build *b, const struct ike_list *ours, enum i
 	for (unsigned i = 0; i < ours->n; i++) {
 		const struct ike_list_proposal *p = &ours->proposal[i];
 		struct ike_transform t[IKE_LIST_ALGS + 1];
-		unsigned n = p->n;
+		unsigned n = 0;
 
+		if (group) /* the one of the KE payload stands first */
+			t[n++] = (struct ike_transform){ .type = IKE_T_KE, .id = group->id };
 		for (unsigned k = 0; k < p->n; k++) {
 			const struct ike_alg *a = ike_alg_at(p->row[k]);
 
-			t[k] = (struct ike_transform){ .type = a->type, .id = a->id, .key_bits = a->key_bits };
+			/* IKE_AUTH has no KE, and so no group either (1.2) */
+			if (a->type == IKE_T_KE && protocol == IKE_PROTO_ESP && (!group || a->id == group->id))
+				continue;
+			t[n++] = (struct ike_transform){ .type = a->type, .id = a->id, .key_bits = a->key_bits };
 		}
-		if (group)
-			t[n++] = (struct ike_transform){ .type = IKE_T_KE, .id = group->id };
 		write_proposal(&b->w, protocol, (uint8_t)(i + 1), spi, t, n, i + 1 < ours->n);
 	}
 }

@@ -108,7 +108,7 @@ enum err ike_sa_child_rekey(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in)
 	/* 2.9.2: exactly what the old one carries */
 	t->tsi = c->ts->local;
 	t->tsr = c->ts->peer;
-	t->group = c->group;
+	t->group = c->group ? c->group : ike_group_first(&sa->cfg.esp);
 	c->soft_us = TIME_NEVER;
 	rng_fill(sa->cfg.rng, t->nonce, sizeof(t->nonce));
 	ike_tasks_run(sa, now_us);
@@ -212,14 +212,14 @@ static void made(struct ike_sa *sa, const struct ike_in *in, struct ike_event *c
 }
 
 /* Once: in the group that the peer wants, or, where it takes nothing without PFS, in the IKE SA's. */
-static bool with_another_ke(struct ike_sa *sa, const struct ike_in *in, uint16_t notify)
+bool ike_task_another_ke(struct ike_sa *sa, const struct ike_in *in, uint16_t notify)
 {
 	struct ike_task *t = sa->task;
 	const struct ike_group *g = NULL;
 	struct ike_notify n;
 
 	if (notify == IKE_N_INVALID_KE_PAYLOAD && ike_notify_find(&in->chain, notify, &n) && n.data.len == 2)
-		g = ike_group_find(&sa->cfg.ike, be16(n.data.p));
+		g = ike_group_find(ike_child_groups(sa), be16(n.data.p));
 	else if (notify == IKE_N_NO_PROPOSAL_CHOSEN && !t->group)
 		g = sa->suite.group;
 	if (!g || t->ke_changed)
@@ -254,7 +254,7 @@ static void refused(struct ike_sa *sa, const struct ike_in *in, uint16_t notify)
 		return;
 	}
 	log_info(&sa->log, "the peer does not rekey Child SA %08x: notify %u", t->old_spi, notify);
-	if (with_another_ke(sa, in, notify)) {
+	if (ike_task_another_ke(sa, in, notify)) {
 		ike_task_again(sa, now_us, false);
 		return;
 	}

@@ -27,6 +27,7 @@ static struct ike_sa *shell_new(const struct ike_sa *sa, bool from_initiator, ui
 		return NULL;
 	n->cfg = sa->cfg;
 	n->takes_fragments = sa->takes_fragments; /* as agreed in IKE_SA_INIT (RFC 7383, 2.3) */
+	n->move.on = sa->move.on;
 	n->log = sa->log;
 	n->state = IKE_UP;
 	n->from_initiator = from_initiator;
@@ -286,8 +287,8 @@ static enum err answer_read(const struct ike_sa *sa, const struct ike_in *in, st
 
 	if (!psa || !pke || !pn || ike_offer_parse(psa->body, &offer) != OK ||
 	    ike_proposal_chosen(&sa->cfg.ike, &offer, IKE_PROTO_IKE, &suite, &p) != OK || !spi_of(p) ||
-	    ike_ke_parse(pke->body, &ke) != OK || ike_nonce_parse(pn->body, &nr) != OK || suite.group != t->group ||
-	    ke.group != t->group->id)
+	    ike_ke_parse(pke->body, &ke) != OK || ike_nonce_parse(pn->body, &nr) != OK ||
+	    !ike_nonce_suits(&suite, nr) || suite.group != t->group || ke.group != t->group->id)
 		return ERR_DENIED;
 	next = shell_new(sa, true, t->new_spi, spi_of(p));
 	if (!next)
@@ -430,6 +431,8 @@ static enum err request_read(const struct ike_sa *sa, const struct ike_in *in, s
 		*ret_why = IKE_N_NO_PROPOSAL_CHOSEN;
 		return OK;
 	}
+	if (!ike_nonce_suits(&ret->suite, ret->ni))
+		return ERR_MALFORMED;
 	ret->spi_i = spi_of(p);
 	ret->number = p->number;
 	if (!ret->spi_i)

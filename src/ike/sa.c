@@ -43,8 +43,8 @@ const char *ike_failure_name(enum ike_failure f)
 {
 	static const char *const names[] = {
 		"none",         "time-out",     "no common algorithms", "authentication failed", "wrong fingerprint",
-		"pin mismatch", "call binding", "certificate chain",    "post-quantum key",      "protocol",
-		"internal",     "lifetime over"
+		"pin mismatch", "call binding", "certificate chain",    "address translator",    "post-quantum key",
+		"protocol",     "internal",     "lifetime over"
 	};
 
 	return (unsigned)f <= IKE_FAIL_EXPIRED ? names[f] : "?";

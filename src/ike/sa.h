@@ -87,6 +87,9 @@ struct ike_psk {
 	size_t len;
 }; /* 0: none */
 
+/* May the initiator move there (RFC 4555, 3.5), and does anything show that it receives there (3.7)? */
+enum ike_place { IKE_PLACE_NO, IKE_PLACE_UNPROVED, IKE_PLACE_PROVED };
+
 struct ike_config {
 	const struct rng *rng;
 	struct log log;
@@ -103,6 +106,8 @@ struct ike_config {
 	bool has_peer_key;
 	uint8_t peer_key[SPKI_HASH]; /* tieline calls: always */
 	bool bare; /* a stock peer: its ID and vendor IDs are not ours to demand */
+	/* ESP without UDP: what NAT detection says (2.23) must be that there is none, or nothing comes of it. */
+	bool plain_esp;
 	/* A stock peer's other proofs. psk: both sides prove themselves by it, and no certificate is shown (RFC 7296, 2.15). ca:
 	 * beside what is above, its certificate is from this CA, at wall_s (unix time), and has peer_aor as rfc822Name. The SA
 	 * keeps the anchor for itself. */
@@ -128,6 +133,9 @@ struct ike_config {
 	/* Is this inbound ESP SPI taken? A pure question, asked while an SPI is chosen. */
 	bool (*spi_taken)(void *arg, uint32_t spi);
 	void *spi_arg;
+	/* Responder: a pure question, asked when an authentic update came by this path. NULL: anywhere, once it is proved. */
+	enum ike_place (*place)(void *arg, const struct path *path);
+	void *place_arg;
 	/* Initiator: how often IKE_SA_INIT leaves before anything was answered; 0: as any request. Where no check has shown
 	 * that the peer is at its address, it may be somebody else's (docs/protocol.md: 3). */
 	unsigned first_sends;
@@ -150,6 +158,12 @@ void ike_sa_input(struct ike_sa *sa, uint64_t now_us, const struct path *path, s
 /* New exchanges of ours and retransmissions leave here from now on; responses leave where the
  * request came from (2.11). */
 void ike_sa_set_path(struct ike_sa *sa, const struct path *path);
+/* The owner has another path, or (rebound) the other side sees us elsewhere on the one that there is. True: the owner moves
+ * ESP at once, as the peer does by itself: no MOBIKE, or the SA is not up yet. False: as initiator the peer is told, and
+ * IKE_EV_MOVED comes when it has answered (RFC 4555, 3.5), until when ESP stays where it is; as responder nothing happens:
+ * the initiator moves. */
+bool ike_sa_move(struct ike_sa *sa, uint64_t now_us, const struct path *path, bool rebound);
+bool ike_sa_mobike(const struct ike_sa *sa); /* both sides said so in IKE_AUTH */
 void ike_sa_tick(struct ike_sa *sa, uint64_t now_us);
 uint64_t ike_sa_deadline_us(const struct ike_sa *sa);
 bool ike_sa_poll_output(struct ike_sa *sa, struct out *ret);
@@ -217,6 +231,8 @@ enum ike_event_kind {
 	IKE_EV_KEYS, /* with export_keys, before what else there is to tell: `keys` of the IKE SA, anew after new ones */
 	IKE_EV_CHILD_GONE, /* child.spi_in: deleted by either side; `replaced` */
 	IKE_EV_REKEYED, /* the IKE SA has new keys and SPIs; its Child SAs are as they were */
+	IKE_EV_MOVED, /* ESP is to be sent to `path` from now on */
+	IKE_EV_STAYED, /* initiator: the peer does not move; ESP stays on `path` */
 	/* The end, after all other events; what Child SAs there were are gone without an event of their own. */
 	IKE_EV_CLOSED, /* deleted by the peer or by us: fail NONE */
 	IKE_EV_FAILED /* the SA is dead: fail says why */
@@ -230,6 +246,7 @@ enum ike_failure {
 	IKE_FAIL_PIN, /* certificate announced, but not the pinned key */
 	IKE_FAIL_BINDING, /* vendor ID, tag or bind hash missing or different (6.4) */
 	IKE_FAIL_CHAIN, /* its certificate is not what the CA demands: `detail` */
+	IKE_FAIL_NAT, /* plain_esp, and there is a NAT, or the peer wants ESP in UDP */
 	IKE_FAIL_PPK, /* one side has no PPK, or another one */
 	IKE_FAIL_PROTOCOL, /* malformed or an error notify: `notify` */
 	IKE_FAIL_INTERNAL,
@@ -277,6 +294,7 @@ struct ike_event {
 	bool initial_contact; /* ASKED, AUTHENTICATED: the peer has no other SA with us */
 	struct ike_child child; /* keys: wipe after use (ike_event_done) */
 	struct ike_export keys; /* KEYS; the same */
+	struct path path; /* MOVED, STAYED; AUTHENTICATED: by which IKE_AUTH came, as responder (RFC 4555, 3.3) */
 	bool replaced; /* CHILD_GONE: another one has its traffic; packets on their way may still come in */
 	uint8_t peer_key
 		[SPKI_HASH]; /* ASKED, AUTHENTICATED; with a PSK a name for its owner that says nothing of the PSK */

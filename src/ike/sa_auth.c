@@ -58,6 +58,8 @@ enum err ike_auth_own(const struct ike_sa *sa, const struct ike_keys *keys, cons
 		ike_build_notify(b, IKE_N_PPK_IDENTITY, SPAN_NONE);
 	if (e == OK && sa->cfg.initial_contact)
 		ike_build_notify(b, IKE_N_INITIAL_CONTACT, SPAN_NONE);
+	if (e == OK && sa->move.on)
+		ike_build_notify(b, IKE_N_MOBIKE_SUPPORTED, SPAN_NONE);
 	return e;
 }
 
@@ -95,6 +97,8 @@ enum err ike_auth_build(const struct ike_sa *sa, struct ike_keys *keys, struct i
 		ike_build_ppk_identity(b, cfg->ppk_id);
 	if (cfg->initial_contact) /* 2.4 */
 		ike_build_notify(b, IKE_N_INITIAL_CONTACT, SPAN_NONE);
+	if (ike_mobike_wants(sa)) /* RFC 4555, 3.2 */
+		ike_build_notify(b, IKE_N_MOBIKE_SUPPORTED, SPAN_NONE);
 	if (wants_child(sa)) {
 		struct ike_cp cp = { .asks = cfg->cp_asks };
 
@@ -288,6 +292,7 @@ static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, 
 		.asked_cp = sa->cfg.cp_asks != 0,
 		.ni = span_of(s->ni, s->ni_len),
 		.nr = span_of(s->nr, s->nr_len),
+		.in_auth = true,
 	};
 	uint16_t notify = ike_notify_error(&in->chain);
 	struct ike_notify n;
@@ -331,12 +336,17 @@ static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, 
 	return OK;
 }
 
-static void answer_commit(struct ike_sa *sa, uint64_t now_us, struct ike_events *ev, const struct ike_event *child)
+static void answer_commit(struct ike_sa *sa, const struct ike_in *in, struct ike_events *ev,
+			  const struct ike_event *child)
 {
+	uint64_t now_us = in->now_us;
+	struct ike_notify n;
+
 	ike_window_answered(&sa->window);
 	ike_setup_free(sa->setup);
 	sa->setup = NULL;
 	ike_enter(sa, IKE_UP, "the peer proved its key");
+	ike_mobike_up(sa, ike_notify_find(&in->chain, IKE_N_MOBIKE_SUPPORTED, &n));
 	ike_life_begin(sa, now_us, true);
 	if (child->kind == IKE_EV_CHILD_UP)
 		(void)ike_child_commit(sa, now_us, &child->child);
@@ -382,7 +392,7 @@ void ike_auth_response(struct ike_sa *sa, struct ike_in *in)
 			t->spi_in = spi;
 	}
 	if (e == OK)
-		answer_commit(sa, in->now_us, &ev, &child);
+		answer_commit(sa, in, &ev, &child);
 	else if (e == ERR_LIMIT)
 		ike_fail_rules(sa, IKE_N_INVALID_SYNTAX);
 	ike_events_drop(&ev);
@@ -466,6 +476,8 @@ void ike_auth_request(struct ike_sa *sa, struct ike_in *in)
 	struct ike_events ev = { NULL, NULL };
 	struct ike_event *asked = ike_events_add(&ev, IKE_EV_ASKED);
 	enum ike_failure why = IKE_FAIL_NONE;
+	struct ike_notify n;
+	bool mobike = ike_mobike_wants(sa) && ike_notify_find(&in->chain, IKE_N_MOBIKE_SUPPORTED, &n);
 	enum err e = ask && asked ? ike_in_hash(in, ask->request_hash) : ERR_NOMEM;
 
 	if (e == OK)
@@ -479,9 +491,11 @@ void ike_auth_request(struct ike_sa *sa, struct ike_in *in)
 	if (e == OK)
 		e = ask_parse(sa, in, ask, asked);
 	if (e == OK) {
+		/* whatever paths the owner has meanwhile, this one counts (RFC 4555, 3.3) */
 		ask->path = *in->path;
-		if (!sa->path_set)
+		if (!sa->path_set || mobike)
 			sa->path = *in->path;
+		ike_mobike_up(sa, mobike);
 		sa->ask = ask;
 		sa->limit_us = in->now_us + IKE_HALF_OPEN_US;
 		ike_window_answering(&sa->window);

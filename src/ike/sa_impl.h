@@ -7,6 +7,7 @@
  *   child.c    CREATE_CHILD_SA    info.c     INFORMATIONAL and the queue of our requests
  *   grant.c    the owner's decision        sa_fragment.c  parts of a message
  *   rekey.c    a Child SA's keys  rekey_ike.c the IKE SA's       lifetime.c when keys are to be made anew
+ *   mobike.c   another path
  *
  * Rule of all exchanges: everything that can fail is done on locals, then a function whose name ends
  * in _commit changes the SA. Out of memory is like a lost datagram: nothing has changed, and
@@ -52,6 +53,11 @@ enum ike_state {
  * the SA is closed. */
 #define IKE_BUSY_US SECONDS(2)
 #define IKE_BUSY_MAX_US SECONDS(180)
+/* RFC 4555, 3.11: how often an update and a check of return routability leave: 135 s. The check goes to the new address
+ * alone so often, and is repeated so often if that did not tell. */
+#define IKE_MOVE_SENDS 20
+#define IKE_ROUTE_ALONE 3
+#define IKE_ROUTE_CHECKS 3
 #define IKE_COOKIE_MAX 64 /* RFC 7296, 2.6 */
 #define IKE_ESP_SPI_MIN 256 /* RFC 4303, 2.1: 1 to 255 are reserved */
 #define IKE_ESP_SPI_OURS 0xc0000000u /* both top bits: no ESP packet looks like STUN or channel data */
@@ -128,7 +134,9 @@ enum ike_task_kind {
 	IKE_TASK_DECISION,
 	IKE_TASK_PROBE,
 	IKE_TASK_REKEY_CHILD,
-	IKE_TASK_REKEY_IKE
+	IKE_TASK_REKEY_IKE,
+	IKE_TASK_UPDATE, /* of the addresses (RFC 4555, 3.5) */
+	IKE_TASK_ROUTE /* does the peer receive at its new address (3.7)? */
 };
 struct ike_task {
 	struct ike_task *next;
@@ -148,6 +156,20 @@ struct ike_task {
 	struct kex *kex;
 	const struct ike_group *group;
 	bool ke_changed;
+	/* UPDATE, ROUTE; nonce: COOKIE2 */
+	struct path path; /* on which it left first */
+	bool spread; /* and on others as well */
+};
+/* Where the SA is (RFC 4555). */
+struct ike_move {
+	bool on; /* both sides support it */
+	bool strayed; /* initiator: IKE_AUTH left on more than one path */
+	bool update_due; /* initiator: the peer is to be told of sa->path */
+	bool has_maybe; /* responder: `maybe` is where the peer says that it is */
+	struct path esp, maybe; /* esp: where ESP goes */
+	unsigned n_checks;
+	uint64_t seen_spi; /* initiator: from where it was seen last, under the SPIs of then (3.8) */
+	uint8_t seen[20];
 };
 
 struct ike_event_node {
@@ -166,6 +188,7 @@ struct ike_sa {
 	uint64_t spi_i, spi_r;
 	struct path path; /* of our own exchanges */
 	bool has_path, path_set; /* path_set: by the owner */
+	struct ike_move move;
 	struct ike_window window;
 	struct ike_suite suite;
 	struct ike_keys keys;
@@ -272,8 +295,18 @@ struct ike_outcome {
 };
 MUST_CHECK enum err ike_grants_take(const struct ike_sa *sa, const struct ike_chain *c, struct ike_events *ev,
 				    struct ike_outcome *ret);
+/* ---- nat.c ---- */
+/* Both notifies. Where ESP goes in UDP the source hash is random, so that it cannot match: the peer sees a NAT and encapsulates. */
+MUST_CHECK enum err ike_build_nat_detection(const struct ike_sa *sa, struct ike_build *b, uint64_t spi_r,
+					    const struct path *path);
+/* With plain_esp: nothing that changes an address is between us, and the peer knows of nothing either. */
+bool ike_nat_ok(const struct ike_sa *sa, const struct ike_in *in);
+/* ---- sa_init.c ---- */
+/* 2.10: at least half the key size of the PRF, which is its output's (2.13). */
+bool ike_nonce_suits(const struct ike_suite *s, struct span nonce);
 /* ---- child.c ---- */
 MUST_CHECK enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret);
+const struct ike_list *ike_child_groups(const struct ike_sa *sa); /* PFS */
 MUST_CHECK enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask);
 /* Responder: SA, [Nr,] TSi, TSr into b, or the notify that says why not (*ret_notify). nr: for KEYMAT. */
 MUST_CHECK enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask,
@@ -287,6 +320,7 @@ struct ike_child_offer {
 	struct span ni, nr;
 	const struct ike_group *group; /* PFS; NULL: none */
 	const struct kex *kex;
+	bool in_auth;
 };
 MUST_CHECK enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, const struct ike_chain *c,
 				   const struct ike_child_offer *o, struct ike_event *ret);
@@ -321,6 +355,8 @@ void ike_low_of(struct span ni, struct span nr, struct ike_low *ret);
 int ike_low_cmp(const struct ike_low *a, const struct ike_low *b);
 /* Our request is over: it is forgotten, and the window is free. */
 void ike_task_over(struct ike_sa *sa);
+/* Our request was refused for its KE, or for having none: true once, when another may do better. */
+bool ike_task_another_ke(struct ike_sa *sa, const struct ike_in *in, uint16_t notify);
 /* It is to be sent again, with another nonce: at once, or (TEMPORARY_FAILURE) after a while. */
 void ike_task_again(struct ike_sa *sa, uint64_t now_us, bool waits);
 /* ---- rekey_ike.c ---- */
@@ -343,6 +379,23 @@ void ike_give_up(struct ike_sa *sa, enum ike_failure why, uint16_t notify);
 /* ---- grant.c ---- */
 /* Sends the answer that the owner decided on. */
 void ike_decision_run(struct ike_sa *sa, uint64_t now_us);
+/* ---- mobike.c ---- */
+bool ike_mobike_wants(const struct ike_sa *sa); /* do we say MOBIKE_SUPPORTED? */
+void ike_mobike_up(struct ike_sa *sa, bool supported); /* IKE_AUTH is over; sa->path is its path */
+/* Puts what is due before all else that waits. False: no memory. */
+bool ike_mobike_queue(struct ike_sa *sa);
+bool ike_mobike_wanted(const struct ike_sa *sa, const struct ike_task *t);
+MUST_CHECK enum err ike_mobike_build(struct ike_sa *sa, struct ike_task *t, struct ike_build *b);
+bool ike_mobike_asks_nat(const struct ike_sa *sa); /* is a PROBE built by ike_mobike_build()? */
+/* The request for t (NULL: Delete of the SA) is about to leave; by the path that is returned. */
+const struct path *ike_mobike_sent(struct ike_sa *sa, const struct ike_task *t);
+void ike_mobike_resend(struct ike_sa *sa, struct span msg); /* what is out, once more */
+/* An answer to sa->task. ERR_NOMEM: nothing has changed. ERR_DENIED: the SA is over. */
+MUST_CHECK enum err ike_mobike_response(struct ike_sa *sa, const struct ike_in *in, struct ike_events *ev);
+/* A request: what the answer says of it, and once that is out, what becomes of the SA. */
+MUST_CHECK enum err ike_mobike_answer(const struct ike_sa *sa, const struct ike_in *in, struct ike_build *b,
+				      struct ike_events *ev);
+void ike_mobike_commit(struct ike_sa *sa, const struct ike_in *in);
 /* ---- info.c ---- */
 void ike_info_request(struct ike_sa *sa, struct ike_in *in);
 void ike_info_response(struct ike_sa *sa, struct ike_in *in);

@@ -16,24 +16,6 @@
 
 #define INIT_MAX 2048 /* of a message that we write */
 
-/* 2.23. The source hash is random, so that it cannot match: the peer sees a NAT and encapsulates. */
-static enum err nat_detection(const struct ike_sa *sa, struct ike_build *b, uint64_t spi_r, const struct path *path)
-{
-	uint8_t spis[16], port[2], hash[HASH_MAX];
-	struct span parts[] = { SPAN_OF(spis), addr_ip(&path->remote), SPAN_OF(port) };
-	enum err e;
-
-	put_be64(spis, sa->spi_i);
-	put_be64(spis + 8, spi_r);
-	put_be16(port, path->remote.port);
-	rng_fill(sa->cfg.rng, hash, 20);
-	ike_build_notify(b, IKE_N_NAT_DETECTION_SOURCE_IP, span_of(hash, 20));
-	e = hash_parts(HASH_SHA1, parts, 3, hash);
-	if (e == OK)
-		ike_build_notify(b, IKE_N_NAT_DETECTION_DESTINATION_IP, span_of(hash, 20));
-	return e;
-}
-
 static void vendor_and_binding(const struct ike_sa *sa, struct ike_build *b)
 {
 	ike_build_bytes(b, IKE_P_VENDOR, ike_vendor_id());
@@ -70,7 +52,7 @@ static enum err request_build(const struct ike_sa *sa, const struct ike_setup *s
 	ike_build_offer(b, &sa->cfg.ike, IKE_PROTO_IKE, SPAN_NONE);
 	ike_build_ke(b, group->id, kex_public(kex));
 	ike_build_bytes(b, IKE_P_NONCE, span_of(s->ni, s->ni_len));
-	e = nat_detection(sa, b, 0, &sa->path);
+	e = ike_build_nat_detection(sa, b, 0, &sa->path);
 	if (e != OK)
 		return e;
 	ike_build_notify(b, IKE_N_SIGNATURE_HASH_ALGORITHMS, ike_hash_algorithms());
@@ -175,6 +157,11 @@ static bool try_again(struct ike_sa *sa, const struct ike_in *in)
 	return false;
 }
 
+bool ike_nonce_suits(const struct ike_suite *s, struct span nonce)
+{
+	return nonce.len >= hash_size(s->prf->hash) / 2;
+}
+
 /* What an accepted IKE_SA_INIT gave; nothing of it is in the SA yet. */
 struct outcome {
 	struct ike_suite suite;
@@ -219,6 +206,10 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 		ike_suspect(sa, in->now_us, IKE_FAIL_BINDING, 0);
 		return ERR_DENIED;
 	}
+	if (!ike_nat_ok(sa, in)) {
+		ike_suspect(sa, in->now_us, IKE_FAIL_NAT, 0);
+		return ERR_DENIED;
+	}
 	e = extensions_ok(sa, in);
 	if (e == OK)
 		e = ike_offer_parse(psa->body, &offer);
@@ -230,7 +221,8 @@ static enum err response_read(struct ike_sa *sa, const struct ike_in *in, struct
 		e = ike_ke_parse(pke->body, &ke);
 	if (e == OK)
 		e = ike_nonce_parse(pn->body, &ret->nonce);
-	if (e == OK && (ret->suite.group != s->group || ke.group != s->group->id))
+	if (e == OK &&
+	    (!ike_nonce_suits(&ret->suite, ret->nonce) || ret->suite.group != s->group || ke.group != s->group->id))
 		e = ERR_MALFORMED;
 	if (e == OK)
 		e = kex_shared(s->kex, ke.value, shared);
@@ -351,6 +343,10 @@ static enum err request_read(struct ike_sa *sa, const struct ike_in *in, struct 
 		ike_suspect(sa, in->now_us, IKE_FAIL_BINDING, 0);
 		return ERR_DENIED;
 	}
+	if (!ike_nat_ok(sa, in)) {
+		ike_suspect(sa, in->now_us, IKE_FAIL_NAT, 0);
+		return ERR_DENIED;
+	}
 	if (in->chain.unknown_critical) {
 		answer_plain(sa, in, IKE_N_UNSUPPORTED_CRITICAL_PAYLOAD, span_of(&in->chain.unknown_critical, 1));
 		return ERR_DENIED;
@@ -373,7 +369,7 @@ static enum err request_read(struct ike_sa *sa, const struct ike_in *in, struct 
 		return ERR_DENIED;
 	}
 	*ret_number = p->number;
-	return OK;
+	return ike_nonce_suits(&ret->suite, ret->nonce) ? OK : ERR_MALFORMED;
 }
 
 static enum err response_build(const struct ike_sa *sa, const struct ike_in *in, const struct ike_setup *s,
@@ -387,7 +383,7 @@ static enum err response_build(const struct ike_sa *sa, const struct ike_in *in,
 	ike_build_choice(b, IKE_PROTO_IKE, number, SPAN_NONE, suite);
 	ike_build_ke(b, suite->group->id, kex_public(kex));
 	ike_build_bytes(b, IKE_P_NONCE, span_of(s->nr, s->nr_len));
-	e = nat_detection(sa, b, sa->spi_r, in->path);
+	e = ike_build_nat_detection(sa, b, sa->spi_r, in->path);
 	if (e != OK)
 		return e;
 	if (!sa->cfg.psk.len)

@@ -267,7 +267,7 @@ void ike_sa_tick(struct ike_sa *sa, uint64_t now_us)
 	switch (ike_window_tick(&sa->window, now_us, &again)) {
 	case IKE_DUE_RESEND:
 		sa->stats.n_retransmitted++;
-		ike_send(sa, &sa->path, again);
+		ike_mobike_resend(sa, again);
 		break;
 	case IKE_DUE_FAILED: no_answer(sa); return;
 	case IKE_DUE_NOTHING: break;

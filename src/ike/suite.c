@@ -106,8 +106,8 @@ static bool complete(struct ike_list_proposal *p, bool esp, const char **x)
 	*x = "sha256 with aes128 or aes256, and with no combined cipher (prfsha256 is the PRF)";
 	if (!n_of(p, IKE_T_INTEG) != combined)
 		return false;
-	*x = "in esp ciphers, sha256, esn and noesn only";
-	if (esp && (n_of(p, IKE_T_PRF) || n_of(p, IKE_T_KE)))
+	*x = "in esp no PRF";
+	if (esp && n_of(p, IKE_T_PRF))
 		return false;
 	if (esp) {
 		if (!n_of(p, IKE_T_ESN))

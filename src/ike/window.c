@@ -69,6 +69,17 @@ enum err ike_window_resend(struct ike_window *w, uint64_t now_us, struct span re
 	return OK;
 }
 
+bool ike_window_restart(struct ike_window *w, uint64_t now_us, struct span *ret)
+{
+	if (!w->waiting)
+		return false;
+	w->n_sends = 1;
+	w->rto_us = MS(IKE_RTO_MS);
+	w->due_us = now_us + w->rto_us;
+	*ret = span_of(w->request, w->request_len);
+	return true;
+}
+
 enum err ike_window_next(struct ike_window *w, uint64_t now_us, struct span request)
 {
 	enum err e = w->next_out == UINT32_MAX ? ERR_LIMIT : ike_window_resend(w, now_us, request);

@@ -38,6 +38,8 @@ MUST_CHECK enum err ike_window_send(struct ike_window *w, uint64_t now_us, struc
 /* Replaces the request that is out, under the same ID and with a fresh clock (2.6: the same IKE_SA_INIT
  * again with a cookie or another KE). */
 MUST_CHECK enum err ike_window_resend(struct ike_window *w, uint64_t now_us, struct span request);
+/* What is out is to be sent again now, and its clock starts anew: it has another way to go. False: nothing is out. */
+bool ike_window_restart(struct ike_window *w, uint64_t now_us, struct span *ret);
 /* The request that is out was answered and this one follows at once. On failure nothing has changed. */
 MUST_CHECK enum err ike_window_next(struct ike_window *w, uint64_t now_us, struct span request);
 /* Is that the ID we wait for? */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "crypto/secret.h"
+#include "ike/fragment.h"
 #include "ike/keys.h"
 #include "inspect/inspect_impl.h"
 
@@ -68,7 +69,8 @@ static json_t *chain(struct span body, uint8_t first, size_t base, struct ike_ch
 	return list;
 }
 
-/* The content of the SK payload p, which is the last of msg. NULL: *ret_no is why, or NULL when memory ran out. */
+/* The content of the SK or SKF payload p, which is the last of msg: payloads, or the bytes of a fragment, which only
+ * together with the others are payloads. NULL: *ret_no is why, or NULL when memory ran out. */
 static json_t *opened(struct span msg, const struct ike_payload *p, const struct inspect_key *key, size_t base,
 		      json_t **ret_no)
 {
@@ -85,12 +87,15 @@ static json_t *opened(struct span msg, const struct ike_payload *p, const struct
 	*ret_no = NULL;
 	if (e == OK)
 		e = ike_sk_open(&sk, msg, p, plain, &inside);
-	if (e == OK) {
+	if (e == OK && p->type == IKE_P_SKF) {
+		list = inspect_hex(inside);
+	} else if (e == OK) {
 		list = chain(inside, p->next, 0, &c, ret_no);
 		if (*ret_no) /* offsets inside are not the file's */
 			*ret_no = inspect_set(*ret_no, "inside", json_string("SK"));
 	} else if (e != ERR_NOMEM) {
-		*ret_no = inspect_no_of("ike", "payload", "SK", e, base + IKE_HDR + p->offset);
+		*ret_no = inspect_no_of("ike", "payload", inspect_ike_payload_name(p->type), e,
+					base + IKE_HDR + p->offset);
 	}
 	ike_sk_done(&sk);
 	if (plain)
@@ -99,7 +104,21 @@ static json_t *opened(struct span msg, const struct ike_payload *p, const struct
 	return list;
 }
 
-/* Adds to the SK payload, the last of the list, what is inside. False: *ret_no is the result instead. */
+/* RFC 7383, 2.5. False: *ret_no is the result instead. */
+static bool fragment(const struct ike_payload *p, size_t base, json_t *skf, json_t **ret_no)
+{
+	struct ike_fragment f;
+	enum err e = ike_fragment_parse(p->body, &f);
+
+	*ret_no = NULL;
+	if (e == OK)
+		return !json_object_set_new(skf, "fragment", json_integer(f.number)) &&
+		       !json_object_set_new(skf, "fragments", json_integer(f.total));
+	*ret_no = inspect_no_of("ike", "payload", "SKF", e, base + IKE_HDR + p->offset);
+	return false;
+}
+
+/* Adds to the SK or SKF payload, the last of the list, what is inside. False: *ret_no is the result instead. */
 static bool decrypted(struct span msg, const struct ike_header *h, const struct ike_payload *p, size_t base,
 		      const struct inspect_options *o, json_t *payloads, json_t **ret_no)
 {
@@ -107,15 +126,18 @@ static bool decrypted(struct span msg, const struct ike_header *h, const struct 
 	struct inspect_key key;
 
 	*ret_no = NULL;
+	if (p->type == IKE_P_SKF && !fragment(p, base, sk, ret_no))
+		return false;
 	if (inspect_key_ike(o->keys, h->spi_i, h->spi_r, h->from_initiator, &key) != OK)
 		return !json_object_set_new(sk, "decrypted", json_false());
 	inside = opened(msg, p, &key, base, ret_no);
 	return inside && !json_object_set_new(sk, "decrypted", json_true()) &&
-	       !json_object_set_new(sk, "payloads", inside);
+	       !json_object_set_new(sk, p->type == IKE_P_SKF ? "content" : "payloads", inside);
 }
 
 json_t *inspect_ike(struct span d, const struct inspect_options *o)
 {
+	const struct ike_payload *last;
 	struct ike_chain c;
 	struct ike_header h;
 	json_t *payloads, *no;
@@ -135,7 +157,9 @@ json_t *inspect_ike(struct span d, const struct inspect_options *o)
 	payloads = chain(span_from(d, IKE_HDR), h.next, skip + IKE_HDR, &c, &no);
 	if (!payloads)
 		return no;
-	if (c.n && c.p[c.n - 1].type == IKE_P_SK && !decrypted(d, &h, &c.p[c.n - 1], skip, o, payloads, &no)) {
+	last = c.n ? &c.p[c.n - 1] : NULL;
+	if (last && (last->type == IKE_P_SK || last->type == IKE_P_SKF) &&
+	    !decrypted(d, &h, last, skip, o, payloads, &no)) {
 		json_decref(payloads);
 		return no;
 	}

@@ -55,8 +55,9 @@ struct sdp_ike {
 
 /* Index of the first IKE section (either format, proto udp, port not 0), SDP_MEDIA_MAX: none. */
 unsigned sdp_ike_find(const struct sdp *d);
-/* The first that a live call may use: ike-esp-udpencap alone, neither port 500 nor in a BUNDLE group; SDP_MEDIA_MAX: none. */
-unsigned sdp_ike_usable(const struct sdp *d);
+/* The first that a live call may use: ike-esp-udpencap alone, neither port 500 nor in a BUNDLE group; where there is none and
+ * plain_esp is set, the same with ike-esp; SDP_MEDIA_MAX: none. */
+unsigned sdp_ike_usable(const struct sdp *d, bool plain_esp);
 /* Effective values of media section `index`. is_answer selects the default of ike-setup
  * (active in an offer, passive in an answer). ERR_MALFORMED with *ret_why: two format
  * tokens, a tieline line at session level or twice, bad base64, bad hex, ... */

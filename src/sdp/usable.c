@@ -33,15 +33,22 @@ static bool is_bundled(const struct sdp *d, const struct sdp_media *m)
 	return false;
 }
 
-unsigned sdp_ike_usable(const struct sdp *d)
+static unsigned first_of(const struct sdp *d, const char *format)
 {
 	for (unsigned i = 0; i < d->n_media; i++) {
 		const struct sdp_media *m = &d->media[i];
 
 		if (m->port && m->port != PORT_BARE_IKE && span_eq_str(m->type, "application") &&
-		    span_ieq_str(m->proto, "udp") && m->n_formats == 1 &&
-		    span_ieq_str(m->formats[0], "ike-esp-udpencap") && !is_bundled(d, m))
+		    span_ieq_str(m->proto, "udp") && m->n_formats == 1 && span_ieq_str(m->formats[0], format) &&
+		    !is_bundled(d, m))
 			return i;
 	}
 	return SDP_MEDIA_MAX;
+}
+
+unsigned sdp_ike_usable(const struct sdp *d, bool plain_esp)
+{
+	unsigned i = first_of(d, "ike-esp-udpencap");
+
+	return i == SDP_MEDIA_MAX && plain_esp ? first_of(d, "ike-esp") : i;
 }

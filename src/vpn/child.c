@@ -74,7 +74,7 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 				   .esn = k->esn,
 				   .call = c->id,
 				   .grant_id = k->grant_id,
-				   .path = c->path,
+				   .path = tunnel_esp_path(c, &c->path),
 				   .standby = k->standby,
 				   .replaces = k->redundant ? 0 : k->replaces,
 				   .soft_packets = CHILD_SOFT_PACKETS - rng_below(v->env.rng, 1u << 28),

@@ -420,3 +420,11 @@ const struct cfg_peer *config_peer(const struct config *c, const char *aor)
 			return &c->peers[i];
 	return NULL;
 }
+
+bool config_plain_esp(const struct config *c)
+{
+	for (unsigned i = 0; i < c->n_peers; i++)
+		if (c->peers[i].plain_esp)
+			return true;
+	return false;
+}

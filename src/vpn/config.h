@@ -81,6 +81,7 @@ struct cfg_peer {
 	uint32_t for_s; /* `for`: a grant's length, 0 unlimited */
 	enum trust_level require;
 	bool ping, bare, ice, sha1;
+	bool plain_esp; /* udp-encap = no: its `ike-esp` is taken, ESP without UDP */
 	bool ask; /* what `allow` lists takes a person's yes, each call anew */
 	uint32_t ask_s; /* and how long he has for it */
 	bool has_cert;
@@ -135,3 +136,4 @@ bool config_prefixes_have(const struct cfg_prefixes *l, const struct addr_prefix
 /* May it be a network's, or be accepted as one? Not everything, and nothing that has a meaning of its own. */
 bool config_prefix_sane(const struct addr_prefix *p);
 const struct cfg_peer *config_peer(const struct config *c, const char *aor);
+bool config_plain_esp(const struct config *c); /* some peer may have ESP without UDP */

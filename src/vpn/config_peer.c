@@ -84,6 +84,16 @@ static enum err peer_sha1(void *o, struct span v, const char **x)
 	return config_set_bool(v, &((struct cfg_peer *)o)->sha1, x);
 }
 
+static enum err peer_udp_encap(void *o, struct span v, const char **x)
+{
+	struct cfg_peer *p = o;
+	bool encap = true;
+	enum err e = config_set_bool(v, &encap, x);
+
+	p->plain_esp = !encap;
+	return e;
+}
+
 static enum err peer_cert(void *o, struct span v, const char **x)
 {
 	struct cfg_peer *p = o;
@@ -138,15 +148,25 @@ static enum err peer_accept_prefix(void *o, struct span v, const char **x)
 }
 
 const struct conf_key config_peer_keys[] = {
-	{ "key", false, true, peer_key },    { "allow", false, true, peer_allow },
-	{ "ask", false, false, peer_ask },   { "ask-within", false, false, peer_ask_within },
-	{ "for", false, false, peer_for },   { "require", false, false, peer_require },
-	{ "ping", false, false, peer_ping }, { "bare", false, false, peer_bare },
-	{ "cert", false, false, peer_cert }, { "address", false, false, peer_address },
-	{ "ice", false, false, peer_ice },   { "sha1", false, false, peer_sha1 },
-	{ "ike", false, false, peer_ike },   { "esp", false, false, peer_esp },
-	{ "ca", false, false, peer_ca },     { "psk", false, false, peer_psk },
-	{ "ppk", false, false, peer_ppk },   { "accept-prefix", false, true, peer_accept_prefix },
+	{ "key", false, true, peer_key },
+	{ "allow", false, true, peer_allow },
+	{ "ask", false, false, peer_ask },
+	{ "ask-within", false, false, peer_ask_within },
+	{ "for", false, false, peer_for },
+	{ "require", false, false, peer_require },
+	{ "ping", false, false, peer_ping },
+	{ "bare", false, false, peer_bare },
+	{ "cert", false, false, peer_cert },
+	{ "address", false, false, peer_address },
+	{ "ice", false, false, peer_ice },
+	{ "sha1", false, false, peer_sha1 },
+	{ "ike", false, false, peer_ike },
+	{ "esp", false, false, peer_esp },
+	{ "ca", false, false, peer_ca },
+	{ "psk", false, false, peer_psk },
+	{ "ppk", false, false, peer_ppk },
+	{ "udp-encap", false, false, peer_udp_encap },
+	{ "accept-prefix", false, true, peer_accept_prefix },
 	{ NULL, false, false, NULL },
 };
 
@@ -185,8 +205,11 @@ enum err config_peer_end(void *arg, void *o, const char **x)
 	struct cfg_peer *p = o;
 
 	(void)arg;
-	*x = "bare = yes with cert, address, ice = no or sha1 = yes";
-	if (!p->bare && (p->has_cert || p->has_address || !p->ice || p->sha1))
+	*x = "bare = yes with cert, address, ice = no, udp-encap = no or sha1 = yes";
+	if (!p->bare && (p->has_cert || p->has_address || !p->ice || p->plain_esp || p->sha1))
+		return ERR_MALFORMED;
+	*x = "ice = no with udp-encap = no (what ICE finds is a path for UDP)";
+	if (p->ice && p->plain_esp)
 		return ERR_MALFORMED;
 	if (config_check_proofs(p, x) != OK)
 		return ERR_MALFORMED;

@@ -94,6 +94,10 @@ static enum err fill_own(struct vpn *v, struct call *c, bool is_answer, struct s
 			m->candidates[m->n_candidates++] = wr_done(&w);
 		}
 	}
+	if (c->plain_esp) {
+		m->fmt = SDP_IKE_ESP;
+		m->addr = c->fixed.local; /* nothing that a NAT made will do */
+	}
 	if (c->bare)
 		return proof_describe(config_peer(v->cfg, c->peer), m);
 	m->is_tieline = m->has_bind = m->has_key = m->has_aor = m->has_date = true;
@@ -229,6 +233,7 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	k->has_peer_key = c->has_key;
 	memcpy(k->peer_key, c->key, SPKI_HASH);
 	k->bare = c->bare;
+	k->plain_esp = c->plain_esp;
 	k->request = c->bare ? 0 : c->request;
 	if (c->named && !c->bare) {
 		k->n_names = 1;
@@ -246,6 +251,8 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	k->export_keys = c->outgoing && c->export_keys;
 	k->spi_taken = spi_taken;
 	k->spi_arg = v;
+	k->place = move_place;
+	k->place_arg = c;
 	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */
 	k->first_sends = c->no_ice ? 3 : 0; /* 4.3: the address is whatever the description says */
 	k->dpd_s = c->no_ice ? v->cfg->accounts[c->account].dpd_s : 0;
@@ -328,6 +335,7 @@ static struct verdict check_bare_offer(struct vpn *v, struct call *c, struct spa
 		return stranger(policy_why_text(a.why));
 	c->level = a.level;
 	c->no_ice = !a.peer->ice;
+	c->plain_esp = a.peer->plain_esp && v->media->fmt == SDP_IKE_ESP;
 	memcpy(c->peer_address, a.peer->address.ip, 16);
 	if (sdp_setup_answer(v->media->setup, SDP_PASSIVE, &setup) != OK)
 		return bad(488, REASON_INPUT, "no usable ike-setup");
@@ -388,7 +396,7 @@ static const char *read_offer(struct vpn *v, struct span body, unsigned *ret_ind
 
 	if (sdp_parse(body, v->sdp, &why, &at) != OK)
 		return "not a description";
-	*ret_index = sdp_ike_usable(v->sdp);
+	*ret_index = sdp_ike_usable(v->sdp, true);
 	if (*ret_index == SDP_MEDIA_MAX)
 		*ret_index = sdp_ike_find(v->sdp); /* who is it that offers what cannot be used? */
 	if (*ret_index == SDP_MEDIA_MAX || sdp_ike_read(v->sdp, *ret_index, false, v->media, &why) != OK)
@@ -410,7 +418,7 @@ struct verdict describe_check_offer(struct vpn *v, struct call *c, struct span f
 				 : check_bare_offer(v, c, from);
 	if (!r.ok)
 		return r;
-	if (sdp_ike_usable(v->sdp) != *ret_index)
+	if (sdp_ike_usable(v->sdp, c->plain_esp) == SDP_MEDIA_MAX)
 		return bad(488, REASON_INPUT,
 			   "no usable IKE media: it must be ike-esp-udpencap, unbundled and not on port 500");
 	if (make_agent(v, c) != OK || inforce_peer(c, span_of(v->canon, *ret_canon_len)) != OK)
@@ -522,7 +530,7 @@ struct verdict describe_check_answer(struct vpn *v, struct call *c, struct span 
 	c->has_key = false;
 	if (sdp_parse(body, v->sdp, &why, &at) != OK || !v->sdp->n_media)
 		return bad(0, REASON_SECURITY_LINES, "the answer is not a description");
-	if (sdp_ike_usable(v->sdp) != 0)
+	if (sdp_ike_usable(v->sdp, false) != 0)
 		return bad(0, REASON_NOT_AVAILABLE, "the other side does not take part in IKE media");
 	if (sdp_ike_read(v->sdp, 0, true, v->media, &why) != OK ||
 	    sdp_ike_canon(v->sdp, 0, true, v->canon, sizeof(v->canon), &canon_len) != OK)

@@ -7,9 +7,9 @@
  *   grant.c     what is asked, granted, forwarded and revoked   status.c    what is told about it
  *   proof.c     shared keys, CAs, first contact                 ask.c       what the owner is asked (`ask = yes`)
  *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog
- *   child.c     Child SAs come and go
- *   network.c   grants of networks          forward.c   local ports into the tunnel
- *   keylog.c    keys for who made the call and may have them */
+ *   child.c     Child SAs come and go           network.c   grants of networks
+ *   forward.c   local ports into the tunnel
+ *   keylog.c    keys for who made the call and may have them  move.c    which path ESP goes by */
 #pragma once
 #include "ice/agent.h"
 #include "ice/gather.h"
@@ -143,10 +143,14 @@ struct call {
 	uint8_t peer_address[16];
 	/* how */
 	bool ike_initiator, no_ice;
+	bool plain_esp; /* a stock peer's `ike-esp`, which its section allows: ESP is an IP protocol of its own (RFC 4303) */
 	struct path fixed; /* no_ice */
 	struct ike_config *ike_cfg; /* owned, from the answer to the end */
 	struct ice_agent *ice;
 	struct path path; /* in use; family NONE: none yet */
+	struct path aim; /* the one that ICE, or for want of it we, chose last */
+	uint64_t stale_us; /* from when on nothing is sent on `path`; TIME_NEVER: it is `aim` */
+	bool stale;
 	struct path ike_path; /* where the IKE message that is worked on came from */
 	bool path_told;
 	enum ice_type local_type, remote_type;
@@ -300,12 +304,27 @@ bool call_live(const struct call *c);
 const char *call_state_name(const struct call *c);
 
 /* tunnel.c */
+/* How ESP goes where IKE goes by `path`. */
+struct path tunnel_esp_path(const struct call *c, const struct path *path);
 void tunnel_begin(struct vpn *v, struct call *c, uint64_t now_us); /* descriptions are exchanged */
 void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us);
 void tunnel_ike_drain(struct vpn *v, struct call *c, uint64_t now_us);
 /* False: it was nobody's, and nothing has changed. */
 bool tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg);
 void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us);
+
+/* move.c */
+void move_ice(struct vpn *v, struct call *c, uint64_t now_us, const struct ice_event *e, bool chosen);
+void move_rebound(struct call *c, uint64_t now_us, const struct ice_event *e); /* our NAT has another mapping */
+void move_authenticated(struct vpn *v, struct call *c, uint64_t now_us,
+			const struct path *path); /* path: of IKE_AUTH */
+void move_event(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e);
+void move_locals(struct vpn *v, uint64_t now_us); /* v->locals changed */
+void move_tick(struct vpn *v, struct call *c, uint64_t now_us);
+void move_hold(struct vpn *v, struct call *c); /* c->held changed */
+/* Without ICE: may IKE of the established SA come from anywhere? What is not authentic changes nothing. */
+bool move_anywhere(const struct call *c);
+enum ike_place move_place(void *arg, const struct path *path); /* arg: the call; for struct ike_config */
 
 /* grant.c */
 void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_us, const struct ike_event *e);

@@ -45,7 +45,7 @@ static bool is_in_force(struct vpn *v, const struct call *c, struct span body)
 
 	if (sdp_parse(body, v->sdp, &why, &at) != OK)
 		return false;
-	index = sdp_ike_usable(v->sdp);
+	index = sdp_ike_usable(v->sdp, c->plain_esp);
 	return index != SDP_MEDIA_MAX && sdp_ike_canon(v->sdp, index, false, v->canon, sizeof(v->canon), &len) == OK &&
 	       span_eq(span_of(v->canon, len), span_of(c->peer_canon.p, c->peer_canon.len));
 }

@@ -144,9 +144,10 @@ bool proof_stands(const struct call *c, const struct cfg_peer *p, const struct c
 	q = q ? q : &none;
 	if (!same_secret(&p->ppk, &q->ppk))
 		return false;
-	return !c->bare || (q->bare && p->sha1 == q->sha1 && same_secret(&p->psk, &q->psk) &&
-			    p->has_cert == q->has_cert && !memcmp(p->cert, q->cert, sizeof(p->cert)) &&
-			    !strcmp(p->ca_file, q->ca_file) && addr_ip_eq(&p->address, &q->address));
+	return !c->bare ||
+	       (q->bare && p->sha1 == q->sha1 && p->plain_esp == q->plain_esp && same_secret(&p->psk, &q->psk) &&
+		p->has_cert == q->has_cert && !memcmp(p->cert, q->cert, sizeof(p->cert)) &&
+		!strcmp(p->ca_file, q->ca_file) && addr_ip_eq(&p->address, &q->address));
 }
 
 /* What a key exchange ended with, for a person; NULL: nothing that the kind of failure does not say. */
@@ -155,6 +156,9 @@ const char *proof_failure_text(const struct ike_event *e)
 	switch (e->fail) {
 	case IKE_FAIL_CHAIN: return e->detail;
 	case IKE_FAIL_PPK: return "one side has no post-quantum key (ppk) for the other, or it has another name there";
+	case IKE_FAIL_NAT:
+		return "an address translator is on the way, or the other side wants ESP in UDP, and its section says "
+		       "udp-encap = no";
 	case IKE_FAIL_AUTH:
 		return e->notify ? ike_notify_text(e->notify)
 				 : "the other side's proof of identity is wrong: its certificate or shared key is "

@@ -19,6 +19,17 @@ static void start_ike(struct vpn *v, struct call *c, uint64_t now_us)
 	tunnel_ike_drain(v, c, now_us);
 }
 
+struct path tunnel_esp_path(const struct call *c, const struct path *path)
+{
+	struct path p = *path;
+
+	if (c->plain_esp) {
+		p.transport = TRANSPORT_ESP;
+		p.local.port = p.remote.port = 0;
+	}
+	return p;
+}
+
 void tunnel_begin(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	c->state = CALL_CONNECTING;
@@ -26,7 +37,7 @@ void tunnel_begin(struct vpn *v, struct call *c, uint64_t now_us)
 	c->deadline_code = c->no_ice ? REASON_IKE : REASON_NO_PATH;
 	c->deadline_text = NULL;
 	if (c->no_ice) {
-		c->path = c->fixed;
+		c->path = c->aim = c->fixed;
 		start_ike(v, c, now_us);
 	} else {
 		ice_agent_start(c->ice, now_us);
@@ -36,50 +47,18 @@ void tunnel_begin(struct vpn *v, struct call *c, uint64_t now_us)
 
 /* ---- ICE ---- */
 
-static void tell_path(struct vpn *v, struct call *c, uint64_t now_us, enum vpn_event_kind kind)
-{
-	struct vpn_event e = vpn_event_of(c, now_us, kind);
-	enum ice_type worse = c->local_type > c->remote_type ? c->local_type : c->remote_type;
-
-	e.local = c->path.local;
-	e.remote = c->path.remote;
-	(void)snprintf(e.path_type, sizeof(e.path_type), "%s", ice_type_name(worse));
-	vpn_tell(v, &e);
-}
-
-static void use_path(struct vpn *v, struct call *c, uint64_t now_us, const struct ice_event *e, bool chosen)
-{
-	bool first = !c->path_told, changed = !first && !path_eq(&c->path, &e->path);
-
-	if (!first && !chosen)
-		return;
-	c->path = e->path;
-	c->path_told = true;
-	c->local_type = e->local_type;
-	c->remote_type = e->remote_type;
-	if (first && !c->authenticated)
-		c->deadline_code = REASON_IKE; /* whatever is missing at the end of CALL_SETUP_US, it is not the path */
-	if (first)
-		tell_path(v, c, now_us, VPN_EV_PATH);
-	else if (changed)
-		tell_path(v, c, now_us, VPN_EV_PATH_CHANGED);
-	if (c->sa)
-		ike_sa_set_path(c->sa, &c->path);
-	esp_call_set_path(v->esp, c->id, &c->path);
-}
-
 static void fall_silent(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	log_warn(&c->log, "call %u: the other side is silent; nothing is sent until it is heard again", c->id);
 	c->held = true;
-	esp_call_hold(v->esp, c->id, true);
+	move_hold(v, c);
 	c->give_up_us = now_us + SECONDS((uint64_t)v->cfg->dead_after_s);
 }
 
 static void heard_again(struct vpn *v, struct call *c)
 {
 	c->held = false;
-	esp_call_hold(v->esp, c->id, false);
+	move_hold(v, c);
 	c->give_up_us = TIME_NEVER;
 }
 
@@ -90,11 +69,11 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 	while (c->ice && ice_agent_poll_event(c->ice, &e))
 		switch (e.kind) {
 		case ICE_VALID:
-			use_path(v, c, now_us, &e, false);
+			move_ice(v, c, now_us, &e, false);
 			start_ike(v, c, now_us);
 			break;
 		case ICE_SELECTED:
-			use_path(v, c, now_us, &e, true);
+			move_ice(v, c, now_us, &e, true);
 			if (c->held)
 				heard_again(v, c);
 			start_ike(v, c, now_us);
@@ -108,6 +87,7 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 			break;
 		case ICE_CONSENT_LOST: fall_silent(v, c, now_us); break;
 		case ICE_CONSENT_BACK: heard_again(v, c); break;
+		case ICE_REBOUND: move_rebound(c, now_us, &e); break;
 		}
 }
 
@@ -209,11 +189,13 @@ static bool input_init(struct vpn *v, uint64_t now_us, const struct path *path, 
 }
 
 /* Before a byte of it is read: is it from an address pair of some call? One that is over still waits for the answer to its
- * DELETE. */
+ * DELETE. Without ICE, a peer with MOBIKE whose SA is up may be anywhere: then the SPI is looked at as well. */
 static bool from_a_call(const struct vpn *v, const struct path *path)
 {
 	for (const struct call *c = v->calls; c; c = c->next)
-		if (call_live(c) ? path_allowed(c, path) : addr_eq(&c->path.remote, &path->remote))
+		if (move_anywhere(c) ||
+		    (call_live(c) ? path_allowed(c, path)
+				  : addr_eq(&c->path.remote, &path->remote) || addr_eq(&c->aim.remote, &path->remote)))
 			return true;
 	return false;
 }
@@ -238,7 +220,7 @@ bool tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, s
 		if (!sa)
 			continue;
 		/* after the end only the answer to our DELETE is of interest, and it is authenticated */
-		if (call_live(c) && !path_allowed(c, path)) {
+		if (call_live(c) && !path_allowed(c, path) && !(sa == c->sa && move_anywhere(c))) {
 			v->n_ike_unvalidated++;
 			return false;
 		}
@@ -268,6 +250,7 @@ static void sa_failed(struct vpn *v, struct call *c, uint64_t now_us, const stru
 		{ IKE_FAIL_BINDING, REASON_SECURITY_LINES, NULL },
 		{ IKE_FAIL_CHAIN, REASON_PIN, NULL },
 		{ IKE_FAIL_PPK, REASON_IKE, NULL },
+		{ IKE_FAIL_NAT, REASON_NO_PATH, NULL },
 		{ IKE_FAIL_INTERNAL, REASON_INTERNAL, NULL },
 		{ IKE_FAIL_EXPIRED, REASON_VANISHED, "no new keys could be agreed before the old ones ended" },
 		{ IKE_FAIL_PROTOCOL, REASON_IKE, "the key exchange failed: the other side breaks its rules" },
@@ -373,12 +356,7 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 	proof_contacted(v, c);
 	if (e->initial_contact)
 		end_older(v, c, now_us);
-	/* The pair on which the peer proved itself passed its check; the answer to ours may still be on its way. ESP must not
-	 * wait for it, or our first answer to the peer would have nowhere to go. */
-	if (c->path.local.family == ADDR_NONE) {
-		c->path = c->ike_path;
-		c->local_type = c->remote_type = ICE_PRFLX;
-	}
+	move_authenticated(v, c, now_us, &e->path);
 	/* AUTH covers the bind hash of our answer: the caller has it, whatever became of its ACK. */
 	if (!c->outgoing && !c->bare && c->sip_call)
 		sip_ua_confirm(v->ua, now_us, c->sip_call);
@@ -477,6 +455,8 @@ static void sa_event(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t 
 	case IKE_EV_KEYS: keylog_ike(v, c, now_us, &e->keys); break;
 	case IKE_EV_CHILD_GONE: grant_child_gone(v, c, now_us, e); break;
 	case IKE_EV_REKEYED: break;
+	case IKE_EV_MOVED:
+	case IKE_EV_STAYED: move_event(v, c, now_us, e); break;
 	case IKE_EV_CLOSED: closed(v, c, now_us); break;
 	case IKE_EV_FAILED: sa_failed(v, c, now_us, e); break;
 	}
@@ -555,6 +535,7 @@ void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us)
 	if (!call_live(c))
 		return;
 	grant_tick(v, c, now_us);
+	move_tick(v, c, now_us);
 	if (now_us >= c->give_up_us) {
 		c->give_up_us = TIME_NEVER;
 		call_end(v, c, now_us, REASON_VANISHED, NULL);

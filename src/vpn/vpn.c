@@ -222,7 +222,7 @@ struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool
 	c->outgoing = outgoing;
 	c->began_us = now_us;
 	c->since_s = vpn_wall_s(v);
-	c->deadline_us = c->choose_us = c->give_up_us = TIME_NEVER;
+	c->deadline_us = c->choose_us = c->give_up_us = c->stale_us = TIME_NEVER;
 	vpn_tag(v, c);
 	while (*end)
 		end = &(*end)->next;
@@ -321,6 +321,7 @@ void vpn_set_locals(struct vpn *v, uint64_t now_us, const struct addr *locals, u
 	v->n_locals = n < LOCALS_MAX ? n : LOCALS_MAX;
 	memcpy(v->locals, locals, v->n_locals * sizeof(*locals));
 	gather_all(v, now_us);
+	move_locals(v, now_us);
 }
 
 void vpn_set_server(struct vpn *v, uint64_t now_us, unsigned account, const struct addr *server,

@@ -5,6 +5,8 @@
  * covers: src/crypto/pubkey.c src/crypto/sigalg.c */
 #include <stdlib.h>
 
+#include <openssl/x509.h>
+
 #include "crypto/cert.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -46,6 +48,20 @@ static void signature(struct span s)
 	pubkey_free(k);
 }
 
+/* The key that stands in a certificate is the one that OpenSSL's whole reader finds there. */
+static void same_key(struct span cert, const struct pubkey *k)
+{
+	const uint8_t *p = cert.p;
+	X509 *x = d2i_X509(NULL, &p, (long)cert.len);
+	uint8_t *spki = NULL;
+	int len = x ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &spki) : 0;
+
+	if (x && (len <= 0 || !span_eq(span_of(spki, (size_t)len), pubkey_spki(k))))
+		abort();
+	OPENSSL_free(spki);
+	X509_free(x);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct span s = span_of(data, size), rest = span_from(s, 1);
@@ -65,8 +81,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	case 2:
 		(void)cert_has_mail(rest, SPAN_LIT("me@example.net"));
-		if (pubkey_from_cert(rest, &k) == OK)
+		if (pubkey_from_cert(rest, &k) == OK) {
+			same_key(rest, k);
 			key_use(k);
+		}
 		break;
 	default: signature(rest); break;
 	}

@@ -4,7 +4,7 @@
  * whole message, or the content of an Encrypted payload under the right keys, so that what stands behind the
  * keys is reached.
  * covers: src/ike/sa.c src/ike/sa_run.c src/ike/sa_init.c src/ike/sa_auth.c src/ike/child.c src/ike/info.c
-   src/ike/grant.c src/ike/fragment.c src/ike/sa_fragment.c src/ike/psk.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
+   src/ike/grant.c src/ike/mobike.c src/ike/fragment.c src/ike/sa_fragment.c src/ike/psk.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
 #include "../unit/ike_pair.h"
 #include "replay.h"
 
@@ -14,12 +14,33 @@ const unsigned fuzz_replay_cuts = 32;
 /* One step of the input: what, which side gets it, two bytes of length, the bytes. */
 enum step { RAW, INSIDE_REQUEST, INSIDE_RESPONSE, TIME, OWNER, N_STEPS };
 
+/* By other addresses than in the beginning: bit of a step. */
+#define ELSEWHERE 0x40
+
+static struct path path_of(const struct pair *p, int to, bool elsewhere)
+{
+	struct path path = p->path[to];
+
+	path.remote.port = elsewhere ? 4777 : path.remote.port;
+	return path;
+}
+
+static enum ike_place where; /* bob's answer to whether alice may move */
+
+static enum ike_place place(void *arg, const struct path *path)
+{
+	(void)arg;
+	(void)path;
+	return where;
+}
+
 static const uint64_t stops_us[] = { 0, FLIGHT_US, 2 * FLIGHT_US, 3 * FLIGHT_US, SECONDS(1) };
 
 /* The peer of `to` writes it: first byte exchange, second the first inner payload's type, then the payloads. With the first bit
  * of the exchange set it is a fragment: a byte of total and number follows. */
-static void inside(struct pair *p, int to, bool is_response, struct span s)
+static void inside(struct pair *p, int to, bool elsewhere, bool is_response, struct span s)
 {
+	struct path path = path_of(p, to, elsewhere);
 	struct ike_sa *from = p->sa[!to];
 	struct ike_header h;
 	struct ike_build b;
@@ -41,14 +62,19 @@ static void inside(struct pair *p, int to, bool is_response, struct span s)
 		wr_span(&b.w, span_from(s, 2));
 	}
 	if (ike_build_seal(&b, &from->keys.out, &msg) == OK)
-		ike_sa_input(p->sa[to], p->now_us, &p->path[to], msg);
+		ike_sa_input(p->sa[to], p->now_us, &path, msg);
 }
 
 /* A call of the owner. */
-static void owner(struct pair *p, int side, struct span s)
+static void owner(struct pair *p, int side, bool elsewhere, struct span s)
 {
+	struct path path = path_of(p, side, elsewhere);
 	struct ike_sa *sa = p->sa[side];
 
+	if (s.len && s.p[0] >= 0xf0) {
+		(void)ike_sa_move(sa, p->now_us, &path, s.p[0] & 1);
+		return;
+	}
 	switch (s.len ? s.p[0] % 6 : 0) {
 	case 0: ike_sa_probe(sa, p->now_us); break;
 	case 1:
@@ -78,6 +104,9 @@ static void check(const struct pair *p)
 		for (unsigned j = 0; j < sa->n_children; j++)
 			if (sa->children[j].spi_in < IKE_ESP_SPI_OURS)
 				abort();
+		/* only who agreed on it moves, and the responder to no place that its owner does not want */
+		if (p->n_events[i][IKE_EV_MOVED] && (!sa->move.on || (i == BOB && where == IKE_PLACE_NO)))
+			abort();
 	}
 	/* nobody can make alice believe in a peer but by bob's key */
 	if (p->n_events[ALICE][IKE_EV_AUTHENTICATED] > 1 || p->n_events[BOB][IKE_EV_AUTHENTICATED] > 1)
@@ -105,6 +134,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	pair_init(&p, 1);
 	p.undecided = start & 0x80;
+	where = (enum ike_place)(start / 5 % 3);
+	p.cfg[BOB].place = place;
 	p.cfg[ALICE].dpd_s = 30;
 	if (start & 0x20)
 		secrets(&p);
@@ -123,12 +154,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		int to = what >> 7;
 		size_t len = rd_u16(&r);
 		struct span s = rd_span(&r, len < rd_left(&r) ? len : rd_left(&r));
+		bool elsewhere = what & ELSEWHERE;
+		struct path path = path_of(&p, to, elsewhere);
 
 		switch ((what & 0x7f) % N_STEPS) {
-		case RAW: ike_sa_input(p.sa[to], p.now_us, &p.path[to], s); break;
-		case INSIDE_REQUEST: inside(&p, to, false, s); break;
-		case INSIDE_RESPONSE: inside(&p, to, true, s); break;
-		case OWNER: owner(&p, to, s); break;
+		case RAW: ike_sa_input(p.sa[to], p.now_us, &path, s); break;
+		case INSIDE_REQUEST: inside(&p, to, elsewhere, false, s); break;
+		case INSIDE_RESPONSE: inside(&p, to, elsewhere, true, s); break;
+		case OWNER: owner(&p, to, elsewhere, s); break;
 		default: pair_for(&p, s.len ? (uint64_t)s.p[0] * MS(200) : MS(5)); break;
 		}
 		pair_events(&p);

@@ -111,8 +111,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	}
 	(void)!sdp_connection_parse(d.session.connection, &a);
-	if (sdp_ike_usable(&d) < sdp_ike_find(&d))
-		abort(); /* the first usable one is an IKE section */
+	if (sdp_ike_usable(&d, true) < sdp_ike_find(&d) || sdp_ike_usable(&d, false) < sdp_ike_find(&d))
+		abort(); /* a usable one is an IKE section */
 	for (unsigned i = 0; i < d.n_media; i++)
 		for (int is_answer = 0; is_answer < 2; is_answer++) {
 			bool read = sdp_ike_read(&d, i, is_answer, &m, &why) == OK;

@@ -12,13 +12,12 @@ import os
 import re
 import socket
 import sys
-import threading
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import charon       # noqa: E402
 import lablib       # noqa: E402
 import sippeer      # noqa: E402
+import tcpcopy      # noqa: E402
 
 HOME, STOCK = "10.92.0.1", "10.92.0.2"
 INNER = "fd00:92::2"
@@ -39,40 +38,6 @@ address = fd00:92::2
 # what charon says of a request of ours
 CHILD = r"parsed CREATE_CHILD_SA request \d+ \[ N\(REKEY_SA\)"
 IKE = r"parsed CREATE_CHILD_SA request \d+ \[ SA No KE \]"
-
-
-class Copy(threading.Thread):
-    """Sends to an echo server without a pause until it is stopped, and hashes both ways."""
-
-    def __init__(self, conn):
-        super().__init__(daemon=True)
-        self.conn, self.stopped, self.sent, self.back = conn, threading.Event(), hashlib.sha256(), hashlib.sha256()
-        self.n_sent = self.n_back = 0
-        self.reader = threading.Thread(target=self.read, daemon=True)
-        self.reader.start()
-
-    def run(self):
-        while not self.stopped.is_set():
-            data = os.urandom(8000)
-            self.conn.sendall(data)
-            self.sent.update(data)
-            self.n_sent += len(data)
-            time.sleep(0.002)
-        self.conn.shutdown(socket.SHUT_WR)
-
-    def read(self):
-        """What comes back, to its end."""
-        while True:
-            data = self.conn.recv(65536)
-            if not data:
-                return
-            self.back.update(data)
-            self.n_back += len(data)
-
-    def moves(self):
-        """Bytes still come back."""
-        n = self.n_back
-        lablib.wait(lambda: self.n_back > n + 100000, 10, "the copy goes on")
 
 
 def start(lab):
@@ -98,7 +63,7 @@ def start(lab):
     with lab.inside(lab.home):
         conn = socket.create_connection((host, int(local)), 5)
     conn.settimeout(30)
-    lab.copy = Copy(conn)
+    lab.copy = tcpcopy.Copy(conn)
     lab.copy.start()
     lab.copy.moves()
 

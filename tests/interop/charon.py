@@ -39,7 +39,7 @@ connections {
 		remote_port = %(remote_port)d
 		proposals = %(ike)s
 		encap = yes
-		mobike = no
+		mobike = %(mobike)s
 		dpd_delay = 1s
 		send_cert = always
 		local { auth = %(auth)s
@@ -106,14 +106,14 @@ class Charon:
             return None
 
     def connection(self, local, remote, remote_port, peer_cert_pem, peer_id, peer_inner, cert="own", **more):
-        """Loads the one connection: only this peer, by its certificate; `cert` is ours, own or other. more: ike, esp (proposals), auth
+        """Loads the one connection: only this peer, by its certificate; `cert` is ours, own or other. more: ike, esp (proposals), mobike, auth
         (how it proves itself), own_id and inner, where they are not the usual ones."""
         with open(self.dir + "/swanctl/x509/peer.pem", "w") as f:
             f.write(peer_cert_pem)
         with open(self.dir + "/swanctl/swanctl.conf", "w") as f:
             f.write(_CONNECTION % dict({"local": local, "remote": remote, "port": PORT, "remote_port": remote_port, "own_id": self.aor,
                                         "peer_id": peer_id, "inner": self.inner, "peer_inner": peer_inner, "cert": cert, "auth": "pubkey",
-                                        "ike": "aes128gcm16-prfsha256-x25519", "esp": "aes128gcm16"}, **more))
+                                        "ike": "aes128gcm16-prfsha256-x25519", "esp": "aes128gcm16", "mobike": "no"}, **more))
         self.swanctl("--load-all")
 
     def sas(self):

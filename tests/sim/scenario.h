@@ -59,6 +59,10 @@ const char *trouble_name(unsigned i);
 void run_rekey(struct world *w, const struct scenario_run *r);
 unsigned rekey_variants(void);
 const char *rekey_name(unsigned i);
+/* scenario_move.c */
+void run_move(struct world *w, const struct scenario_run *r);
+unsigned move_variants(void);
+const char *move_name(unsigned i);
 /* scenario_evil.c */
 void run_evil(struct world *w, const struct scenario_run *r);
 void run_attack(struct world *w, const struct scenario_run *r);

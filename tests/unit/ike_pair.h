@@ -19,6 +19,7 @@
 struct flying {
 	uint64_t due_us;
 	int to;
+	struct path path; /* as `to` sees it */
 	uint8_t bytes[IKE_MSG_MAX];
 	size_t len;
 };
@@ -34,6 +35,8 @@ struct pair {
 	unsigned n_air, n_sent;
 	/* true: deliver. n counts from 0 over both sides. */
 	bool (*filter)(struct pair *p, int from, unsigned n, uint8_t *msg, size_t *len);
+	/* With it addresses count: the path as the receiver sees it, to be changed by what is on the way. False: lost. */
+	bool (*wire)(struct pair *p, int from, struct path *path, struct span msg);
 	void *arg;
 	struct ike_cookies *cookies; /* bob's dispatcher asks for them */
 	bool stock[2]; /* takes its vendor ID away */
@@ -169,9 +172,23 @@ static inline void pair_throw(struct pair *p, int to, struct span msg, uint64_t 
 		return;
 	f->due_us = p->now_us + delay_us;
 	f->to = to;
+	f->path = p->path[to];
 	f->len = msg.len;
 	memcpy(f->bytes, msg.p, msg.len);
 	p->air[p->n_air++] = f;
+}
+
+/* A datagram that left by this path. */
+static inline void pair_wire(struct pair *p, int from, const struct path *sent, struct span msg)
+{
+	struct path seen = { .transport = sent->transport, .local = sent->remote, .remote = sent->local };
+	unsigned n = p->n_air;
+
+	if (p->wire && !p->wire(p, from, &seen, msg))
+		return;
+	pair_throw(p, !from, msg, FLIGHT_US);
+	if (p->wire && p->n_air > n)
+		p->air[n]->path = seen;
 }
 
 /* Loses all that is on its way. */
@@ -217,7 +234,7 @@ static inline void pair_outputs(struct pair *p)
 			if (p->stock[i])
 				pair_stock(p->sa[i], msg, len);
 			if (!p->filter || p->filter(p, i, p->n_sent, msg, &len))
-				pair_throw(p, !i, span_of(msg, len), FLIGHT_US);
+				pair_wire(p, i, &o.path, span_of(msg, len));
 			p->n_sent++;
 		}
 	}
@@ -258,7 +275,7 @@ static inline void pair_deliver(struct pair *p, struct flying *f)
 		return;
 	}
 	if (p->sa[f->to])
-		ike_sa_input(p->sa[f->to], p->now_us, &p->path[f->to], msg);
+		ike_sa_input(p->sa[f->to], p->now_us, &f->path, msg);
 }
 
 static inline uint64_t pair_next(const struct pair *p, int *ret_air)

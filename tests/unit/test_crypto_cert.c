@@ -115,6 +115,14 @@ static void keys_must_be_whole_and_canonical(void **state)
 	assert_int_equal(pubkey_from_spki(span_of(mem, spki.len + 1), &k), ERR_MALFORMED);
 	mem[spki.len - 1] ^= 1; /* off the curve */
 	assert_int_equal(pubkey_from_spki(span_of(mem, spki.len), &k), ERR_MALFORMED);
+	memset(mem + spki.len - 64, 0, 64); /* nor is this one on it */
+	assert_int_equal(pubkey_from_spki(span_of(mem, spki.len), &k), ERR_MALFORMED);
+	memcpy(mem, spki.p, spki.len);
+	mem[spki.len - 65] = 6; /* the hybrid form: the same point, another name */
+	if (pubkey_from_spki(span_of(mem, spki.len), &k) == OK) {
+		assert_false(span_eq(pubkey_spki(k), spki));
+		pubkey_free(k);
+	}
 	memcpy(mem, cert.p, cert.len);
 	assert_int_equal(pubkey_from_cert(span_of(mem, cert.len + 1), &k), ERR_MALFORMED);
 	identity_free(id);

@@ -278,6 +278,27 @@ static void tunnel_port(void **state)
 		(void)close(fds[i]);
 }
 
+/* Only where some peer may have ESP without UDP. The monitor reads `cfg` at its start. */
+static void raw_esp(void **state)
+{
+	struct monitor_request rq = request(MONITOR_RAW_ESP, NULL, NULL);
+	int fd, protocol = 0;
+	socklen_t len = sizeof(protocol);
+
+	need_privilege();
+	assert_int_equal(ask(&rq, NULL), ERR_MALFORMED);
+	rq.family = 4;
+	assert_int_equal(ask(&rq, NULL), ERR_DENIED);
+	assert_int_equal(stop(state), 0);
+	peers[1].plain_esp = true;
+	assert_int_equal(start(state), 0);
+	assert_int_equal(ask(&rq, &fd), OK);
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len), 0);
+	assert_int_equal(protocol, IPPROTO_ESP);
+	(void)close(fd);
+	peers[1].plain_esp = false;
+}
+
 static void out_of_form(void **state)
 {
 	struct monitor_request rq = request((enum monitor_op)99, NULL, NULL);
@@ -398,8 +419,13 @@ static void signals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WITH(inside),  WITH(tunnel_port), WITH(out_of_form),
-		WITH(service), WITH(signals),     cmocka_unit_test(dies_with_the_engine),
+		WITH(inside),
+		WITH(tunnel_port),
+		WITH(raw_esp),
+		WITH(out_of_form),
+		WITH(service),
+		WITH(signals),
+		cmocka_unit_test(dies_with_the_engine),
 	};
 
 	return HARNESS_RUN(tests);

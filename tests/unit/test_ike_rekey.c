@@ -785,6 +785,51 @@ static void with_a_ke(void **state)
 	pair_done(&p);
 }
 
+/* Groups in the list for ESP: every CREATE_CHILD_SA has a key exchange in one of them, whoever begins; the Child SA of IKE_AUTH
+ * has none. A peer without one gets nothing. */
+static void groups_of_the_list(void **state)
+{
+	static const char *const lists[3][2] = { { "aes128gcm16-ecp256-x25519", "aes128gcm16-ecp256" },
+						 { "aes128gcm16-x25519-ecp256", "aes128gcm16-ecp256" },
+						 { NULL, "aes128gcm16-ecp256" } };
+	const char *expected;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		pair_init(&p, i);
+		for (int k = 0; k < 2; k++)
+			if (lists[i][k])
+				assert_int_equal(ike_list_parse(span_str(lists[i][k]), true, &p.cfg[k].esp, &expected),
+						 OK);
+		assert_int_equal(pair_new(&p), OK);
+		assert_int_equal(ike_sa_start(p.sa[ALICE], p.now_us, &p.path[ALICE]), OK);
+		pair_for(&p, MS(100));
+		assert_int_equal(p.n_children[ALICE], 1);
+		assert_null(p.sa[ALICE]->children[0].group);
+		/* the first list agrees at once; INVALID_KE_PAYLOAD for the second; NO_PROPOSAL_CHOSEN and then the IKE SA's
+		 * own group for the third, which bob does not have */
+		assert_int_equal(
+			ike_sa_child_create(p.sa[ALICE], p.now_us, 7, 102, &p.cfg[ALICE].tsi, &p.cfg[ALICE].tsr), OK);
+		pair_for(&p, MS(200));
+		assert_int_equal(p.n_children[ALICE], i < 2 ? 2 : 1);
+		if (i == 2) {
+			assert_int_equal(p.last[ALICE][IKE_EV_REFUSED].notify, IKE_N_NO_PROPOSAL_CHOSEN);
+			over(0);
+			continue;
+		}
+		assert_true(pair_child_same(&p, 1));
+		assert_int_equal(p.sa[ALICE]->children[1].group->id, 19);
+		assert_int_equal(ike_sa_child_rekey(p.sa[ALICE], p.now_us, p.children[ALICE][0].spi_in), OK);
+		assert_int_equal(ike_sa_child_rekey(p.sa[BOB], p.now_us, p.children[BOB][1].spi_in), OK);
+		pair_for(&p, SECONDS(1));
+		assert_int_equal(p.n_children[ALICE], 4);
+		for (int k = 0; k < 2; k++)
+			assert_int_equal(p.sa[ALICE]->children[k].group->id, 19);
+		settled(2);
+		over(2);
+	}
+}
+
 /* 2.25: bob has the Child SA no more: a new one from scratch takes its place. */
 static void child_not_found(void **state)
 {
@@ -1022,6 +1067,7 @@ int main(void)
 		cmocka_unit_test(everything_at_once),
 		cmocka_unit_test(no_additional_sas),
 		cmocka_unit_test(with_a_ke),
+		cmocka_unit_test(groups_of_the_list),
 		cmocka_unit_test(child_not_found),
 		cmocka_unit_test(never_ready),
 		cmocka_unit_test(wider_selectors),

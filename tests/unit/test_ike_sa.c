@@ -627,6 +627,37 @@ static void last(void **state)
 	pair_identities_done();
 }
 
+/* ESP without UDP (2.23): both hashes are true, and a NAT, or a peer that wants UDP whatever there is, ends it. */
+static void without_udp(void **state)
+{
+	static const struct {
+		bool alice, bob, nat, up;
+	} rows[] = { { true, true, false, true },
+		     { true, true, true, false },
+		     { true, false, false, false },
+		     { false, true, false, false },
+		     { false, false, true, true } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		pair_init(&p, i);
+		p.cfg[ALICE].plain_esp = rows[i].alice;
+		p.cfg[BOB].plain_esp = rows[i].bob;
+		if (rows[i].nat) /* bob sees another address than alice's own */
+			p.path[BOB].remote = addr_ip4(0xcb007107, 4500);
+		assert_int_equal(pair_new(&p), OK);
+		assert_int_equal(ike_sa_start(p.sa[ALICE], p.now_us, &p.path[ALICE]), OK);
+		pair_for(&p, SECONDS(100));
+		if (pair_up(&p) != rows[i].up)
+			fail_msg("row %zu", i);
+		if (!rows[i].up && rows[i].bob && !rows[i].nat && rows[i].alice != rows[i].bob)
+			assert_int_equal(p.sa[BOB]->suspect, IKE_FAIL_NAT);
+		if (!rows[i].up && rows[i].alice && !rows[i].bob)
+			assert_int_equal(p.last[ALICE][IKE_EV_FAILED].fail, IKE_FAIL_NAT);
+		pair_done(&p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -646,6 +677,7 @@ int main(void)
 		cmocka_unit_test(path_changes),
 		cmocka_unit_test(stock_peer),
 		cmocka_unit_test(spi_taken),
+		cmocka_unit_test(without_udp),
 		cmocka_unit_test(last),
 	};
 

@@ -43,7 +43,8 @@ static void words(void **state)
 		{ "aes256gcm16-aes256gcm16-prfsha256-ecp384", false, false }, /* twice */
 		{ "aes256gcm16-prfsha256-ecp384-esn", false, false },
 		{ "aes256gcm16-prfsha256", true, false },
-		{ "aes256gcm16-x25519", true, false },
+		{ "aes256gcm16-x25519", true, true }, /* PFS */
+		{ "aes256gcm16-sha256-x25519", true, false },
 		{ "aes256", true, false },
 		{ "aes256gcm16,aes256gcm16,aes256gcm16,aes256gcm16,aes256gcm16,aes256gcm16,aes256gcm16,aes256gcm16",
 		  true, true },
@@ -134,6 +135,59 @@ static void each_suite(void **state)
 	    "AES-CBC-128, HMAC-SHA2-256-128, HMAC-SHA2-512, MODP-3072", CIPHER_AES128_CBC_SHA256, true);
 }
 
+/* Takes half of the nonce out of an IKE_SA_INIT of `*p->arg`. */
+static bool half_a_nonce(struct pair *p, int from, unsigned n, uint8_t *msg, size_t *len)
+{
+	struct ike_chain c;
+	struct ike_header h;
+	const struct ike_payload *pn;
+	size_t at;
+
+	(void)n;
+	if (from != *(const int *)p->arg || msg[18] != IKE_SA_INIT)
+		return true;
+	assert_int_equal(ike_header_parse(span_of(msg, *len), &h), OK);
+	assert_int_equal(ike_chain_parse(span_from(span_of(msg, *len), IKE_HDR), h.next, &c), OK);
+	pn = ike_chain_find(&c, IKE_P_NONCE);
+	assert_int_equal(pn->body.len, 32);
+	at = (size_t)(pn->body.p - msg);
+	memmove(msg + at + 16, msg + at + 32, *len - at - 32);
+	*len -= 16;
+	put_be16(msg + at - 2, 4 + 16);
+	put_be32(msg + 24, (uint32_t)*len);
+	return true;
+}
+
+/* RFC 7296, 2.10: 16 bytes are enough for HMAC-SHA2-256, and for no longer PRF. */
+static void nonce_as_long_as_the_prf_wants(void **state)
+{
+	static const struct {
+		const char *list;
+		bool enough;
+	} rows[] = { { "aes128gcm16-prfsha256-x25519", true },
+		     { "aes128gcm16-prfsha384-x25519", false },
+		     { "aes128gcm16-prfsha512-x25519", false } };
+	const char *expected;
+	struct pair p;
+
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+		int from = (int)i % 2;
+
+		pair_init(&p, i);
+		assert_int_equal(ike_list_parse(span_str(rows[i / 2].list), false, &p.cfg[ALICE].ike, &expected), OK);
+		assert_int_equal(pair_new(&p), OK);
+		p.filter = half_a_nonce;
+		p.arg = &from;
+		assert_int_equal(ike_sa_start(p.sa[ALICE], p.now_us, &p.path[ALICE]), OK);
+		pair_for(&p, MS(100));
+		/* the message was changed on its way: AUTH tells; but a short nonce is not taken at all */
+		assert_int_equal(p.sa[!from]->suite.prf != NULL, rows[i / 2].enough);
+		assert_false(pair_up(&p));
+		pair_done(&p);
+	}
+}
+
 /* The responder wants a group that the first message had no value for: INVALID_KE_PAYLOAD, for each of them. */
 static void another_group(void **state)
 {
@@ -158,6 +212,7 @@ int main(void)
 		cmocka_unit_test(by_default),
 		cmocka_unit_test(each_suite),
 		cmocka_unit_test(another_group),
+		cmocka_unit_test(nonce_as_long_as_the_prf_wants),
 	};
 	int r = HARNESS_RUN(tests);
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "esp/packet.h"
+#include "ike/fragment.h"
 #include "inspect_run.h"
 
 static void drop(struct span s)
@@ -268,6 +269,51 @@ static void decrypted(const char *rel, const char *encr)
 	inspect_keys_free(k);
 	inspect_keys_free(x);
 	json_decref(file);
+}
+
+#define FRAGMENT_KEYS                                                                                                  \
+	"{\"ike\":[{\"spi_i\":\"1111111111111111\",\"spi_r\":\"2222222222222222\","                                    \
+	"\"sk_ei\":\"000102030405060708090a0b0c0d0e0f10111213\",\"sk_er\":"                                            \
+	"\"000102030405060708090a0b0c0d0e0f10111213\"}]}"
+
+/* RFC 7383: each fragment opens by itself; what is inside is a piece of the payloads. */
+static void ike_fragments_decrypted(void **state)
+{
+	struct ike_header h = { .spi_i = UINT64_C(0x1111111111111111),
+				.spi_r = UINT64_C(0x2222222222222222),
+				.exchange = IKE_AUTH,
+				.from_initiator = true };
+	struct inspect_options with = { .keys = keys_of(FRAGMENT_KEYS) };
+	static uint8_t mem[2 * IKE_MSG_MAX], key[20], big[3000];
+	struct ike_sk sk = { .cipher = NULL };
+	struct ike_build b;
+	struct span all, one;
+	size_t len = 0;
+	int n = 0;
+
+	(void)state;
+	for (uint8_t i = 0; i < sizeof(key); i++)
+		key[i] = i;
+	assert_int_equal(ike_sk_init(&sk, CIPHER_AES128_GCM, SPAN_OF(key), SPAN_NONE, NULL), OK);
+	ike_build_start(&b, mem, sizeof(mem), &h);
+	ike_build_sk(&b);
+	ike_build_bytes(&b, IKE_P_VENDOR, SPAN_OF(big));
+	assert_int_equal(ike_fragment_seal(&b, &sk, &all), OK);
+	while ((one = ike_datagram(&all)).len) {
+		json_t *r = run("ike", one, &with), *skf = payload_of(payloads(r), "SKF");
+
+		assert_true(inspect_ok(r));
+		assert_int_equal(json_integer_value(json_object_get(skf, "fragment")), ++n);
+		assert_int_equal(json_integer_value(json_object_get(skf, "fragments")), 3);
+		assert_true(json_is_true(json_object_get(skf, "decrypted")));
+		len += strlen(harness_text(skf, "content")) / 2;
+		json_decref(r);
+		ladder("ike", one, &with);
+	}
+	assert_int_equal(n, 3);
+	assert_int_equal(len, 4 + sizeof(big));
+	ike_sk_done(&sk);
+	inspect_keys_free((struct inspect_keys *)(uintptr_t)with.keys);
 }
 
 static void ike_capture_decrypted(void **state)
@@ -647,6 +693,7 @@ int main(void)
 		cmocka_unit_test(stun_places),
 		cmocka_unit_test(datagrams),
 		cmocka_unit_test(ike_capture_decrypted),
+		cmocka_unit_test(ike_fragments_decrypted),
 		cmocka_unit_test(ike_captures),
 		cmocka_unit_test(ike_single_payloads),
 		cmocka_unit_test(ike_ours),

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/rng.h"
-#include "net/udp.h"
+#include "net/raw.h"
 #include "harness.h"
 
 #define N_DATA 3
@@ -258,6 +258,43 @@ static void batches(void **state)
 	udp_buffers_free(b);
 }
 
+/* ESP without UDP, on the loopback interface: what arrives is what was sent, without a header of IP. */
+static void raw(void **state)
+{
+	static const uint8_t esp[] = { 0xc1, 2, 3, 4, 0, 0, 0, 1, 9, 9, 9, 9 };
+	struct udp_buffers *b = udp_buffers_new();
+	struct udp_msg in[UDP_BATCH];
+
+	(void)state;
+	if (geteuid() != 0) {
+		udp_buffers_free(b);
+		print_message("# needs root\n");
+		skip();
+	}
+	for (int six = 0; six < 2; six++) {
+		enum addr_family family = six ? ADDR_IP6 : ADDR_IP4;
+		struct addr lo = loopback(family, 0);
+		struct udp_msg m = { .path = { .transport = TRANSPORT_ESP, .local = lo, .remote = lo, .tos = 2 },
+				     .p = (uint8_t *)(uintptr_t)esp,
+				     .len = sizeof(esp) };
+		struct pollfd p = { .events = POLLIN };
+		unsigned n;
+
+		assert_int_equal(raw_esp_open(family, &p.fd), OK);
+		m.path.remote.port = 4500; /* of no use here */
+		assert_int_equal(raw_esp_send_batch(p.fd, &m, 1), 1);
+		assert_int_equal(poll(&p, 1, 5000), 1);
+		n = raw_esp_recv(p.fd, b, in);
+		assert_int_equal(n, 1);
+		assert_true(span_eq(span_of(in[0].p, in[0].len), SPAN_OF(esp)));
+		assert_int_equal(in[0].path.transport, TRANSPORT_ESP);
+		assert_int_equal(in[0].path.tos, 2);
+		assert_true(addr_eq(&in[0].path.remote, &lo) && addr_eq(&in[0].path.local, &lo));
+		(void)close(p.fd);
+	}
+	udp_buffers_free(b);
+}
+
 static void source(void **state)
 {
 	struct addr a, want = loopback(ADDR_IP4, 0), remote = addr_ip4(0x7f000005, 80);
@@ -274,6 +311,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(group_ip4),   cmocka_unit_test(group_ip6), cmocka_unit_test(two_families_one_port),
 		cmocka_unit_test(port_in_use), cmocka_unit_test(batches),   cmocka_unit_test(source),
+		cmocka_unit_test(raw),
 	};
 
 	return HARNESS_RUN(tests);

@@ -136,27 +136,28 @@ static void what_a_live_call_may_use(void **state)
 	static const char head[] = HEAD "c=IN IP4 192.0.2.1\r\n";
 	static const struct {
 		const char *media;
-		unsigned index;
+		unsigned index, plain; /* plain: where the peer's section says udp-encap = no */
 	} rows[] = {
-		{ "m=application 4500 udp ike-esp-udpencap\r\n", 0 },
-		{ "m=application 4500 UDP IKE-ESP-UDPENCAP\r\n", 0 },
-		{ "m=application 4500 udp ike-esp\r\n", SDP_MEDIA_MAX },
-		{ "m=application 500 udp ike-esp\r\n", SDP_MEDIA_MAX },
-		{ "m=application 500 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
-		{ "m=application 0 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
-		{ "m=application 4500 tcp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
+		{ "m=application 4500 udp ike-esp-udpencap\r\n", 0, 0 },
+		{ "m=application 4500 UDP IKE-ESP-UDPENCAP\r\n", 0, 0 },
+		{ "m=application 4500 udp ike-esp\r\n", SDP_MEDIA_MAX, 0 },
+		{ "m=application 4500 udp ike-esp\r\na=mid:1\r\nm=application 4500 udp ike-esp-udpencap\r\n", 1, 1 },
+		{ "m=application 500 udp ike-esp\r\n", SDP_MEDIA_MAX, SDP_MEDIA_MAX },
+		{ "m=application 500 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX, SDP_MEDIA_MAX },
+		{ "m=application 0 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX, SDP_MEDIA_MAX },
+		{ "m=application 4500 tcp ike-esp-udpencap\r\n", SDP_MEDIA_MAX, SDP_MEDIA_MAX },
 		/* the answer's line is an application's, and RFC 3264, 6 has the type of the offer's */
-		{ "m=audio 4500 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX },
-		{ "m=application 4500 udp ike-esp-udpencap ike-esp\r\n", SDP_MEDIA_MAX },
+		{ "m=audio 4500 udp ike-esp-udpencap\r\n", SDP_MEDIA_MAX, SDP_MEDIA_MAX },
+		{ "m=application 4500 udp ike-esp-udpencap ike-esp\r\n", SDP_MEDIA_MAX, SDP_MEDIA_MAX },
 		/* two lines: the first that can be used */
-		{ "m=application 500 udp ike-esp\r\nm=application 4500 udp ike-esp-udpencap\r\n", 1 },
-		{ "m=application 4500 udp ike-esp-udpencap\r\nm=application 4501 udp ike-esp-udpencap\r\n", 0 },
-		{ "m=audio 9 RTP/AVP 0\r\nm=application 4500 udp ike-esp-udpencap\r\n", 1 },
+		{ "m=application 500 udp ike-esp\r\nm=application 4500 udp ike-esp-udpencap\r\n", 1, 1 },
+		{ "m=application 4500 udp ike-esp-udpencap\r\nm=application 4501 udp ike-esp-udpencap\r\n", 0, 0 },
+		{ "m=audio 9 RTP/AVP 0\r\nm=application 4500 udp ike-esp-udpencap\r\n", 1, 1 },
 		/* bundled with something else */
 		{ "a=group:BUNDLE 0 ike\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\nm=application 4500 udp "
 		  "ike-esp-udpencap\r\na=mid:ike\r\n",
-		  SDP_MEDIA_MAX },
-		{ "a=group:BUNDLE 0 1\r\na=group:LS ike\r\nm=application 4500 udp ike-esp-udpencap\r\na=mid:ike\r\n",
+		  SDP_MEDIA_MAX, SDP_MEDIA_MAX },
+		{ "a=group:BUNDLE 0 1\r\na=group:LS ike\r\nm=application 4500 udp ike-esp-udpencap\r\na=mid:ike\r\n", 0,
 		  0 },
 	};
 
@@ -166,8 +167,8 @@ static void what_a_live_call_may_use(void **state)
 
 		(void)snprintf(text, sizeof(text), "%s%s", head, rows[i].media);
 		parse(span_str(text));
-		if (sdp_ike_usable(&d) != rows[i].index)
-			fail_msg("row %zu: %u", i, sdp_ike_usable(&d));
+		if (sdp_ike_usable(&d, false) != rows[i].index || sdp_ike_usable(&d, true) != rows[i].plain)
+			fail_msg("row %zu: %u", i, sdp_ike_usable(&d, false));
 	}
 }
 

@@ -131,6 +131,8 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nesp = aes256\n", "sha256 with aes128 or aes256" },
 		{ ACCOUNT "[peer p@e]\nesp =\n", "words such as" },
 		{ ACCOUNT "[peer p@e]\nice = no\n", "bare = yes with" },
+		{ ACCOUNT "[peer p@e]\nudp-encap = no\n", "bare = yes with" },
+		{ BARE "cert = " KEY_A "\nudp-encap = no\n", "ice = no with" },
 		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\n", "cert, key, ca or psk" },
 		{ ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A
 			  "\n[peer q@e]\nbare = yes\naddress = fd00::1\ncert = " KEY_A "\n",

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright The tieline authors
+"""A TCP connection that never rests."""
+import hashlib
+import os
+import socket
+import threading
+import time
+
+import lablib
+
+
+class Copy(threading.Thread):
+    """Sends to an echo server without a pause until it is stopped, and hashes both ways."""
+
+    def __init__(self, conn):
+        super().__init__(daemon=True)
+        self.conn, self.stopped, self.sent, self.back = conn, threading.Event(), hashlib.sha256(), hashlib.sha256()
+        self.n_sent = self.n_back = 0
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def run(self):
+        while not self.stopped.is_set():
+            data = os.urandom(8000)
+            self.conn.sendall(data)
+            self.sent.update(data)
+            self.n_sent += len(data)
+            time.sleep(0.002)
+        self.conn.shutdown(socket.SHUT_WR)
+
+    def read(self):
+        """What comes back, to its end."""
+        while True:
+            data = self.conn.recv(65536)
+            if not data:
+                return
+            self.back.update(data)
+            self.n_back += len(data)
+
+    def moves(self):
+        """Bytes still come back."""
+        n = self.n_back
+        lablib.wait(lambda: self.n_back > n + 100000, 10, "the copy goes on")
