@@ -165,9 +165,9 @@ static void attribute(struct ike_build *b, uint16_t type, struct span value)
 
 static void build_request(struct ike_build *b, const struct ike_cp *cp)
 {
-	for (uint16_t type = 1; type <= IKE_CP_IP6_SUBNET; type++)
-		if (cp->asks & IKE_CP_BIT(type) && value_size(type) >= 0)
-			attribute(b, type, SPAN_NONE);
+	for (unsigned type = IKE_CP_IP4_ADDRESS; type <= IKE_CP_IP6_SUBNET; type++)
+		if (cp->asks & IKE_CP_BIT(type) && value_size((uint16_t)type) >= 0)
+			attribute(b, (uint16_t)type, SPAN_NONE);
 }
 
 static void build_subnet(struct ike_build *b, const struct ike_cp *cp, const struct addr_prefix *p)
