@@ -7,8 +7,7 @@
 
 #define TYPE_BITS 0x7fffu /* the first bit is reserved, and ignored */
 
-/* 3.15.1: an attribute is empty, or as long as its table says. -1: not one of ours. */
-static int value_size(uint16_t type)
+int ike_cp_size(uint16_t type)
 {
 	switch (type) {
 	case IKE_CP_IP4_ADDRESS:
@@ -91,7 +90,7 @@ static void take_value(uint16_t type, const uint8_t *v, struct ike_cp *cp)
 	struct addr ip4 = addr_of(span_of(v, 4), 0), ip6 = { .family = ADDR_NONE };
 	uint8_t len;
 
-	if (value_size(type) >= 16)
+	if (ike_cp_size(type) >= 16)
 		ip6 = ip6_of(v);
 	switch (type) {
 	case IKE_CP_IP4_ADDRESS: take_address(&ip4, &cp->ip4); break;
@@ -121,7 +120,7 @@ enum err ike_cp_parse(struct span body, uint8_t *ret_type, struct ike_cp *ret)
 	while (rd_left(&r)) {
 		uint16_t type = rd_u16(&r) & TYPE_BITS, len = rd_u16(&r);
 		struct span v = rd_span(&r, len);
-		int size = value_size(type);
+		int size = ike_cp_size(type);
 
 		if (r.bad)
 			return ERR_MALFORMED;
@@ -166,7 +165,7 @@ static void attribute(struct ike_build *b, uint16_t type, struct span value)
 static void build_request(struct ike_build *b, const struct ike_cp *cp)
 {
 	for (unsigned type = IKE_CP_IP4_ADDRESS; type <= IKE_CP_IP6_SUBNET; type++)
-		if (cp->asks & IKE_CP_BIT(type) && value_size((uint16_t)type) >= 0)
+		if (cp->asks & IKE_CP_BIT(type) && ike_cp_size((uint16_t)type) >= 0)
 			attribute(b, (uint16_t)type, SPAN_NONE);
 }
 
@@ -178,7 +177,7 @@ static void build_subnet(struct ike_build *b, const struct ike_cp *cp, const str
 	if (!(cp->asks & IKE_CP_BIT(type)))
 		return;
 	wr_u16(&b->w, type);
-	wr_u16(&b->w, (uint16_t)value_size(type));
+	wr_u16(&b->w, (uint16_t)ike_cp_size(type));
 	wr_span(&b->w, addr_ip(&p->base));
 	if (ip4)
 		netmask_write(&b->w, p->len);
