@@ -102,8 +102,8 @@ struct esp_packet {
 	size_t len;
 	uint32_t call;
 };
-/* An ICMPv6 echo of our own to the peer's inner address, as long as what fits into an IP packet of this size, whatever the call's MTU
- * is; ret: the datagram, until the next esp_plane_output. False: no SA of the call lets it through. Its reply is no packet for
+/* An ICMPv6 echo of our own to the peer's inner address, as long as what fits into an IP packet of this size, but no longer than what
+ * the TUN sends, whatever the call's MTU is; ret: the datagram, until the next esp_plane_output. False: no SA of the call lets it through. Its reply is no packet for
  * anybody else: esp_plane_poll_echo() tells the size after esp_plane_input. */
 bool esp_plane_echo(struct esp_plane *p, uint32_t call, const uint8_t peer[16], unsigned size, struct esp_packet *ret);
 bool esp_plane_may_echo(const struct esp_plane *p, uint32_t call, const uint8_t peer[16]);
