@@ -172,6 +172,7 @@ static json_t *esp_drops_json(const struct esp_counters *c)
 
 	for (int d = 0; d < ESP_N_DROPS; d++)
 		count_json(o, esp_drop_name((enum esp_drop)d), c->drops[d]);
+	count_json(o, "ecn-odd", c->ecn_odd); /* not all of these are dropped */
 	return o;
 }
 
@@ -192,6 +193,7 @@ static json_t *call_json(const struct vpn *v, uint64_t now_us, const struct vpn_
 	json_object_set_new(o, "remote", addr_json(&s->remote));
 	json_object_set_new(o, "path", json_string(s->path_type));
 	json_object_set_new(o, "rtt_ms", json_real(s->rtt_us / 1000.0));
+	json_object_set_new(o, "mtu", json_integer(s->mtu));
 	json_object_set_new(o, "address", inner_json(s->peer_address));
 	for (unsigned i = 0; i < s->n_services; i++) {
 		const struct vpn_service_status *x = &s->services[i];

@@ -203,6 +203,8 @@ static enum err listen_inside(struct monitor *m, const struct monitor_request *r
 		return e;
 	if (svc->protocol == IPPROTO_TCP)
 		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	else
+		udp_fragments(fd, local.family);
 	if (bind(fd, (const struct sockaddr *)&ss, addr_to_sockaddr(&local, &ss)) < 0 ||
 	    (svc->protocol == IPPROTO_TCP && listen(fd, LISTEN_BACKLOG) < 0)) {
 		e = errno == EADDRINUSE ? ERR_WRONG_STATE : ERR_SYSTEM;
@@ -247,13 +249,17 @@ static enum err connect_to(int ns_fd, const struct addr *to, uint8_t protocol, i
 static enum err connect_inside(struct monitor *m, const struct monitor_request *rq, int *ret_fd)
 {
 	struct addr to = rq->peer;
+	enum err e;
 
 	if (!monitor_has(m->routes, m->n_routes, &to) && !monitor_joined(m, &to))
 		return ERR_DENIED;
 	if (!rq->port)
 		return ERR_MALFORMED;
 	to.port = rq->port;
-	return connect_to(m->ns_fd, &to, rq->protocol, ret_fd);
+	e = connect_to(m->ns_fd, &to, rq->protocol, ret_fd);
+	if (e == OK && rq->protocol == IPPROTO_UDP)
+		udp_fragments(*ret_fd, to.family);
+	return e;
 }
 
 /* The answer of a connection on this machine is there at once, or nearly. */

@@ -35,7 +35,7 @@ static unsigned pick(const struct esp_packet *p, unsigned n, enum addr_family fa
 
 static void send_batch(struct engine *e, const struct esp_packet *p, unsigned n)
 {
-	struct udp_msg msgs[ESP_BATCH];
+	struct udp_msg msgs[ESP_BATCH_OUT];
 	unsigned k;
 
 	for (int i = 0; i < 2; i++) {
@@ -44,12 +44,37 @@ static void send_batch(struct engine *e, const struct esp_packet *p, unsigned n)
 		if (g->family == ADDR_NONE)
 			continue;
 		k = pick(p, n, g->family, TRANSPORT_UDP, msgs);
-		if (k)
-			(void)udp_send_batch(g->fds[1], msgs, k);
+		for (unsigned at = 0; at < k; at += UDP_BATCH)
+			(void)udp_send_batch(g->fds[1], msgs + at, k - at);
 		k = g->raw_fd >= 0 ? pick(p, n, g->family, TRANSPORT_ESP, msgs) : 0;
-		if (k)
-			(void)raw_esp_send_batch(g->raw_fd, msgs, k);
+		for (unsigned at = 0; at < k; at += UDP_BATCH)
+			(void)raw_esp_send_batch(g->raw_fd, msgs + at, k - at);
 	}
+}
+
+/* What the data plane has for the TUN beside what it was given. */
+static void more_to_tun(struct engine *e)
+{
+	struct esp_packet p;
+
+	while (vpn_poll_inner(e->vpn, &p))
+		if (write(e->tun_fd, p.p, p.len) < 0)
+			e->drops[DEMUX_ESP]++;
+}
+
+static void inner_out(struct engine *e, struct esp_packet *in, unsigned n)
+{
+	struct esp_packet out[ESP_BATCH_OUT];
+
+	send_batch(e, out, vpn_input_inner(e->vpn, loop_now_us(e->loop), in, n, out));
+	more_to_tun(e);
+}
+
+static enum err send_raw(const struct udp_group *g, const struct out *o)
+{
+	struct udp_msg m = { .path = o->path, .p = (uint8_t *)(uintptr_t)o->bytes.p, .len = o->bytes.len };
+
+	return g->raw_fd >= 0 && raw_esp_send_batch(g->raw_fd, &m, 1) == 1 ? OK : ERR_LIMIT;
 }
 
 void pump_output(struct engine *e, enum vpn_channel channel, const struct out *o)
@@ -64,17 +89,20 @@ void pump_output(struct engine *e, enum vpn_channel channel, const struct out *o
 	}
 	if (g && channel == VPN_SIP)
 		r = udp_send(g->sip_fd, &o->path, SPAN_NONE, o->bytes);
+	else if (g && channel == VPN_STUN) /* as ESP, or ESP itself: it measures what ESP may send */
+		r = o->path.transport == TRANSPORT_ESP ? send_raw(g, o)
+						       : udp_send(g->fds[1], &o->path, SPAN_NONE, o->bytes);
 	else if (g)
-		r = udp_send(g->fds[0], &o->path, channel == VPN_IKE ? SPAN_OF(marker) : SPAN_NONE, o->bytes);
+		r = udp_send(g->fds[0], &o->path, SPAN_OF(marker), o->bytes);
 	if (r != OK)
 		log_debug(&e->log, "a datagram of %zu bytes could not be sent: %s", o->bytes.len, err_name(r));
 }
 
 void pump_inner(struct engine *e, uint8_t *packet, size_t len)
 {
-	struct esp_packet in = { .p = packet, .len = len }, out[ESP_BATCH];
+	struct esp_packet in = { .p = packet, .len = len };
 
-	send_batch(e, out, vpn_input_inner(e->vpn, loop_now_us(e->loop), &in, 1, out));
+	inner_out(e, &in, 1);
 }
 
 /* ---- in ---- */
@@ -93,6 +121,7 @@ static void esp_in(struct engine *e, uint64_t now_us, struct udp_msg *m, unsigne
 	for (unsigned i = 0; i < n; i++)
 		in[i] = (struct esp_packet){ .path = m[i].path, .p = m[i].p, .len = m[i].len };
 	to_tun(e, now_us, out, vpn_input_esp(e->vpn, now_us, in, n, out));
+	more_to_tun(e);
 }
 
 static void one_in(struct engine *e, uint64_t now_us, struct udp_msg *m)
@@ -183,7 +212,7 @@ static void tun_ready(void *arg, int fd, int events)
 {
 	static uint8_t packets[ESP_BATCH][ESP_PACKET_MAX];
 	struct engine *e = arg;
-	struct esp_packet in[ESP_BATCH], out[ESP_BATCH];
+	struct esp_packet in[ESP_BATCH];
 
 	(void)events;
 	for (int round = 0; round < ROUNDS; round++) {
@@ -198,7 +227,7 @@ static void tun_ready(void *arg, int fd, int events)
 			n++;
 		}
 		if (n)
-			send_batch(e, out, vpn_input_inner(e->vpn, loop_now_us(e->loop), in, n, out));
+			inner_out(e, in, n);
 		if (n < ESP_BATCH)
 			return;
 	}

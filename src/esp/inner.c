@@ -8,6 +8,7 @@ enum {
 	IP4_HEADER = 20,
 	IP6_HEADER = 40,
 	IP4_RESERVED = 0x8000,
+	IP4_DONT = 0x4000,
 	IP4_MORE = 0x2000,
 	IP4_OFFSET = 0x1fff,
 	IP6_MORE = 1,
@@ -27,8 +28,11 @@ enum {
 struct ip {
 	struct esp_ends ends;
 	size_t len;
-	uint8_t ecn;
-	bool first_fragment; /* more fragments follow: the upper layer's lengths reach past the packet */
+	uint8_t tos;
+	enum esp_fragment fragment; /* the first one: the upper layer's lengths reach past the packet */
+	bool dont_fragment, more;
+	uint32_t id;
+	uint16_t offset, fragment_at, cut_at, cut_next;
 	struct rd body;
 };
 
@@ -64,6 +68,19 @@ static enum err options_check(struct rd r)
 	return r.bad ? ERR_MALFORMED : OK;
 }
 
+/* RFC 791, 3.2; RFC 8200, 4.5: data of whole units of 8, but for the last one's, and not beyond the longest datagram. */
+static enum err fragment_check(struct ip *ip, unsigned offset, bool more, size_t len, bool quoted)
+{
+	ip->offset = (uint16_t)offset;
+	ip->more = more;
+	if (!offset && !more)
+		return OK;
+	ip->fragment = offset ? ESP_LATER : ESP_FIRST;
+	if (quoted)
+		return offset ? ERR_UNSUPPORTED : OK;
+	return !len || (more && len % 8) || offset + len > UINT16_MAX ? ERR_MALFORMED : OK;
+}
+
 /* `quoted`: inside an ICMP error, which holds only the beginning of it. */
 static enum err ip4_parse(struct rd r, bool quoted, struct ip *ret)
 {
@@ -75,9 +92,9 @@ static enum err ip4_parse(struct rd r, bool quoted, struct ip *ret)
 
 	memset(ret, 0, sizeof(*ret));
 	head = (size_t)(first & 15) * 4;
-	ret->ecn = rd_u8(&r) & 3;
+	ret->tos = rd_u8(&r);
 	total = rd_u16(&r);
-	rd_skip(&r, 2);
+	ret->id = rd_u16(&r);
 	fragment = rd_u16(&r);
 	rd_skip(&r, 1);
 	ret->ends.family = ADDR_IP4;
@@ -87,7 +104,7 @@ static enum err ip4_parse(struct rd r, bool quoted, struct ip *ret)
 	rd_bytes(&r, ret->ends.dst, 4);
 	if (r.bad || first >> 4 != 4 || head < IP4_HEADER || total < head || (total > have && !quoted))
 		return ERR_MALFORMED;
-	if (fragment & (IP4_RESERVED | IP4_OFFSET))
+	if (fragment & IP4_RESERVED)
 		return ERR_UNSUPPORTED;
 	options = rd_sub(&r, head - IP4_HEADER);
 	if (options.bad)
@@ -96,15 +113,19 @@ static enum err ip4_parse(struct rd r, bool quoted, struct ip *ret)
 	if (e != OK)
 		return e;
 	ret->len = total;
-	ret->first_fragment = fragment & IP4_MORE;
+	ret->dont_fragment = fragment & IP4_DONT;
 	total -= head;
 	ret->body = rd_sub(&r, total < rd_left(&r) ? total : rd_left(&r));
-	return OK;
+	return fragment_check(ret, (fragment & IP4_OFFSET) * 8u, fragment & IP4_MORE, total, quoted);
 }
 
 /* Moves over the extension headers (RFC 8200, 4) to the upper layer. */
-static enum err ip6_extensions(struct rd *r, uint8_t next, struct ip *ret)
+static enum err ip6_extensions(struct rd *r, uint8_t next, bool quoted, struct ip *ret)
 {
+	uint16_t at = IP6_HEADER, named_by = 6;
+
+	ret->cut_at = at;
+	ret->cut_next = named_by;
 	for (unsigned n = 0; n <= ESP_EXT_MAX; n++) {
 		uint8_t type = next, len;
 		uint16_t word;
@@ -113,25 +134,38 @@ static enum err ip6_extensions(struct rd *r, uint8_t next, struct ip *ret)
 			ret->ends.protocol = type;
 			return type == EXT_NONE ? ERR_UNSUPPORTED : OK;
 		}
-		if (type == EXT_HOP_BY_HOP && n)
-			return ERR_MALFORMED; /* RFC 8200, 4.1: only right behind the header */
+		if ((type == EXT_HOP_BY_HOP && n) || (type == EXT_FRAGMENT && ret->fragment_at))
+			return ERR_MALFORMED; /* RFC 8200, 4.1: only right behind the header; and once */
 		next = rd_u8(r);
 		len = rd_u8(r);
 		word = rd_u16(r);
-		rd_skip(r, 4);
+		if (type == EXT_FRAGMENT) {
+			enum err e;
+
+			ret->id = rd_u32(r);
+			ret->fragment_at = at;
+			e = r->bad ? ERR_MALFORMED
+				   : fragment_check(ret, word & IP6_OFFSET, word & IP6_MORE, rd_left(r), quoted);
+			if (e != OK)
+				return e;
+			if (ret->fragment == ESP_LATER) {
+				ret->ends.protocol = next;
+				return OK;
+			}
+			len = 0;
+		} else {
+			rd_skip(r, 4 + (size_t)len * 8);
+		}
 		if (r->bad)
 			return ERR_MALFORMED;
-		if (type == EXT_FRAGMENT) {
-			if (word & IP6_OFFSET)
-				return ERR_UNSUPPORTED;
-			ret->first_fragment |= word & IP6_MORE;
-			continue;
-		}
 		if (type == EXT_ROUTING && (word & 0xff))
 			return ERR_UNSUPPORTED; /* segments left */
-		rd_skip(r, (size_t)len * 8);
-		if (r->bad)
-			return ERR_MALFORMED;
+		named_by = at;
+		at = (uint16_t)(at + 8 + len * 8);
+		if (type == EXT_HOP_BY_HOP || type == EXT_ROUTING) {
+			ret->cut_at = at;
+			ret->cut_next = named_by;
+		}
 	}
 	return ERR_UNSUPPORTED;
 }
@@ -145,14 +179,15 @@ static enum err ip6_parse(struct rd r, bool quoted, struct ip *ret)
 	memset(ret, 0, sizeof(*ret));
 	rd_skip(&r, 1);
 	ret->ends.family = ADDR_IP6;
-	ret->ecn = first >> 20 & 3;
+	ret->tos = (uint8_t)(first >> 20);
+	ret->dont_fragment = true;
 	rd_bytes(&r, ret->ends.src, 16);
 	rd_bytes(&r, ret->ends.dst, 16);
 	if (r.bad || first >> 28 != 6 || (len > rd_left(&r) && !quoted))
 		return ERR_MALFORMED;
 	ret->len = IP6_HEADER + len;
 	ret->body = rd_sub(&r, len < rd_left(&r) ? len : rd_left(&r));
-	return ip6_extensions(&ret->body, next, ret);
+	return ip6_extensions(&ret->body, next, quoted, ret);
 }
 
 static enum err ip_parse(struct rd r, bool quoted, struct ip *ret)
@@ -220,7 +255,9 @@ static enum err icmp_parse(struct rd r, struct esp_inner *p)
 	p->icmp = icmp_kind(p->ends.family, p->icmp_type);
 	if (p->icmp != ESP_ICMP_ECHO)
 		p->icmp_id = 0;
-	return p->icmp == ESP_ICMP_ERROR ? quoted_parse(r, p->ends.family, &p->about) : OK;
+	if (p->icmp != ESP_ICMP_ERROR)
+		return OK;
+	return p->fragment == ESP_WHOLE ? quoted_parse(r, p->ends.family, &p->about) : ERR_UNSUPPORTED;
 }
 
 static enum err tcp_parse(struct rd r, struct esp_inner *p)
@@ -236,7 +273,7 @@ static enum err tcp_parse(struct rd r, struct esp_inner *p)
 	return r.bad || head < 20 || head > have ? ERR_MALFORMED : OK;
 }
 
-static enum err udp_parse(struct rd r, bool first_fragment, struct esp_inner *p)
+static enum err udp_parse(struct rd r, struct esp_inner *p)
 {
 	size_t have = rd_left(&r), len;
 
@@ -244,7 +281,7 @@ static enum err udp_parse(struct rd r, bool first_fragment, struct esp_inner *p)
 	p->ends.dst_port = rd_u16(&r);
 	len = rd_u16(&r);
 	rd_skip(&r, 2);
-	return r.bad || len < 8 || (len > have && !first_fragment) ? ERR_MALFORMED : OK;
+	return r.bad || len < 8 || (len > have && p->fragment == ESP_WHOLE) ? ERR_MALFORMED : OK;
 }
 
 static enum err upper_parse(const struct ip *ip, struct esp_inner *p)
@@ -259,7 +296,7 @@ static enum err upper_parse(const struct ip *ip, struct esp_inner *p)
 	if (p->ends.protocol == ESP_PROTO_TCP)
 		return tcp_parse(r, p);
 	if (p->ends.protocol == ESP_PROTO_UDP)
-		return udp_parse(r, ip->first_fragment, p);
+		return udp_parse(r, p);
 	if (esp_proto_has_ports(p->ends.protocol)) {
 		p->ends.src_port = rd_u16(&r);
 		p->ends.dst_port = rd_u16(&r);
@@ -278,8 +315,18 @@ enum err esp_inner_parse(struct span packet, struct esp_inner *ret)
 	memset(&p, 0, sizeof(p));
 	p.ends = ip.ends;
 	p.len = ip.len;
-	p.ecn = ip.ecn;
-	e = upper_parse(&ip, &p);
+	p.dscp = ip.tos >> 2;
+	p.ecn = ip.tos & 3;
+	p.fragment = ip.fragment;
+	p.dont_fragment = ip.dont_fragment;
+	p.more = ip.more;
+	p.id = ip.id;
+	p.offset = ip.offset;
+	p.fragment_at = ip.fragment_at;
+	p.cut_at = ip.cut_at;
+	p.cut_next = ip.cut_next;
+	p.upper = (uint16_t)(ip.len - rd_left(&ip.body));
+	e = p.fragment == ESP_LATER ? OK : upper_parse(&ip, &p);
 	if (e == OK)
 		*ret = p;
 	return e;

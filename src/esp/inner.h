@@ -2,10 +2,10 @@
 /* Copyright The tieline authors */
 /* esp/inner.h - what the data plane must know of an inner IP packet to decide about it: bounded, pure.
  *
- * Refused, because nobody could decide about them: fragments other than the first (they carry no ports,
- * RFC 4301, 7), source routes and routing headers with segments left (the address that the selectors
- * saw is not where the packet ends), IPv4 with the reserved flag, more than ESP_EXT_MAX extension
- * headers, ICMP of the other IP version. */
+ * Refused, because nobody could decide about them: source routes and routing headers with segments left (the address
+ * that the selectors saw is not where the packet ends), IPv4 with the reserved flag, more than ESP_EXT_MAX extension
+ * headers, ICMP of the other IP version, an ICMP error in fragments. A fragment other than the first carries no ports
+ * (RFC 4301, 7): what it may do is esp/frags.h's. A first one must hold the whole header of its protocol. */
 #pragma once
 #include <stdbool.h>
 #include "base/addr.h"
@@ -38,11 +38,25 @@ enum esp_icmp {
 	ESP_ICMP_OTHER
 };
 
+enum esp_fragment {
+	ESP_WHOLE, /* an IPv6 packet with an atomic fragment's header as well (RFC 6946) */
+	ESP_FIRST, /* more follow */
+	ESP_LATER /* no ports, and of IPv6 `protocol` is the first header of the fragmented part */
+};
+
 struct esp_inner {
 	struct esp_ends ends;
 	size_t len; /* of the packet, by its own header */
 	uint8_t tcp_flags; /* enum esp_tcp; 0 for other protocols */
-	uint8_t ecn; /* the two bits */
+	uint8_t dscp, ecn; /* the six bits, the two bits */
+	enum esp_fragment fragment;
+	bool dont_fragment; /* IPv4's flag; true of IPv6 */
+	bool more; /* fragments follow */
+	uint32_t id; /* of a fragment */
+	uint16_t offset; /* of a fragment: where in the datagram its data begin */
+	/* Places in the packet: the upper layer's header, or a later fragment's data; IPv6: the Fragment header, 0: none; where
+	 * one would stand, and the next-header byte that would name it (RFC 8200, 4.5). */
+	uint16_t upper, fragment_at, cut_at, cut_next;
 	enum esp_icmp icmp;
 	uint8_t icmp_type, icmp_code;
 	uint16_t icmp_id; /* of an echo */

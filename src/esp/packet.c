@@ -33,11 +33,26 @@ static struct cipher_about about_of(const struct esp_cipher *c, uint32_t spi, ui
 	return (struct cipher_about){ .head = span_of(mem, 12) };
 }
 
+/* RFC 4303, 2.4: the next header ends at a multiple of 4 and of the block. */
+static size_t align_of(const struct esp_cipher *c)
+{
+	return cipher_block(c->alg) > 4 ? cipher_block(c->alg) : 4;
+}
+
+size_t esp_packet_inner_max(const struct esp_cipher *c, size_t room)
+{
+	size_t over = ESP_HDR + cipher_iv_size(c->alg) + CIPHER_ICV, body;
+
+	if (room < over)
+		return 0;
+	body = (room - over) / align_of(c) * align_of(c);
+	return body > ESP_TRAILER ? body - ESP_TRAILER : 0;
+}
+
 enum err esp_packet_seal(struct esp_cipher *c, uint32_t spi, uint64_t seq, uint64_t iv, uint8_t next, struct span inner,
 			 uint8_t *out, size_t cap, size_t *ret_len)
 {
-	/* RFC 4303, 2.4: the next header ends at a multiple of 4 and of the block, and the padding counts from 1. */
-	size_t align = cipher_block(c->alg) > 4 ? cipher_block(c->alg) : 4;
+	size_t align = align_of(c); /* and the padding counts from 1 (RFC 4303, 2.4) */
 	size_t body = ESP_HDR + cipher_iv_size(c->alg);
 	struct wr w = wr_of(out, cap);
 	struct cipher_about about;

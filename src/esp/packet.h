@@ -35,6 +35,9 @@ void esp_cipher_done(struct esp_cipher *c); /* wipes; fine on all zero bytes */
 MUST_CHECK enum err esp_packet_seal(struct esp_cipher *c, uint32_t spi, uint64_t seq, uint64_t iv, uint8_t next,
 				    struct span inner, uint8_t *out, size_t cap, size_t *ret_len);
 
+/* The longest inner packet whose ESP packet is at most room long; 0: none. */
+size_t esp_packet_inner_max(const struct esp_cipher *c, size_t room);
+
 struct esp_head {
 	uint32_t spi, seq;
 };

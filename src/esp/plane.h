@@ -16,8 +16,10 @@
 
 #define ESP_TS_MAX 8
 #define ESP_BATCH 64
+#define ESP_BATCH_OUT (2 * ESP_BATCH) /* datagrams of a batch: packets that are too long for the path leave in two */
 #define ESP_LATE_US SECONDS(5) /* ours: as long as a network keeps a packet, and longer than any reorders */
 #define ESP_PACKET_MAX 2048 /* inner or outer, one packet */
+#define ESP_MTU_MIN 1280 /* least MTU of a path (docs/protocol.md) */
 #define ESP_OVERHEAD 64 /* SPI 4, sequence 4, IV 16, pad and trailer 17, ICV 16: never more */
 
 struct esp_ts { /* see ike/sa.h; same meaning */
@@ -52,6 +54,10 @@ struct esp_sa_config {
 	/* Of a new SA whose keys the peer may not have yet: nothing is sent through it until a packet came in by it, or no
 	 * other SA of its grant is left (RFC 7296, 2.8). */
 	bool standby;
+	/* The inner packet's DSCP is also the outer one's, for anyone on the path to read (RFC 2983, 4.1 and 4.2). No: path.tos
+	 * is. What the peer's packets carry inside is never changed. */
+	bool copy_dscp;
+	unsigned mtu; /* esp_call_set_mtu() of the call with its first SA */
 	uint32_t
 		replaces; /* inbound SPI of the one that sends no more once this one does, unless it is the last; 0: none */
 	struct path path; /* outer addresses to send to */
@@ -62,6 +68,8 @@ struct esp_plane_config {
 	const struct rng *rng;
 	struct log log;
 	unsigned max_sas, max_flows;
+	uint8_t self
+		[16]; /* our own inner address: what comes from it is this host's, and it speaks of packets too big */
 };
 MUST_CHECK enum err esp_plane_new(const struct esp_plane_config *cfg, struct esp_plane **ret);
 void esp_plane_free(struct esp_plane *p);
@@ -76,6 +84,10 @@ void esp_sa_retire(struct esp_plane *p, uint64_t now_us, uint32_t spi_in);
 void esp_grant_remove(struct esp_plane *p, uint32_t call, uint32_t grant_id); /* all SAs of one grant */
 void esp_call_remove(struct esp_plane *p, uint32_t call); /* its SAs, flows, counters and hold */
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path);
+/* The outer IP packet's longest, at least ESP_MTU_MIN; 0: not limited. An inner packet that does not fit (esp_plane_output) is cut
+ * where it may be: IPv4 without DF, IPv6 of our own, or up to 1280 bytes, or a fragment. Else it is dropped. If it is IPv4 with DF or
+ * longer than 1280 bytes, its sender is told (esp_plane_poll_inner), cut or not. The MSS option of TCP is lowered to what fits, in both directions. */
+void esp_call_set_mtu(struct esp_plane *p, uint32_t call, unsigned mtu);
 /* Outbound stops (consent lost); inbound goes on. For a call that has had an SA; later SAs of it are held as well. */
 void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
 /* Echo in the SAs that the call has is over (`ping` was taken back), but in those where it goes one way; flows go on. */
@@ -91,13 +103,23 @@ struct esp_packet {
 	size_t len;
 	uint32_t call;
 };
+/* An ICMPv6 echo of our own to the peer's inner address, as long as what fits into an IP packet of this size, but no longer than what
+ * the TUN sends, whatever the call's MTU is; ret: the datagram, until the next esp_plane_output. False: no SA of the call lets it through. Its reply is no packet for
+ * anybody else: esp_plane_poll_echo() tells the size after esp_plane_input. */
+bool esp_plane_echo(struct esp_plane *p, uint32_t call, const uint8_t peer[16], unsigned size, struct esp_packet *ret);
+bool esp_plane_may_echo(const struct esp_plane *p, uint32_t call, const uint8_t peer[16]);
+bool esp_plane_poll_echo(struct esp_plane *p, uint32_t *ret_call, unsigned *ret_size);
 /* Outer datagrams (ESP, without UDP header) in; inner packets out. Returns how many of out[] are filled,
  * at most n; n is at most ESP_BATCH. */
 unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
 			 struct esp_packet out[ESP_BATCH]);
-/* Inner packets in; outer datagrams out. */
+/* Inner packets in; outer datagrams out, at most 2 n. */
 unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
-			  struct esp_packet out[ESP_BATCH]);
+			  struct esp_packet out[ESP_BATCH_OUT]);
+/* After either: more packets for the TUN, until false. Of esp_plane_input fragments that came before their datagram's first one
+ * and were held for a moment; of esp_plane_output what is to be said to senders on this side, with a limit for each call.
+ * Memory: until the next call of either. */
+bool esp_plane_poll_inner(struct esp_plane *p, struct esp_packet *ret);
 void esp_plane_tick(struct esp_plane *p, uint64_t now_us); /* flow time-outs */
 uint64_t esp_plane_deadline_us(const struct esp_plane *p);
 
@@ -125,12 +147,16 @@ enum esp_drop {
 	ESP_DROP_PING_RATE,
 	ESP_DROP_TOO_BIG,
 	ESP_DROP_DUMMY, /* next header 59 (RFC 4303, 2.6) */
+	ESP_DROP_ECN, /* the path marked a packet that cannot carry the mark (RFC 6040, 4.2) */
+	ESP_DROP_FRAGMENT, /* inner fragment whose first has not passed */
+	ESP_DROP_OVERLAP, /* inner fragment over another one */
 	ESP_N_DROPS
 };
 const char *esp_drop_name(enum esp_drop d);
 struct esp_counters {
 	uint64_t packets_in, packets_out, bytes_in, bytes_out; /* inner bytes that passed */
 	uint64_t drops[ESP_N_DROPS];
+	uint64_t ecn_odd; /* combinations of inner and outer ECN that no tunnel makes (RFC 6040, 4.2), dropped or not */
 	uint64_t last_in_us; /* last datagram that was authentic, a dummy included */
 	uint64_t last_out_us;
 };

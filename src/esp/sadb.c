@@ -82,6 +82,7 @@ static bool ts_valid(const struct esp_ts *list, unsigned n)
 static bool config_valid(const struct esp_sa_config *c)
 {
 	return c->spi_in >= ESP_SPI_MIN && c->spi_out >= ESP_SPI_MIN && (unsigned)c->alg < CIPHER_COUNT &&
+	       (!c->mtu || c->mtu >= ESP_MTU_MIN) &&
 	       (c->open == ESP_OPEN_IN || c->open == ESP_OPEN_OUT || c->open == ESP_OPEN_BOTH) &&
 	       ts_valid(c->ts_local, c->n_local) && ts_valid(c->ts_peer, c->n_peer);
 }
@@ -94,6 +95,25 @@ static uint64_t seq_limit(const struct esp_sa_config *c)
 	if (c->hard_packets)
 		return c->hard_packets < most ? c->hard_packets : most;
 	return c->esn ? most : (UINT64_C(1) << 32) - SEQ_RESERVE;
+}
+
+size_t esp_sa_around(const struct esp_sa *sa)
+{
+	size_t ip = sa->path.remote.family == ADDR_IP6 ? 40 : 20;
+
+	return ip + (sa->path.transport == TRANSPORT_UDP ? 8 : 0) + (sa->path.channel ? 4 : 0);
+}
+
+void esp_sa_fit(struct esp_sa *sa)
+{
+	const size_t most = ESP_PACKET_MAX - ESP_OVERHEAD;
+	size_t fits;
+
+	sa->inner_max = most;
+	if (!sa->call->mtu || sa->path.remote.family == ADDR_NONE)
+		return;
+	fits = esp_packet_inner_max(&sa->out, sa->call->mtu - esp_sa_around(sa));
+	sa->inner_max = fits < most ? fits : most;
 }
 
 static struct span spi_key(uint32_t spi, uint8_t dst[4])
@@ -191,6 +211,7 @@ static enum err sa_new(const struct esp_sadb *db, const struct esp_sa_config *cf
 	sa->open = cfg->open;
 	sa->allow_ping = cfg->allow_ping;
 	sa->ping_one_way = cfg->ping_one_way;
+	sa->copy_dscp = cfg->copy_dscp;
 	sa->path = cfg->path;
 	sa->standby = cfg->standby;
 	sa->replaces = cfg->replaces;
@@ -224,6 +245,9 @@ enum err esp_sadb_add(struct esp_sadb *db, const struct esp_sa_config *cfg, stru
 	}
 	sa->call = call_place(db, cfg->call);
 	sa->call->n_sas++;
+	if (cfg->mtu)
+		sa->call->mtu = cfg->mtu;
+	esp_sa_fit(sa);
 	sa->older = db->newest;
 	if (db->newest)
 		db->newest->newer = sa;

@@ -28,6 +28,9 @@ struct esp_call {
 	unsigned n_sas;
 	uint64_t idle_since; /* a serial: which call lost its last SA first */
 	struct esp_counters counters;
+	unsigned mtu; /* of the outer packet; 0: not limited */
+	struct esp_rate told; /* of packets too big */
+	uint16_t echo_id; /* of echoes of our own; 0: none yet */
 };
 
 struct esp_sa {
@@ -47,7 +50,8 @@ struct esp_sa {
 	struct esp_ts ts_local[ESP_TS_MAX], ts_peer[ESP_TS_MAX];
 	unsigned n_local, n_peer;
 	enum esp_open open;
-	bool allow_ping, ping_one_way;
+	bool allow_ping, ping_one_way, copy_dscp;
+	size_t inner_max; /* what fits into one packet of the path */
 	struct esp_rate ping_in, ping_out;
 	struct path path;
 };
@@ -56,6 +60,11 @@ struct esp_sa {
 bool esp_sa_covers(const struct esp_sa *sa, const struct esp_tuple *t);
 /* The addresses alone: for an ICMP error, whose inside says which flow it is about. */
 bool esp_sa_covers_hosts(const struct esp_sa *sa, const struct esp_tuple *t);
+
+/* What stands around ESP on its path. */
+size_t esp_sa_around(const struct esp_sa *sa);
+/* inner_max anew: the path or its MTU has changed. */
+void esp_sa_fit(struct esp_sa *sa);
 
 struct esp_sadb {
 	struct table *by_spi;

@@ -176,7 +176,8 @@ bool ice_agent_owns(const struct ice_agent *a, const struct stun_msg *m)
 		       span_eq_str(span_sub(u->value, 0, ICE_UFRAG_LEN), a->ufrag);
 	}
 	return (m->cls == STUN_SUCCESS || m->cls == STUN_ERROR) &&
-	       (ice_response_ours(a, m->transaction) || ice_consent_ours(a, m->transaction, NULL));
+	       (ice_response_ours(a, m->transaction) || ice_consent_ours(a, m->transaction, NULL) ||
+		ice_probe_ours(a, m->transaction));
 }
 
 void ice_agent_input(struct ice_agent *a, uint64_t now_us, const struct path *path, const struct stun_msg *m)
@@ -270,6 +271,15 @@ void ice_tell(struct ice_agent *a, enum ice_event_kind kind, unsigned pair)
 	a->events[(a->ev_head + a->ev_n++) % ICE_EVENTS_MAX] = e;
 }
 
+void ice_tell_size(struct ice_agent *a, unsigned size)
+{
+	unsigned n = a->ev_n;
+
+	ice_tell(a, ICE_PROBED, a->selected);
+	if (a->ev_n > n)
+		a->events[(a->ev_head + n) % ICE_EVENTS_MAX].size = size;
+}
+
 bool ice_agent_poll_event(struct ice_agent *a, struct ice_event *ret)
 {
 	if (!a->ev_n)
@@ -277,6 +287,14 @@ bool ice_agent_poll_event(struct ice_agent *a, struct ice_event *ret)
 	*ret = a->events[a->ev_head];
 	a->ev_head = (a->ev_head + 1) % ICE_EVENTS_MAX;
 	a->ev_n--;
+	return true;
+}
+
+bool ice_agent_selected(const struct ice_agent *a, struct path *ret)
+{
+	if (a->selected == ICE_NO_PAIR)
+		return false;
+	*ret = ice_pair_path(&a->pairs[a->selected]);
 	return true;
 }
 

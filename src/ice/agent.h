@@ -22,6 +22,7 @@
 #define ICE_PAIRS_MAX 100 /* RFC 8445, 6.1.2.5 */
 #define ICE_UFRAG_LEN 8
 #define ICE_PWD_LEN 24
+#define ICE_PROBE_MAX 1500 /* IP packet of ice_agent_probe */
 
 struct ice_agent;
 
@@ -85,15 +86,22 @@ enum ice_event_kind {
 	ICE_FAILED, /* no pair was chosen, no check is under way, and patience is over */
 	ICE_CONSENT_LOST, /* 30 s without an answer on the selected pair: stop sending (RFC 7675) */
 	ICE_CONSENT_BACK, /* a check on it was answered again */
-	ICE_REBOUND /* the other side sees us at another address on it than before: a NAT has changed its mapping */
+	ICE_REBOUND, /* the other side sees us at another address on it than before: a NAT has changed its mapping */
+	ICE_PROBED /* a packet of `size` has arrived by the selected pair */
 };
 struct ice_event {
 	enum ice_event_kind kind;
 	struct path path; /* local = base address, remote = peer */
 	enum ice_type local_type, remote_type;
 	uint32_t rtt_us; /* of the last answered check on it */
+	unsigned size; /* PROBED: of the IP packet */
 };
 bool ice_agent_poll_event(struct ice_agent *a, struct ice_event *ret);
+/* The selected pair; false: none is. */
+bool ice_agent_selected(const struct ice_agent *a, struct path *ret);
+/* One check on the selected pair that makes an IP packet of this size, a multiple of 4; ICE_PROBED, or nothing, follows. It is no
+ * part of ICE itself: neither consent nor nomination hang on it. ERR_WRONG_STATE: no pair is selected, no such size. */
+MUST_CHECK enum err ice_agent_probe(struct ice_agent *a, unsigned size);
 /* Last measured round trip of the selected pair, 0: none. */
 uint32_t ice_agent_rtt_us(const struct ice_agent *a);
 

@@ -14,6 +14,7 @@
 #define ICE_CONSENT_US SECONDS(5) /* RFC 7675, 5.1: times 0.8 to 1.2 */
 #define ICE_CONSENT_LOST_US SECONDS(30)
 #define ICE_CONSENT_OPEN 8 /* consent checks whose answer is still accepted */
+#define ICE_PROBES_OPEN 16 /* whose answer is still accepted */
 #define ICE_EARLY_MAX 8 /* checks that arrived before the description */
 #define ICE_EVENTS_MAX 16
 #define ICE_ASK_US MS(270) /* a challenged pair is asked three times, this far apart */
@@ -62,6 +63,11 @@ struct early {
 	char ufrag[257]; /* the sender's own, from USERNAME: who it is shows when the description is there */
 };
 
+struct ice_probe {
+	uint8_t transaction[12];
+	unsigned size; /* 0: a free place */
+};
+
 struct ice_agent {
 	struct ice_config cfg;
 	char ufrag[ICE_UFRAG_LEN + 1], pwd[ICE_PWD_LEN + 1];
@@ -87,6 +93,8 @@ struct ice_agent {
 	unsigned challenger; /* a pair that takes over if the selected one does not answer by then */
 	unsigned n_asked;
 	uint64_t challenge_us; /* when to ask again, or to change over */
+	struct ice_probe probes[ICE_PROBES_OPEN]; /* on the selected pair */
+	unsigned probe_at;
 	struct ice_event events[ICE_EVENTS_MAX];
 	unsigned ev_head, ev_n;
 	struct outq *out;
@@ -105,6 +113,9 @@ void ice_unfreeze(struct ice_agent *a, const char *foundation);
 void ice_pairs_reprioritise(struct ice_agent *a); /* after a change of role */
 void ice_check_send(struct ice_agent *a, uint64_t now_us, const struct pair *p, const uint8_t transaction[12],
 		    bool use_candidate);
+/* A check up to what stun_finish() adds. */
+void ice_check_write(struct ice_agent *a, const struct pair *p, const uint8_t transaction[12], bool use_candidate,
+		     struct wr *w);
 struct path ice_pair_path(const struct pair *p);
 
 /* request.c */
@@ -126,5 +137,11 @@ void ice_consent_answered(struct ice_agent *a, uint64_t now_us, uint64_t sent_us
 /* A pair came up after the selected one: ask the selected one now, and change over if it is silent. */
 void ice_consent_challenge(struct ice_agent *a, uint64_t now_us, unsigned i);
 
+/* probe.c */
+bool ice_probe_ours(const struct ice_agent *a, const uint8_t transaction[12]);
+void ice_probe_answered(struct ice_agent *a, const struct path *path, const struct stun_msg *m);
+void ice_probes_forget(struct ice_agent *a);
+
 /* agent.c */
+void ice_tell_size(struct ice_agent *a, unsigned size);
 void ice_tell(struct ice_agent *a, enum ice_event_kind kind, unsigned pair);

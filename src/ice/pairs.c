@@ -121,22 +121,32 @@ void ice_unfreeze(struct ice_agent *a, const char *foundation)
 
 /* ---- sending ---- */
 
+void ice_check_write(struct ice_agent *a, const struct pair *p, const uint8_t transaction[12], bool use_candidate,
+		     struct wr *w)
+{
+	uint8_t name[sizeof(a->remote_ufrag) + ICE_UFRAG_LEN + 1];
+	struct wr user = wr_of(name, sizeof(name));
+
+	wr_fmt(&user, "%s:%s", a->remote_ufrag, a->ufrag);
+	stun_begin(w, STUN_REQUEST, STUN_BINDING, transaction);
+	stun_put(w, STUN_USERNAME, wr_done(&user));
+	stun_put_u32(w, STUN_PRIORITY, ice_priority(ICE_PRFLX, p->preference, 1)); /* 7.1.1 */
+	stun_put_u64(w, a->controlling ? STUN_ICE_CONTROLLING : STUN_ICE_CONTROLLED, a->tie_breaker);
+	if (use_candidate && a->controlling)
+		stun_put(w, STUN_USE_CANDIDATE, SPAN_NONE);
+	w->bad |= user.bad;
+}
+
 void ice_check_send(struct ice_agent *a, uint64_t now_us, const struct pair *p, const uint8_t transaction[12],
 		    bool use_candidate)
 {
-	uint8_t mem[STUN_MSG_MAX], name[sizeof(a->remote_ufrag) + ICE_UFRAG_LEN + 1];
-	struct wr w = wr_of(mem, sizeof(mem)), user = wr_of(name, sizeof(name));
+	uint8_t mem[STUN_MSG_MAX];
+	struct wr w = wr_of(mem, sizeof(mem));
 	struct path path = ice_pair_path(p);
 
 	(void)now_us;
-	wr_fmt(&user, "%s:%s", a->remote_ufrag, a->ufrag);
-	stun_begin(&w, STUN_REQUEST, STUN_BINDING, transaction);
-	stun_put(&w, STUN_USERNAME, wr_done(&user));
-	stun_put_u32(&w, STUN_PRIORITY, ice_priority(ICE_PRFLX, p->preference, 1)); /* 7.1.1 */
-	stun_put_u64(&w, a->controlling ? STUN_ICE_CONTROLLING : STUN_ICE_CONTROLLED, a->tie_breaker);
-	if (use_candidate && a->controlling)
-		stun_put(&w, STUN_USE_CANDIDATE, SPAN_NONE);
-	if (!user.bad && stun_finish(&w, span_str(a->remote_pwd), true) == OK &&
+	ice_check_write(a, p, transaction, use_candidate, &w);
+	if (stun_finish(&w, span_str(a->remote_pwd), true) == OK &&
 	    outq_push(a->out, OUT_SEND, &path, wr_done(&w)) == OK)
 		a->stats.n_checks_out++;
 }

@@ -33,6 +33,7 @@ void ice_select(struct ice_agent *a, uint64_t now_us, unsigned i)
 	if (a->selected == i)
 		return;
 	a->selected = i;
+	ice_probes_forget(a);
 	a->challenger = ICE_NO_PAIR;
 	ice_tell(a, ICE_SELECTED, i);
 	ice_consent_begin(a, now_us);
@@ -164,6 +165,10 @@ void ice_response_input(struct ice_agent *a, uint64_t now_us, const struct path 
 			if (note_mapped(a, p, m))
 				ice_tell(a, ICE_REBOUND, a->selected);
 		}
+		return;
+	}
+	if (ice_probe_ours(a, m->transaction)) {
+		ice_probe_answered(a, path, m);
 		return;
 	}
 	i = pair_of(a, m->transaction);

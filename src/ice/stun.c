@@ -163,6 +163,7 @@ static const struct {
 	{ STUN_FINGERPRINT, "FINGERPRINT" },
 	{ STUN_ICE_CONTROLLED, "ICE-CONTROLLED" },
 	{ STUN_ICE_CONTROLLING, "ICE-CONTROLLING" },
+	{ STUN_TIELINE_PADDING, "TIELINE-PADDING" },
 };
 
 const char *stun_attr_name(uint16_t type)

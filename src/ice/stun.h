@@ -30,7 +30,8 @@ enum stun_attr_type {
 	STUN_SOFTWARE = 0x8022,
 	STUN_FINGERPRINT = 0x8028,
 	STUN_ICE_CONTROLLED = 0x8029,
-	STUN_ICE_CONTROLLING = 0x802A
+	STUN_ICE_CONTROLLING = 0x802A,
+	STUN_TIELINE_PADDING = 0xF471 /* need not be understood; docs/protocol.md */
 };
 
 struct stun_attr {

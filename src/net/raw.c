@@ -22,6 +22,7 @@ enum err raw_esp_open(enum addr_family family, int *ret_fd)
 	else
 		ok = setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on)) == 0 &&
 		     setsockopt(fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof(on)) == 0;
+	ok = ok && udp_never_fragment(fd, family);
 	if (!ok) {
 		(void)close(fd);
 		return ERR_SYSTEM;

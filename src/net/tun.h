@@ -5,7 +5,9 @@
 #pragma once
 #include "base/addr.h"
 
-#define TUN_MTU 1280 /* IPv6's minimum: fits every path with ESP in UDP around it */
+/* Fits into 1500 bytes with ESP in UDP over IPv4 or IPv6 around it, and mostly into what PPPoE leaves of them. What a path does
+ * not carry is cut or refused behind the TUN (esp/plane.h). */
+#define TUN_MTU 1400
 
 /* A private namespace with loopback up. The caller stays in its own namespace. */
 MUST_CHECK enum err netns_new(int *ret_ns_fd);

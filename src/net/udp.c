@@ -76,6 +76,14 @@ static int socket_new(enum addr_family family)
 	return fd;
 }
 
+/* Nothing that is sent is fragmented, and what the kernel believes of the path does not matter: its size is found by probes
+ * (docs/protocol.md). */
+bool udp_never_fragment(int fd, enum addr_family family)
+{
+	return family == ADDR_IP6 ? set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
+				  : set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+}
+
 static enum err bind_to(int fd, const struct addr *local)
 {
 	struct sockaddr_storage ss;
@@ -114,7 +122,7 @@ enum err udp_group_open(enum addr_family family, uint16_t port, unsigned n_data,
 			goto fail;
 		/* The first one is bound without SO_REUSEPORT: so it fails when any other socket has the port,
 		 * and we never join a group that is not ours. (Joining ours takes our uid: root's.) */
-		if (n > 0 && !set_int(fds[n], SOL_SOCKET, SO_REUSEPORT, 1))
+		if (n > 0 && (!set_int(fds[n], SOL_SOCKET, SO_REUSEPORT, 1) || !udp_never_fragment(fds[n], family)))
 			goto fail_this;
 		if ((e = bind_to(fds[n], &local)) != OK)
 			goto fail_this;
@@ -162,6 +170,17 @@ enum err udp_open(const struct addr *local, int *ret_fd, struct addr *ret_local)
 	}
 	*ret_fd = fd;
 	return OK;
+}
+
+void udp_fragments(int fd, enum addr_family family)
+{
+	/* IPv4: without DF the tunnel cuts what is too long. IPv6: pieces of what any link carries (RFC 8200, 5), and a Packet Too
+	 * Big is not the next datagram's error. */
+	if (family == ADDR_IP6)
+		(void)!(set_int(fd, IPPROTO_IPV6, IPV6_MTU, 1280) &&
+			set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT));
+	else
+		(void)set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
 }
 
 enum err udp_source_towards(const struct addr *remote, struct addr *ret)

@@ -17,7 +17,7 @@ struct addr addr_from_sockaddr(const struct sockaddr_storage *ss);
 
 /* Opens n_data + 1 sockets bound to port (0: any; the same port for all) on every address of `family`,
  * attaches the program, sets packet info so that the local address of each datagram is known. fds[0] is the
- * control socket. ERR_WRONG_STATE: the port is in use. On error no descriptor is left. */
+ * control socket; what the others send leaves in one piece, with DF, or not at all. ERR_WRONG_STATE: the port is in use. On error no descriptor is left. */
 MUST_CHECK enum err udp_group_open(enum addr_family family, uint16_t port, unsigned n_data, int *fds,
 				   uint16_t *ret_port);
 
@@ -38,5 +38,10 @@ MUST_CHECK enum err udp_send(int fd, const struct path *path, struct span prefix
 unsigned udp_send_batch(int fd, const struct udp_msg *msgs, unsigned n);
 /* A plain UDP socket (SIP, relays). local with port 0: any. */
 MUST_CHECK enum err udp_open(const struct addr *local, int *ret_fd, struct addr *ret_local);
+/* What it sends leaves in one piece, with DF, or not at all, whatever the kernel has heard of the path. */
+MUST_CHECK bool udp_never_fragment(int fd, enum addr_family family);
+/* A UDP socket behind the TUN: long datagrams leave in fragments that every path of a tunnel carries, and none is lost to the
+ * kernel's learning how much this one does. */
+void udp_fragments(int fd, enum addr_family family);
 /* Our source address towards remote, by the routing table (port 0). */
 MUST_CHECK enum err udp_source_towards(const struct addr *remote, struct addr *ret);

@@ -75,15 +75,18 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 				   .call = c->id,
 				   .grant_id = k->grant_id,
 				   .path = tunnel_esp_path(c, &c->path),
+				   .mtu = pmtu_size(&c->mtu),
 				   .standby = k->standby,
 				   .replaces = k->redundant ? 0 : k->replaces,
 				   .soft_packets = CHILD_SOFT_PACKETS - rng_below(v->env.rng, 1u << 28),
 				   .soft_bytes = CHILD_SOFT_BYTES,
 				   .hard_bytes = CHILD_HARD_BYTES };
+	const struct cfg_peer *p = config_peer(v->cfg, c->peer);
 	enum err e;
 
 	s.ping_one_way = of_network(c, g); /* hosts of a network do not look for who joins it */
 	s.allow_ping = s.ping_one_way || grant_ping_allowed(v, c);
+	s.copy_dscp = p && p->copy_dscp;
 	memcpy(s.key_in, k->key_in, sizeof(s.key_in));
 	memcpy(s.key_out, k->key_out, sizeof(s.key_out));
 	copy_ts(&k->ts_local, s.ts_local, &s.n_local);

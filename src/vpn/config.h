@@ -80,6 +80,7 @@ struct cfg_peer {
 	unsigned n_allow;
 	uint32_t for_s; /* `for`: a grant's length, 0 unlimited */
 	enum trust_level require;
+	bool copy_dscp; /* of inner packets to the outer ones */
 	bool ping, bare, ice, sha1;
 	bool plain_esp; /* udp-encap = no: its `ike-esp` is taken, ESP without UDP */
 	bool ask; /* what `allow` lists takes a person's yes, each call anew */

@@ -69,6 +69,17 @@ static enum err peer_ping(void *o, struct span v, const char **x)
 	return config_set_bool(v, &((struct cfg_peer *)o)->ping, x);
 }
 
+static enum err peer_dscp(void *o, struct span v, const char **x)
+{
+	struct cfg_peer *p = o;
+
+	*x = "copy or none";
+	if (!span_eq_str(v, "copy") && !span_eq_str(v, "none"))
+		return ERR_MALFORMED;
+	p->copy_dscp = span_eq_str(v, "copy");
+	return OK;
+}
+
 static enum err peer_bare(void *o, struct span v, const char **x)
 {
 	return config_set_bool(v, &((struct cfg_peer *)o)->bare, x);
@@ -164,6 +175,7 @@ const struct conf_key config_peer_keys[] = {
 	{ "esp", false, false, peer_esp },
 	{ "ca", false, false, peer_ca },
 	{ "psk", false, false, peer_psk },
+	{ "dscp", false, false, peer_dscp },
 	{ "ppk", false, false, peer_ppk },
 	{ "udp-encap", false, false, peer_udp_encap },
 	{ "accept-prefix", false, true, peer_accept_prefix },

@@ -8,9 +8,10 @@
  *   proof.c     shared keys, CAs, first contact                 ask.c       what the owner is asked (`ask = yes`)
  *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog
  *   child.c     Child SAs come and go           network.c   grants of networks
- *   forward.c   local ports into the tunnel
+ *   forward.c   local ports into the tunnel     mtu.c       how long a call's packets may be
  *   keylog.c    keys for who made the call and may have them  move.c    which path ESP goes by */
 #pragma once
+#include "esp/pmtu.h"
 #include "ice/agent.h"
 #include "ice/gather.h"
 #include "ike/peek.h"
@@ -152,6 +153,8 @@ struct call {
 	uint64_t stale_us; /* from when on nothing is sent on `path`; TIME_NEVER: it is `aim` */
 	bool stale;
 	struct path ike_path; /* where the IKE message that is worked on came from */
+	struct pmtu mtu; /* of path */
+	struct addr mtu_local, mtu_remote; /* of which path it is */
 	bool path_told;
 	enum ice_type local_type, remote_type;
 	struct ike_sa *sa, *half_open[CALL_HALF_OPEN_MAX];
@@ -233,6 +236,7 @@ struct vpn {
 	unsigned n_contacts;
 	bool contacts_full; /* not all of them are in there */
 	struct outq *words; /* IKE that no SA is there for to send: cookies */
+	struct outq *probes; /* ESP of our own: how long may it be? */
 	uint64_t n_ike_unvalidated, n_ike_unknown, n_stun_unknown;
 };
 
@@ -312,6 +316,11 @@ void tunnel_ike_drain(struct vpn *v, struct call *c, uint64_t now_us);
 /* False: it was nobody's, and nothing has changed. */
 bool tunnel_ike_input(struct vpn *v, uint64_t now_us, const struct path *path, struct span msg);
 void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us);
+
+/* mtu.c */
+void mtu_answered(struct vpn *v, struct call *c, uint64_t now_us, unsigned size);
+void mtu_echoes(struct vpn *v, uint64_t now_us); /* after ESP came in */
+void mtu_tick(struct vpn *v, struct call *c, uint64_t now_us); /* after whatever may have changed the path */
 
 /* move.c */
 void move_ice(struct vpn *v, struct call *c, uint64_t now_us, const struct ice_event *e, bool chosen);

@@ -111,6 +111,7 @@ bool vpn_call_status(const struct vpn *v, unsigned *at, struct vpn_call_status *
 		(void)snprintf(ret->path_type, sizeof(ret->path_type), "%s", ice_type_name(worse));
 	if (c->ice)
 		ret->rtt_us = ice_agent_rtt_us(c->ice);
+	ret->mtu = pmtu_size(&c->mtu);
 	services_of(c, ret);
 	(void)!esp_call_counters(v->esp, c->id, &ret->counters);
 	return true;

@@ -89,6 +89,7 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 		case ICE_CONSENT_LOST: fall_silent(v, c, now_us); break;
 		case ICE_CONSENT_BACK: heard_again(v, c); break;
 		case ICE_REBOUND: move_rebound(c, now_us, &e); break;
+		case ICE_PROBED: mtu_answered(v, c, now_us, e.size); break;
 		}
 }
 
@@ -547,6 +548,7 @@ void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us)
 		return;
 	grant_tick(v, c, now_us);
 	move_tick(v, c, now_us);
+	mtu_tick(v, c, now_us);
 	if (now_us >= c->give_up_us) {
 		c->give_up_us = TIME_NEVER;
 		call_end(v, c, now_us, REASON_VANISHED, NULL);

@@ -118,6 +118,7 @@ static enum err make_parts(struct vpn *v, const struct vpn_env *env, const struc
 					.max_flows = 65536 };
 	enum err e;
 
+	memcpy(esp.self, v->self, sizeof(esp.self));
 	v->wants.cap = 64 + 8 * cfg->max_calls;
 	v->events.cap = 64 + 8 * cfg->max_calls;
 	v->wants.w = calloc(v->wants.cap, sizeof(*v->wants.w));
@@ -126,7 +127,8 @@ static enum err make_parts(struct vpn *v, const struct vpn_env *env, const struc
 	v->sdp_other = calloc(1, sizeof(*v->sdp_other));
 	v->media = calloc(1, sizeof(*v->media));
 	v->words = outq_new(256, 256 * 1024);
-	if (!v->wants.w || !v->events.e || !v->sdp || !v->sdp_other || !v->media || !v->words)
+	v->probes = outq_new(64, 128 * 1024);
+	if (!v->wants.w || !v->events.e || !v->sdp || !v->sdp_other || !v->media || !v->words || !v->probes)
 		return ERR_NOMEM;
 	e = sip_ua_new(&ua, &v->ua);
 	if (e == OK)
@@ -152,6 +154,7 @@ static void destroy(struct vpn *v)
 	replay_free(v->replay);
 	free(v->contacts);
 	outq_free(v->words);
+	outq_free(v->probes);
 	free(v->wants.w);
 	for (struct vpn_event e; v->events.e && vpn_poll_event(v, &e);)
 		vpn_event_done(&e);
@@ -407,13 +410,21 @@ void vpn_input_ike(struct vpn *v, uint64_t now_us, const struct path *path, stru
 unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
 		       struct esp_packet out[ESP_BATCH])
 {
-	return esp_plane_input(v->esp, now_us, in, n, out);
+	unsigned n_out = esp_plane_input(v->esp, now_us, in, n, out);
+
+	mtu_echoes(v, now_us);
+	return n_out;
 }
 
 unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
-			 struct esp_packet out[ESP_BATCH])
+			 struct esp_packet out[ESP_BATCH_OUT])
 {
 	return esp_plane_output(v->esp, now_us, in, n, out);
+}
+
+bool vpn_poll_inner(struct vpn *v, struct esp_packet *ret)
+{
+	return esp_plane_poll_inner(v->esp, ret);
 }
 
 /* ---- time ---- */
@@ -467,6 +478,8 @@ uint64_t vpn_deadline_us(const struct vpn *v)
 		earlier(&due, call_deadline_us(c));
 		if (c->ice)
 			earlier(&due, ice_agent_deadline_us(c->ice));
+		if (call_live(c))
+			earlier(&due, pmtu_deadline_us(&c->mtu));
 		if (c->sa)
 			earlier(&due, ike_sa_deadline_us(c->sa));
 		for (unsigned i = 0; i < CALL_HALF_OPEN_MAX; i++)
@@ -491,6 +504,8 @@ bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *r
 	if (outq_poll(v->words, ret))
 		return true;
 	*ret_channel = VPN_STUN;
+	if (outq_poll(v->probes, ret))
+		return true;
 	for (struct call *c = v->calls; c; c = c->next)
 		if (c->ice && ice_agent_poll_output(c->ice, ret))
 			return true;

@@ -53,12 +53,18 @@ void vpn_input_ike(struct vpn *v, uint64_t now_us, const struct path *path, stru
 unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
 		       struct esp_packet out[ESP_BATCH]);
 unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
-			 struct esp_packet out[ESP_BATCH]);
+			 struct esp_packet out[ESP_BATCH_OUT]);
+/* After either of them: more packets for the TUN (esp_plane_poll_inner). */
+bool vpn_poll_inner(struct vpn *v, struct esp_packet *ret);
 void vpn_tick(struct vpn *v, uint64_t now_us);
 uint64_t vpn_deadline_us(const struct vpn *v);
 
 /* ---- bytes out ---- */
-enum vpn_channel { VPN_SIP, VPN_STUN, VPN_IKE }; /* IKE: the host adds the non-ESP marker */
+enum vpn_channel {
+	VPN_SIP,
+	VPN_STUN,
+	VPN_IKE
+}; /* IKE: the host adds the non-ESP marker. STUN: as it is, by the data socket; it may be ESP, too */
 bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *ret);
 
 /* ---- things only the host can do ---- */
@@ -226,6 +232,7 @@ struct vpn_call_status {
 	struct addr local, remote;
 	char path_type[8];
 	uint32_t rtt_us;
+	unsigned mtu; /* of the outer IP packet: so much was found to pass */
 	uint8_t self[16], peer_address[16];
 	unsigned n_services;
 	struct vpn_service_status services[CFG_ALLOW_MAX];

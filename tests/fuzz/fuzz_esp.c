@@ -2,7 +2,8 @@
 /* Copyright The tieline authors */
 /* A granting plane between a hostile peer, who has the keys, and a host that sends anything. The input is a
  * sequence of steps: kind 1, argument 1, length 2, bytes.
- * covers: src/esp/plane.c src/esp/sadb.c src/esp/flow.c src/esp/inner.c src/esp/packet.c src/esp/replay.c */
+ * covers: src/esp/plane.c src/esp/plane_sa.c src/esp/plane_big.c src/esp/plane_frag.c src/esp/sadb.c src/esp/flow.c src/esp/inner.c src/esp/packet.c
+ * src/esp/replay.c src/esp/frags.c src/esp/cut.c */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@ struct fuzz {
 	struct esp_cipher peer_out, peer_in; /* the peer's own two directions */
 	struct esp_sa_config sa;
 	uint64_t seq, now;
+	unsigned mtu;
 	uint8_t buf[ESP_PACKET_MAX + 64];
 };
 
@@ -34,6 +36,11 @@ static void judge(const struct esp_packet *pk, bool inbound)
 	if (t.family != ADDR_IP6 || t.local_ip[0] != 0xfd || t.local_ip[15] != here || t.peer_ip[0] != 0xfd ||
 	    t.peer_ip[15] != there)
 		abort();
+	if (in.fragment == ESP_LATER) {
+		if (in.offset < 8)
+			abort(); /* over the ports */
+		return;
+	}
 	if (in.icmp == ESP_ICMP_OTHER || (in.icmp == ESP_ICMP_NONE && t.local_port != 5900 && t.local_port != 53))
 		abort();
 	if (in.icmp == ESP_ICMP_ERROR && memcmp(in.about.src, in.ends.dst, 16))
@@ -46,6 +53,8 @@ static void into(struct fuzz *f, uint8_t *outer, size_t len, uint8_t tos)
 
 	in.path.tos = tos;
 	if (esp_plane_input(f->p, f->now, &in, 1, out))
+		judge(&out[0], true);
+	while (esp_plane_poll_inner(f->p, &out[0]))
 		judge(&out[0], true);
 }
 
@@ -62,21 +71,33 @@ static void step_sealed(struct fuzz *f, uint8_t arg, struct span s)
 
 static void step_inner(struct fuzz *f, struct span s)
 {
-	struct esp_packet in = { .len = s.len }, out[ESP_BATCH];
+	struct esp_packet in = { .len = s.len }, out[ESP_BATCH_OUT];
 	uint8_t plain[ESP_PACKET_MAX], next;
 	struct span inner;
+	unsigned n;
 
 	if (s.len)
 		memcpy(f->buf, s.p, s.len);
 	in.p = f->buf;
-	if (!esp_plane_output(f->p, f->now, &in, 1, out))
-		return;
-	if (out[0].len > s.len + ESP_OVERHEAD || be32(out[0].p) != f->sa.spi_out ||
-	    esp_packet_open(&f->peer_in, be32(out[0].p + 4), span_of(out[0].p, out[0].len), plain, &next, &inner) != OK)
-		abort();
-	in.p = plain;
-	in.len = inner.len;
-	judge(&in, false);
+	n = esp_plane_output(f->p, f->now, &in, 1, out);
+	for (unsigned i = 0; i < n; i++) {
+		if (out[i].len > s.len + ESP_OVERHEAD || (f->mtu && out[i].len > f->mtu - 28) ||
+		    be32(out[i].p) != f->sa.spi_out ||
+		    esp_packet_open(&f->peer_in, be32(out[i].p + 4), span_of(out[i].p, out[i].len), plain, &next,
+				    &inner) != OK)
+			abort();
+		in.p = plain;
+		in.len = inner.len;
+		judge(&in, false);
+	}
+	while (esp_plane_poll_inner(f->p, &in)) {
+		bool v6 = in.len && in.p[0] >> 4 == 6;
+
+		/* to who sent it, in one piece */
+		if (!f->mtu || in.len < 48 || in.len > 1280 || in.p[v6 ? 40 : 20] != (v6 ? 2 : 3) ||
+		    memcmp(in.p + (v6 ? 24 : 16), s.p + (v6 ? 8 : 12), v6 ? 16 : 4))
+			abort();
+	}
 }
 
 static void step_sas(struct fuzz *f, uint8_t arg)
@@ -84,7 +105,11 @@ static void step_sas(struct fuzz *f, uint8_t arg)
 	struct esp_sa_config c = f->sa;
 	struct esp_counters k;
 
-	switch (arg % 5) {
+	switch (arg % 6) {
+	case 4:
+		f->mtu = arg & 0x80 ? 0 : ESP_MTU_MIN + (arg & 0x7fu);
+		esp_call_set_mtu(f->p, PAIR_CALL, f->mtu);
+		break;
 	case 0: esp_call_hold(f->p, PAIR_CALL, arg & 0x80); break;
 	case 1:
 		/* A sibling with the same keys; nothing is sent with it twice, for the numbers are the fuzzer's. */
@@ -95,6 +120,7 @@ static void step_sas(struct fuzz *f, uint8_t arg)
 	case 2: esp_sa_remove(f->p, c.spi_in + (arg >> 4)); break;
 	case 3:
 		esp_call_remove(f->p, PAIR_CALL);
+		f->mtu = 0;
 		(void)!esp_sa_add(f->p, f->now, &c);
 		break;
 	default:

@@ -227,7 +227,7 @@ static void inject(struct rd *in)
 static void send_inner(struct rd *in)
 {
 	uint8_t what = rd_u8(in), packet[60] = { 0x60, 0, 0, 0, 0, 20, what & 4 ? 17 : what & 8 ? 58 : 6, 64 };
-	struct esp_packet p = { .p = packet, .len = sizeof(packet) }, out[ESP_BATCH];
+	struct esp_packet p = { .p = packet, .len = sizeof(packet) }, out[ESP_BATCH_OUT];
 	struct side *s = &sides[what >> 7];
 	unsigned n;
 

@@ -77,6 +77,12 @@ def ping_out(lab):
     lablib.check(len(d.ping(d.calls("up")[0]["id"])) == 2, "two replies")
 
 
+def mtu(lab):
+    "the path's MTU is found by echoes: there is no ICE to ask"
+    d = lab.daemon_home
+    lablib.wait(lambda: d.calls("up")[0]["mtu"] == 1500, 20, "an MTU of 1500")
+
+
 def ping_in(lab):
     "ping through the tunnel, strongSwan to tielined"
     lab.charon.ping(lab.daemon_home.address)
@@ -121,4 +127,4 @@ def hang_up(lab):
     lablib.check("sip:home@example.net" not in lab.sip.bindings, "the binding is gone")
 
 
-lablib.main("ti", [network, register, call, ping_out, ping_in, tcp_out, tcp_in, hang_up], needs=charon.NEEDS)
+lablib.main("ti", [network, register, call, ping_out, mtu, ping_in, tcp_out, tcp_in, hang_up], needs=charon.NEEDS)

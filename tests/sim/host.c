@@ -356,6 +356,8 @@ static void esp_in(struct host *h, const struct path *path, uint8_t *p, size_t l
 		memcpy(packet, out[i].p, out[i].len); /* answering uses the plane again */
 		inner_input(h, packet, out[i].len);
 	}
+	while (vpn_poll_inner(h->vpn, &in))
+		inner_input(h, in.p, in.len);
 }
 
 void host_datagram(struct host *h, const struct path *path, uint8_t *p, size_t len)

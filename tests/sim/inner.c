@@ -11,6 +11,9 @@ enum {
 	UDP = 17,
 	ICMP6 = 58,
 	IP6_HEADER = 40,
+	FRAGMENT = 44,
+	PIECE = 1280 - IP6_HEADER - 8, /* what the host's stack sends in one piece */
+	TOO_BIG = 2,
 	ECHO = 128,
 	ECHO_REPLY = 129,
 	FIN = 1,
@@ -34,14 +37,29 @@ static uint16_t sum(const uint8_t src[16], const uint8_t dst[16], uint8_t protoc
 	return (uint16_t)~s;
 }
 
+static void send_raw(struct host *h, uint8_t *packet, size_t len)
+{
+	struct esp_packet in = { .p = packet, .len = len }, out[ESP_BATCH_OUT], told;
+	unsigned n = vpn_input_inner(h->vpn, h->w->now_us, &in, 1, out);
+
+	for (unsigned i = 0; i < n; i++)
+		net_send(h, &out[i].path, span_of(out[i].p, out[i].len));
+	while (vpn_poll_inner(h->vpn, &told)) {
+		if (told.len < IP6_HEADER + 8 || told.p[6] != ICMP6 || told.p[IP6_HEADER] != TOO_BIG ||
+		    memcmp(told.p + 24, packet + 8, 16) || memcmp(told.p + 8, h->self, 16) ||
+		    sum(told.p + 8, told.p + 24, ICMP6, span_of(told.p + IP6_HEADER, told.len - IP6_HEADER)))
+			world_fail(h->w, "%s is told something strange", h->name);
+		h->inner.n_told++;
+		h->inner.told_mtu = be32(told.p + IP6_HEADER + 4);
+	}
+}
+
 /* at: where in the body its checksum goes, already zero. */
 static void send_packet(struct host *h, const uint8_t src[16], const uint8_t dst[16], uint8_t protocol, uint8_t *body,
 			size_t len, size_t at)
 {
 	uint8_t packet[ESP_PACKET_MAX];
-	struct esp_packet in = { .p = packet }, out[ESP_BATCH];
 	struct wr w = wr_of(packet, sizeof(packet));
-	unsigned n;
 
 	put_be16(body + at, sum(src, dst, protocol, span_of(body, len)));
 	wr_u32(&w, 0x60000000);
@@ -51,10 +69,7 @@ static void send_packet(struct host *h, const uint8_t src[16], const uint8_t dst
 	wr_bytes(&w, src, 16);
 	wr_bytes(&w, dst, 16);
 	wr_bytes(&w, body, len);
-	in.len = w.len;
-	n = vpn_input_inner(h->vpn, h->w->now_us, &in, 1, out);
-	for (unsigned i = 0; i < n; i++)
-		net_send(h, &out[i].path, span_of(out[i].p, out[i].len));
+	send_raw(h, packet, w.len);
 }
 
 static void send_echo(struct host *h, const uint8_t src[16], const uint8_t dst[16], uint8_t type, uint16_t id)
@@ -88,6 +103,47 @@ static void send_udp(struct host *h, const uint8_t dst[16], uint16_t sport, uint
 	put_be16(body + 2, dport);
 	put_be16(body + 4, sizeof(body));
 	send_packet(h, h->self, dst, UDP, body, sizeof(body), 6);
+}
+
+static void send_fragments(struct host *h, const uint8_t dst[16], const uint8_t *body, size_t len)
+{
+	uint32_t id = (uint32_t)++h->w->serial;
+
+	for (size_t at = 0; at < len; at += PIECE) {
+		size_t n = len - at < PIECE ? len - at : PIECE;
+		uint8_t packet[IP6_HEADER + 8 + PIECE];
+		struct wr w = wr_of(packet, sizeof(packet));
+
+		wr_u32(&w, 0x60000000);
+		wr_u16(&w, (uint16_t)(8 + n));
+		wr_u8(&w, FRAGMENT);
+		wr_u8(&w, 64);
+		wr_bytes(&w, h->self, 16);
+		wr_bytes(&w, dst, 16);
+		wr_u16(&w, UDP << 8);
+		wr_u16(&w, (uint16_t)(at | (at + n < len)));
+		wr_u32(&w, id);
+		wr_bytes(&w, body + at, n);
+		send_raw(h, packet, w.len);
+	}
+}
+
+static void send_udp_big(struct host *h, const uint8_t dst[16], uint16_t sport, uint16_t dport, size_t len, bool whole)
+{
+	uint8_t body[8 + INNER_UDP_MAX] = { 0 };
+
+	len += 8;
+	put_be16(body, sport);
+	put_be16(body + 2, dport);
+	put_be16(body + 4, (uint16_t)len);
+	for (size_t i = 8; i < len; i++)
+		body[i] = (uint8_t)(i * 37 + len);
+	if (len <= PIECE || whole) {
+		send_packet(h, h->self, dst, UDP, body, len, 6);
+		return;
+	}
+	put_be16(body + 6, sum(h->self, dst, UDP, span_of(body, len)));
+	send_fragments(h, dst, body, len);
 }
 
 static uint16_t open_flow(struct host *h, uint8_t protocol, const uint8_t peer[16], uint16_t port)
@@ -145,6 +201,12 @@ void inner_udp_on(struct host *h, const struct host *to, uint16_t own_port, uint
 {
 	if (h->vpn)
 		send_udp(h, to->self, own_port, port);
+}
+
+void inner_udp_big(struct host *h, const struct host *to, uint16_t own_port, uint16_t port, size_t len, bool whole)
+{
+	if (h->vpn)
+		send_udp_big(h, to->self, own_port, port, len, whole);
 }
 
 /* ---- what may be delivered ---- */
@@ -268,7 +330,7 @@ static void tcp_in(struct host *h, const uint8_t *p)
 	}
 }
 
-static void udp_in(struct host *h, const uint8_t *p)
+static void udp_in(struct host *h, const uint8_t *p, size_t len)
 {
 	uint16_t sport = be16(p + IP6_HEADER), dport = be16(p + IP6_HEADER + 2);
 
@@ -277,8 +339,41 @@ static void udp_in(struct host *h, const uint8_t *p)
 	} else {
 		h->inner.n_udp_in++;
 		h->inner.udp_from = sport;
-		send_udp(h, p + 8, dport, sport);
+		send_udp_big(h, p + 8, dport, sport, len - IP6_HEADER - 8, false);
 	}
+}
+
+/* RFC 8200, 4.5. True: *p and *len are the whole packet. What is of more than one at a time, or longer than anybody sends, is
+ * lost, as it may be; no fragment lies over another, and the first is the first (esp/frags.h). */
+static bool put_together(struct host *h, uint8_t **p, size_t *len)
+{
+	struct inner_parts *d = &h->inner.parts;
+	size_t at = be16(*p + 42) & 0xfff8u, n = *len - IP6_HEADER - 8;
+	uint32_t id = be32(*p + 44);
+
+	if (!at) {
+		*d = (struct inner_parts){ .any = true, .id = id };
+		memcpy(d->packet, *p, IP6_HEADER);
+		d->packet[6] = (*p)[IP6_HEADER];
+	}
+	if (!d->any || d->id != id || at + n > 8 + INNER_UDP_MAX || memcmp(d->packet + 8, *p + 8, 32))
+		return false;
+	for (size_t i = at / 8; i < (at + n + 7) / 8; i++) {
+		if (d->seen[i])
+			world_fail(h->w, "%s: a fragment over another", h->name);
+		d->seen[i] = true;
+	}
+	memcpy(d->packet + IP6_HEADER + at, *p + IP6_HEADER + 8, n);
+	d->n += n;
+	if (!(be16(*p + 42) & 1))
+		d->total = at + n;
+	if (d->n != d->total)
+		return false;
+	d->any = false;
+	put_be16(d->packet + 4, (uint16_t)d->n);
+	*p = d->packet;
+	*len = IP6_HEADER + d->n;
+	return true;
 }
 
 void inner_input(struct host *h, uint8_t *p, size_t len)
@@ -290,6 +385,8 @@ void inner_input(struct host *h, uint8_t *p, size_t len)
 		world_fail(h->w, "%s: what is delivered is no IPv6 packet", h->name);
 		return;
 	}
+	if (p[6] == FRAGMENT && !put_together(h, &p, &len))
+		return;
 	why = objection(h, p, len);
 	world_trace(h->w, "%s: inner packet, protocol %u, ports %u to %u%s%s", h->name, p[6], be16(p + 40),
 		    be16(p + 42), why ? ", " : "", why ? why : "");
@@ -306,6 +403,6 @@ void inner_input(struct host *h, uint8_t *p, size_t len)
 	} else if (p[6] == TCP && len >= IP6_HEADER + 20) {
 		tcp_in(h, p);
 	} else if (p[6] == UDP) {
-		udp_in(h, p);
+		udp_in(h, p, len);
 	}
 }

@@ -71,6 +71,17 @@ static void trace_datagram(struct world *w, const char *who, const struct addr *
 			    addr_write(from, a), addr_write(to, b), d.len);
 }
 
+/* A link between two hosts drops what is too long for it, with no word about it. IKE may be in fragments, which arrive. */
+static bool too_long(const struct host *h, const struct host *o, const struct addr *from, struct span d)
+{
+	bool six = from->family == ADDR_IP6;
+	size_t len = d.len + (six ? 48 : 28);
+	unsigned here = six && h->mtu6 ? h->mtu6 : h->mtu, there = !o ? 0 : six && o->mtu6 ? o->mtu6 : o->mtu;
+
+	return from->port == h->tunnel_port && demux_classify(d) != DEMUX_IKE &&
+	       ((here && len > here) || (there && len > there));
+}
+
 /* Inside one LAN: no NAT, hardly any delay. True: it was for there. */
 static bool local(struct host *h, const struct addr *from, const struct addr *to, struct span d)
 {
@@ -140,6 +151,10 @@ void net_send(struct host *h, const struct path *path, struct span d)
 	if (!let_out(w, h, &from, &to))
 		return;
 	o = at_public(w, &to);
+	if (too_long(h, o, &path->local, d)) {
+		h->n_too_long++;
+		return;
+	}
 	if (is_exchange(w, &to)) {
 		fly(w, net_delay_us(w, h), &from, &to, d, NULL);
 	} else if (o && (o->nat != h->nat || !h->nat)) {

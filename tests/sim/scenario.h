@@ -59,7 +59,13 @@ const char *trouble_name(unsigned i);
 void run_rekey(struct world *w, const struct scenario_run *r);
 unsigned rekey_variants(void);
 const char *rekey_name(unsigned i);
+/* scenario_mtu.c */
+void run_mtu(struct world *w, const struct scenario_run *r);
+unsigned mtu_variants(void);
+const char *mtu_name(unsigned i);
 /* scenario_move.c */
+/* Another pair that passed a check is nominated, as if it had become the better one. False: there is none. */
+bool nominate_other(struct host *h);
 void run_move(struct world *w, const struct scenario_run *r);
 unsigned move_variants(void);
 const char *move_name(unsigned i);

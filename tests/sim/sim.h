@@ -107,10 +107,21 @@ struct host_setup {
 	const char *extra; /* [peer] and [service] sections; copied */
 };
 
+#define INNER_UDP_MAX 4000 /* of inner_udp_big */
+/* A datagram in fragments, one at a time, as the host's stack puts it together. */
+struct inner_parts {
+	bool any, seen[INNER_UDP_MAX / 8 + 2];
+	uint32_t id;
+	size_t n, total; /* bytes; total 0: the last one is missing */
+	uint8_t packet[40 + 8 + INNER_UDP_MAX];
+};
+
 /* What the host's own inner programs did and saw. */
 struct inner {
 	unsigned n_echo_replies, n_synacks, n_resets, n_udp_replies;
 	unsigned n_syn_in, n_echo_in, n_udp_in;
+	unsigned n_told, told_mtu; /* packets too big; the newest one's MTU */
+	struct inner_parts parts;
 	uint16_t next_port, udp_from; /* udp_from: peer's port of the newest request */
 	struct {
 		uint8_t protocol, peer[16];
@@ -131,6 +142,8 @@ struct host {
 	struct nat *nat, *firewall, *outer; /* NULL: none; owned, but for the nat of a shared LAN */
 	uint64_t delay_us; /* one way to the middle of the network */
 	bool cut; /* no network */
+	unsigned mtu,
+		mtu6; /* of its link, for what the tunnel's data socket sends; 0: any; mtu6 0: the same for IPv6 */
 	bool hostile; /* its own data plane checks nothing */
 	uint64_t deadline_us;
 	char *pins; /* the pins file */
@@ -148,7 +161,7 @@ struct host {
 	uint8_t key[SPKI_HASH];
 	struct log_sink sink;
 	unsigned idle_ticks;
-	uint64_t n_stun_out, n_ike_out, n_datagrams_out;
+	uint64_t n_stun_out, n_ike_out, n_datagrams_out, n_too_long;
 };
 
 struct host *host_new(struct world *w, const struct host_setup *s);
@@ -197,6 +210,8 @@ void inner_udp_on(struct host *h, const struct host *to, uint16_t own_port, uint
 /* From an address that was assigned, or of a host behind. */
 void inner_syn_from(struct host *h, const uint8_t src[16], const uint8_t dst[16], uint16_t port);
 void inner_ping_from(struct host *h, const uint8_t src[16], const uint8_t dst[16]);
+/* A datagram of so many bytes, which is answered with as many; over 1232 in fragments, or whole. */
+void inner_udp_big(struct host *h, const struct host *to, uint16_t own_port, uint16_t port, size_t len, bool whole);
 void inner_syn_as(struct host *h, const uint8_t src[16], const struct host *to, uint16_t port);
 void inner_input(struct host *h, uint8_t *packet, size_t len);
 

@@ -34,7 +34,16 @@ static const struct row rows[] = {
 	{ "udp4, length too long for one that is whole", V4("001c", "0000", "11") "1234 0035 0009 0000", ERR_MALFORMED,
 	  0, 0, 0, 0 },
 	{ "udp4, length under its header", V4("001c", "0000", "11") "1234 0035 0007 0000", ERR_MALFORMED, 0, 0, 0, 0 },
-	{ "udp4, later fragment", V4("001c", "0001", "11") UDP8, ERR_UNSUPPORTED, 0, 0, 0, 0 },
+	{ "udp4, later fragment", V4("001c", "0001", "11") UDP8, OK, 17, 0, 0, 28 },
+	{ "udp4, fragment in the middle", V4("001c", "2001", "11") UDP8, OK, 17, 0, 0, 28 },
+	{ "udp4, in the middle, not in units of 8", V4("001b", "2001", "11") UDP8, ERR_MALFORMED, 0, 0, 0, 0 },
+	{ "udp4, first, not in units of 8", V4("001e", "2000", "11") "1234 0035 0808 0000 0000", ERR_MALFORMED, 0, 0, 0,
+	  0 },
+	{ "udp4, last fragment of one byte", V4("0015", "0001", "11") UDP8, OK, 17, 0, 0, 21 },
+	{ "udp4, empty fragment", V4("0014", "0001", "11") UDP8, ERR_MALFORMED, 0, 0, 0, 0 },
+	{ "udp4, up to the longest datagram", V4("001b", "1fff", "11") UDP8, OK, 17, 0, 0, 27 },
+	{ "udp4, beyond the longest datagram", V4("001c", "1fff", "11") UDP8, ERR_MALFORMED, 0, 0, 0, 0 },
+	{ "udp4, first fragment without the whole header", V4("0014", "2000", "11"), ERR_MALFORMED, 0, 0, 0, 0 },
 	{ "udp4, reserved flag", V4("001c", "8000", "11") UDP8, ERR_UNSUPPORTED, 0, 0, 0, 0 },
 	{ "total longer than there is", V4("001d", "0000", "11") UDP8, ERR_MALFORMED, 0, 0, 0, 0 },
 	{ "total cuts the ports", V4("001b", "0000", "11") UDP8, ERR_MALFORMED, 0, 0, 0, 0 },
@@ -78,7 +87,18 @@ static const struct row rows[] = {
 	{ "extension beyond the end", V6("0010", "3c") "1102 010400000000" UDP8, ERR_MALFORMED, 0, 0, 0, 0 },
 	{ "atomic fragment", V6("0010", "2c") "1100 0000 00000001" UDP8, OK, 17, 0x1234, 53, 56 },
 	{ "first fragment", V6("0010", "2c") "1100 0001 00000001 1234 0035 0500 0000", OK, 17, 0x1234, 53, 56 },
-	{ "later fragment", V6("0010", "2c") "1100 0008 00000001" UDP8, ERR_UNSUPPORTED, 0, 0, 0, 0 },
+	{ "later fragment", V6("0010", "2c") "1100 0008 00000001" UDP8, OK, 17, 0, 0, 56 },
+	{ "later fragment of a part with extensions", V6("0010", "2c") "3c00 0009 00000001" UDP8, OK, 60, 0, 0, 56 },
+	{ "later fragment, not in units of 8", V6("000f", "2c") "1100 0009 00000001" UDP8, ERR_MALFORMED, 0, 0, 0, 0 },
+	{ "later fragment, empty", V6("0008", "2c") "1100 0008 00000001", ERR_MALFORMED, 0, 0, 0, 0 },
+	{ "beyond the longest datagram", V6("0010", "2c") "1100 fff8 00000001" UDP8, ERR_MALFORMED, 0, 0, 0, 0 },
+	{ "first fragment whose headers go on", V6("0010", "2c") "3c00 0001 00000001 1101 010c 00000000", ERR_MALFORMED,
+	  0, 0, 0, 0 },
+	{ "two fragment headers", V6("0018", "2c") "2c00 0000 00000001 1100 0000 00000001" UDP8, ERR_MALFORMED, 0, 0, 0,
+	  0 },
+	{ "icmp6 error in fragments", V6("0040", "2c") "3a00 0001 00000001 0100 0000 00000000" V6("0008", "11") UDP8,
+	  ERR_UNSUPPORTED, 0, 0, 0, 0 },
+	{ "icmp6 echo in fragments", V6("0010", "2c") "3a00 0001 00000001 8000 0000 0007 0001", OK, 58, 0, 0, 56 },
 	{ "routing, none left", V6("0010", "2b") "1100 0400 00000000" UDP8, OK, 17, 0x1234, 53, 56 },
 	{ "routing, one left", V6("0010", "2b") "1100 0401 00000000" UDP8, ERR_UNSUPPORTED, 0, 0, 0, 0 },
 	{ "no next header", V6("0000", "3b"), ERR_UNSUPPORTED, 0, 0, 0, 0 },
@@ -182,13 +202,61 @@ static void icmp_fields(void **state)
 	assert_int_equal(p.about.family, ADDR_NONE);
 }
 
+/* What a fragment says of itself, and where things lie in it. */
+static void fragment_fields(void **state)
+{
+	static const struct {
+		const char *hex;
+		struct esp_inner want;
+	} row[] = {
+		{ V4("001c", "4000", "11") UDP8, { .dont_fragment = true, .id = 1, .upper = 20 } },
+		{ V4("001c", "2002", "11") UDP8,
+		  { .fragment = ESP_LATER, .more = true, .id = 1, .offset = 16, .upper = 20 } },
+		{ V4("001c", "2000", "11") UDP8, { .fragment = ESP_FIRST, .more = true, .id = 1, .upper = 20 } },
+		{ V6("0008", "11") UDP8, { .dont_fragment = true, .upper = 40, .cut_at = 40, .cut_next = 6 } },
+		{ V6("0018", "00") "3c00 010400000000 1100 010400000000" UDP8,
+		  { .dont_fragment = true, .upper = 56, .cut_at = 48, .cut_next = 40 } },
+		{ V6("0018", "3c") "2b00 010400000000 1100 0400 00000000" UDP8,
+		  { .dont_fragment = true, .upper = 56, .cut_at = 56, .cut_next = 48 } },
+		{ V6("0018", "00") "2c00 010400000000 1100 0019 0a0b0c0d" UDP8,
+		  { .fragment = ESP_LATER,
+		    .dont_fragment = true,
+		    .more = true,
+		    .id = 0x0a0b0c0d,
+		    .offset = 24,
+		    .upper = 56,
+		    .fragment_at = 48,
+		    .cut_at = 48,
+		    .cut_next = 40 } },
+		{ V6("0010", "2c") "1100 0000 0a0b0c0d" UDP8,
+		  { .dont_fragment = true,
+		    .id = 0x0a0b0c0d,
+		    .upper = 48,
+		    .fragment_at = 40,
+		    .cut_at = 40,
+		    .cut_next = 6 } },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		const struct esp_inner *w = &row[i].want;
+		struct esp_inner p;
+		uint8_t b[256];
+		size_t len = bytes_of(row[i].hex, b, sizeof(b));
+
+		assert_int_equal(esp_inner_parse(span_of(b, len), &p), OK);
+		if (p.fragment != w->fragment || p.dont_fragment != w->dont_fragment || p.more != w->more ||
+		    p.id != w->id || p.offset != w->offset || p.upper != w->upper || p.fragment_at != w->fragment_at ||
+		    p.cut_at != w->cut_at || p.cut_next != w->cut_next)
+			fail_msg("row %zu", i);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(table),
-		cmocka_unit_test(truncated),
-		cmocka_unit_test(extension_limit),
-		cmocka_unit_test(icmp_fields),
+		cmocka_unit_test(table),       cmocka_unit_test(truncated),       cmocka_unit_test(extension_limit),
+		cmocka_unit_test(icmp_fields), cmocka_unit_test(fragment_fields),
 	};
 
 	return HARNESS_RUN(tests);

@@ -433,7 +433,7 @@ static void ecn(void **state)
 		int result;
 		uint8_t then;
 	} row[] = {
-		{ 0, 0, PASS, 0 }, { 0, 1, PASS, 0 }, { 0, 2, PASS, 0 }, { 0, 3, AT_RECEIVER(ESP_DROP_FORMAT), 0 },
+		{ 0, 0, PASS, 0 }, { 0, 1, PASS, 0 }, { 0, 2, PASS, 0 }, { 0, 3, AT_RECEIVER(ESP_DROP_ECN), 0 },
 		{ 1, 0, PASS, 1 }, { 1, 1, PASS, 1 }, { 1, 2, PASS, 1 }, { 1, 3, PASS, 3 },
 		{ 2, 0, PASS, 2 }, { 2, 1, PASS, 1 }, { 2, 2, PASS, 2 }, { 2, 3, PASS, 3 },
 		{ 3, 0, PASS, 3 }, { 3, 1, PASS, 3 }, { 3, 2, PASS, 3 }, { 3, 3, PASS, 3 },
@@ -450,6 +450,9 @@ static void ecn(void **state)
 			assert_int_equal(p->outer_tos, row[i].inner);
 			p->outer_tos = row[i].outer;
 			assert_int_equal(deliver(p, p->b, p->outer, p->outer_len), row[i].result);
+			/* figure 4: marked with (!) or (!!!) */
+			assert_int_equal(esp_plane_counters(p->b)->ecn_odd,
+					 i == 1 || i == 2 || i == 3 || i == 6 || i == 13);
 			if (row[i].result == PASS) {
 				assert_int_equal(v6 ? p->got.b[1] >> 4 & 3 : p->got.b[1] & 3, row[i].then);
 				if (!v6)
@@ -522,6 +525,32 @@ static void odd_contents(void **state)
 	assert_int_equal(hostile_raw(p, 6, span_of(pk.b + 40, len - 40)), AT_RECEIVER(ESP_DROP_FORMAT));
 	for (size_t n = 0; n < len; n++)
 		assert_int_equal(hostile_raw(p, 41, span_of(pk.b, n)), AT_RECEIVER(ESP_DROP_FORMAT));
+	/* AH, ESP in ESP, transport mode, wrapped ESP: nothing but tunnel mode */
+	for (unsigned next = 0; next < 256; next++)
+		if (next != ESP_NEXT_IP4 && next != ESP_NEXT_IP6 && next != ESP_NEXT_DUMMY)
+			assert_int_equal(hostile_raw(p, (uint8_t)next, span_of(pk.b, len)),
+					 AT_RECEIVER(ESP_DROP_FORMAT));
+	/* a dummy of any length, without any contents as well */
+	assert_int_equal(hostile_raw(p, 59, SPAN_NONE), AT_RECEIVER(ESP_DROP_DUMMY));
+	assert_int_equal(hostile_raw(p, 59, span_of(pk.b, 1400)), AT_RECEIVER(ESP_DROP_DUMMY));
+	pair_free(p);
+	/* IPv4's length rules over what follows it, too */
+	p = pair_new(false);
+	pk = a_tcp(p, 1, 5900, SYN);
+	len = pk.len;
+	memset(pk.b + len, 0x5a, 1000);
+	assert_int_equal(hostile_raw(p, 4, span_of(pk.b, len + 1000)), PASS);
+	assert_int_equal(p->got.len, len);
+	assert_memory_equal(p->got.b, pk.b, len);
+	/* RFC 4303, 2.2: the first number is 1 */
+	{
+		size_t n;
+
+		assert_int_equal(esp_packet_seal(&p->raw, PAIR_SPI_B, 0, 0, ESP_NEXT_IP4, span_of(pk.b, len), p->outer,
+						 sizeof(p->outer), &n),
+				 OK);
+		assert_int_equal(deliver(p, p->b, p->outer, n), AT_RECEIVER(ESP_DROP_REPLAY));
+	}
 	pair_free(p);
 }
 

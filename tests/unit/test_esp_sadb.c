@@ -342,7 +342,7 @@ static void calls_do_not_mix(void **state)
 static void paths(void **state)
 {
 	struct pair *p = pair_new(true);
-	struct esp_packet in, out[ESP_BATCH];
+	struct esp_packet in, out[ESP_BATCH_OUT];
 	struct path path = {
 		.local = addr_ip4(0x0a000001, 4500), .remote = addr_ip4(0x0a000002, 9), .channel = 0x4001, .tos = 0xb8
 	};
@@ -426,7 +426,7 @@ static void config_is_checked(void **state)
 static void batch(void **state)
 {
 	struct pair *p = pair_new(true);
-	struct esp_packet in[ESP_BATCH], out[ESP_BATCH], back[ESP_BATCH];
+	struct esp_packet in[ESP_BATCH], out[ESP_BATCH_OUT], back[ESP_BATCH];
 	static struct pkt pk[ESP_BATCH];
 	unsigned n;
 
@@ -584,7 +584,7 @@ static bool ladder_once(void *arg)
 	struct esp_plane_config cfg = { .rng = &rng, .max_sas = 4, .max_flows = 8 };
 	struct esp_sa_config a = pair_config_a(true);
 	struct pkt pk = pkt_tcp(true, HOST_A, 1, HOST_B, 5900, SYN);
-	struct esp_packet in = { .p = pk.b, .len = pk.len }, out[ESP_BATCH];
+	struct esp_packet in = { .p = pk.b, .len = pk.len }, out[ESP_BATCH_OUT];
 	struct esp_plane *p = NULL;
 	bool whole = false;
 

@@ -24,20 +24,21 @@ struct side {
 	unsigned n_sent_to;
 	bool cut; /* nothing leaves or arrives */
 	struct ice_event last;
-	unsigned n_valid, n_selected, n_failed, n_lost, n_back;
+	unsigned n_valid, n_selected, n_failed, n_lost, n_back, n_probed;
 	unsigned n_out;
 };
 
 struct datagram {
 	uint64_t due_us;
 	struct addr from, to;
-	uint8_t bytes[600];
+	uint8_t bytes[1500];
 	size_t len;
 };
 
 static struct side sides[2];
 static struct datagram wire[WIRE_MAX];
 static unsigned n_wire, loss_percent;
+static size_t carries = 1500; /* the longest IP packet */
 static bool echoes; /* somebody is faster with a copy of each answer, from his own address */
 static uint64_t now_us, delay_us;
 static struct rng_seeded seed;
@@ -56,6 +57,8 @@ static void drain(struct side *s)
 		assert_true(addr_eq(&o.path.local, &s->host));
 		if (s->outside.family != ADDR_NONE && s->n_sent_to < FILTER_MAX)
 			s->sent_to[s->n_sent_to++] = o.path.remote;
+		if (o.bytes.len + (s->host.family == ADDR_IP6 ? 48 : 28) > carries)
+			continue;
 		if (s->cut || n_wire == WIRE_MAX || rng_below(&rng, 100) < loss_percent)
 			continue;
 		*d = (struct datagram){ .due_us = now_us + delay_us,
@@ -73,6 +76,7 @@ static void drain(struct side *s)
 		s->n_failed += e.kind == ICE_FAILED;
 		s->n_lost += e.kind == ICE_CONSENT_LOST;
 		s->n_back += e.kind == ICE_CONSENT_BACK;
+		s->n_probed += e.kind == ICE_PROBED;
 	}
 }
 
@@ -652,6 +656,55 @@ static void pacing(void **state)
 	}
 }
 
+/* Checks of a size: answered when the path carries them, from the right place only, and no part of ICE itself. */
+static void probes(void **state)
+{
+	(void)state;
+	setup_roles(true, false);
+	assert_int_equal(ice_agent_probe(sides[0].agent, 1500), ERR_WRONG_STATE);
+	connect_both();
+	run(now_us + SECONDS(2), true);
+	both_chose();
+	run(now_us + SECONDS(1), false);
+	for (unsigned k = 0; k < 2; k++) {
+		unsigned n = 0;
+
+		assert_int_equal(ice_agent_probe(sides[k].agent, 1502), ERR_WRONG_STATE);
+		assert_int_equal(ice_agent_probe(sides[k].agent, 1504), ERR_WRONG_STATE);
+		assert_int_equal(ice_agent_probe(sides[k].agent, 100), ERR_LIMIT);
+		for (unsigned size = 200; size <= 1500; size += 4) {
+			size_t before = n_wire;
+
+			carries = size;
+			assert_int_equal(ice_agent_probe(sides[k].agent, size), OK);
+			drain(&sides[k]);
+			assert_int_equal(n_wire, before + 1);
+			assert_int_equal(wire[before].len, size - 28);
+			run(now_us + 2 * delay_us, false);
+			assert_int_equal(sides[k].n_probed, ++n);
+			assert_int_equal(sides[k].last.kind, ICE_PROBED);
+			assert_int_equal(sides[k].last.size, size);
+			/* the same, a little too long */
+			carries = size - 1;
+			assert_int_equal(ice_agent_probe(sides[k].agent, size), OK);
+			drain(&sides[k]);
+			run(now_us + 2 * delay_us, false);
+			assert_int_equal(sides[k].n_probed, n);
+		}
+		carries = 1500;
+		/* a copy of the answer from elsewhere, before it, and after it */
+		echoes = true;
+		assert_int_equal(ice_agent_probe(sides[k].agent, 1400), OK);
+		drain(&sides[k]);
+		run(now_us + 2 * delay_us, false);
+		assert_int_equal(sides[k].n_probed, ++n);
+		echoes = false;
+	}
+	assert_int_equal(sides[0].n_selected + sides[1].n_selected, 2);
+	assert_int_equal(sides[0].n_lost + sides[1].n_lost, 0);
+	teardown();
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -671,6 +724,7 @@ int main(void)
 		cmocka_unit_test(rebound_many_times),
 		cmocka_unit_test(nothing_leaves_before_start),
 		cmocka_unit_test(strangers_get_no_answer),
+		cmocka_unit_test(probes),
 		cmocka_unit_test(another_reader_of_a_forked_offer),
 		cmocka_unit_test(allocation_failures),
 		cmocka_unit_test(mapped_address_is_kept_known),

@@ -90,7 +90,7 @@ static void split(enum addr_family family)
 		if (i % 7 == 0)
 			len = d.len = 1;
 		want = demux_classify(d) == DEMUX_ESP ? 1 + be32(bytes) % N_DATA : 0;
-		path.tos = i % 2 ? 0x2e << 2 : 0;
+		path.tos = (uint8_t)(i * 37); /* DSCP and ECN, each value */
 		/* in two parts, as a marker or a TURN header would be */
 		assert_int_equal(udp_send(fd, &path, span_sub(d, 0, len / 2), span_from(d, len / 2)), OK);
 		got = recv_any(fds, N_DATA + 1, port, b, msgs);
@@ -106,6 +106,36 @@ static void split(enum addr_family family)
 	(void)close(fd);
 	close_all(fds, N_DATA + 1);
 	udp_buffers_free(b);
+}
+
+/* More than a link carries is refused, not cut; by the control socket it may be cut (IKE without fragments of its own). */
+static void never_in_fragments(void **state)
+{
+	static const enum addr_family families[] = { ADDR_IP4, ADDR_IP6 };
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		bool v6 = families[i] == ADDR_IP6;
+		struct path path = { .remote = loopback(families[i], 9) };
+		int fds[2], value = -1;
+		socklen_t len = sizeof(value);
+		uint16_t port;
+		static uint8_t big[65500];
+
+		if (v6 && !have_ip6())
+			continue;
+		assert_int_equal(udp_group_open(families[i], 0, 1, fds, &port), OK);
+		assert_int_equal(getsockopt(fds[1], v6 ? IPPROTO_IPV6 : IPPROTO_IP,
+					    v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER, &value, &len),
+				 0);
+		assert_int_equal(value, IP_PMTUDISC_PROBE); /* IPV6_PMTUDISC_PROBE is the same number */
+		assert_int_equal(udp_send(fds[1], &path, SPAN_NONE, span_of(big, 1400)), OK);
+		if (v6) { /* loopback carries 65536 bytes: nothing of IPv4 is longer */
+			assert_int_equal(udp_send(fds[1], &path, SPAN_NONE, SPAN_OF(big)), ERR_LIMIT);
+			assert_int_equal(udp_send(fds[0], &path, SPAN_NONE, SPAN_OF(big)), OK);
+		}
+		close_all(fds, 2);
+	}
 }
 
 static void group_ip4(void **state)
@@ -309,8 +339,13 @@ static void source(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(group_ip4),   cmocka_unit_test(group_ip6), cmocka_unit_test(two_families_one_port),
-		cmocka_unit_test(port_in_use), cmocka_unit_test(batches),   cmocka_unit_test(source),
+		cmocka_unit_test(never_in_fragments),
+		cmocka_unit_test(group_ip4),
+		cmocka_unit_test(group_ip6),
+		cmocka_unit_test(two_families_one_port),
+		cmocka_unit_test(port_in_use),
+		cmocka_unit_test(batches),
+		cmocka_unit_test(source),
 		cmocka_unit_test(raw),
 	};
 

@@ -76,6 +76,22 @@ static void note(int from, const char *fmt, ...)
 	va_end(args);
 }
 
+/* Checks that measure the path, and their answers, come beside everything else. */
+static bool measures(const struct stun_msg *m)
+{
+	static uint8_t seen[64][12];
+	static unsigned n;
+
+	if (stun_find(m, STUN_TIELINE_PADDING)) {
+		memcpy(seen[n++ % 64], m->transaction, 12);
+		return true;
+	}
+	for (unsigned i = 0; i < 64; i++)
+		if (!memcmp(seen[i], m->transaction, 12))
+			return true;
+	return false;
+}
+
 static void note_bytes(int from, bool is_sip, struct span d)
 {
 	static const char *const kinds[] = { "request", "indication", "answer", "refusal" };
@@ -89,6 +105,8 @@ static void note_bytes(int from, bool is_sip, struct span d)
 			word = span_sub(rest, 0, 3);
 		note(from, "%.*s", (int)word.len, (const char *)word.p);
 	} else if (demux_classify(d) == DEMUX_STUN && stun_parse(d, &m) == OK) {
+		if (measures(&m))
+			return;
 		note(from, "STUN %s%s", kinds[m.cls], stun_find(&m, STUN_USE_CANDIDATE) ? " (nomination)" : "");
 	} else if (demux_classify(d) == DEMUX_IKE && ike_peek(span_from(d, 4), &p) == OK) {
 		note(from, "%s %s",
@@ -433,7 +451,7 @@ static void flow_is(const char *const *expected, size_t n)
 static void a_call(void **state)
 {
 	uint8_t echo[64] = { 0x60, 0, 0, 0, 0, 24, 58, 64 };
-	struct esp_packet in = { .p = echo, .len = sizeof(echo) }, out[ESP_BATCH];
+	struct esp_packet in = { .p = echo, .len = sizeof(echo) }, out[ESP_BATCH_OUT];
 	struct vpn_call_status s;
 	unsigned call, i = 0;
 	uint64_t began;

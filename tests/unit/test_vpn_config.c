@@ -26,7 +26,7 @@ static const char whole[] =
 	"[account]\naor = two@example.net\nserver = exchange.example.net\npassword-file = /x\n"
 	"[service desktop]\nlisten = tcp/5900\n[service dns]\nlisten = udp/53\ntarget = 192.168.1.1:53\n"
 	"[peer bob@example.net]\nkey = " KEY_A "\nallow = desktop, dns\nfor = 1h\nrequire = sas\nping = no\n"
-	"ask = yes\nask-within = 2m\n"
+	"ask = yes\nask-within = 2m\ndscp = copy\n"
 	"ike = aes256gcm16-prfsha384-ecp384, aes256-sha256-modp2048\nesp = aes256gcm16\n"
 	"[peer sip:box@example.net]\nbare = yes\nice = no\nsha1 = no\ncert = " KEY_A
 	"\naddress = fd00::2\nallow = dns\n"
@@ -59,6 +59,8 @@ static void every_key(void **state)
 	assert_int_equal(config_peer(c, "sip:bob@example.net")->n_allow, 2);
 	assert_true(config_peer(c, "sip:bob@example.net")->require == LEVEL_SAS &&
 		    !config_peer(c, "sip:bob@example.net")->ping);
+	assert_true(config_peer(c, "sip:bob@example.net")->copy_dscp &&
+		    !config_peer(c, "sip:box@example.net")->copy_dscp);
 	assert_true(config_peer(c, "sip:bob@example.net")->ask && config_peer(c, "sip:bob@example.net")->ask_s == 120);
 	assert_true(!config_peer(c, "sip:box@example.net")->ask && config_peer(c, "sip:box@example.net")->ask_s == 60);
 	assert_true(config_peer(c, "sip:box@example.net")->bare && !config_peer(c, "sip:box@example.net")->ice);
@@ -126,6 +128,7 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nask-within = 0s\n", "within its limits" },
 		{ ACCOUNT "[peer p@e]\nask-within = 601\n", "within its limits" },
 		{ ACCOUNT "[peer p@e]\nkey = md5:00\n", "sha-256:" },
+		{ ACCOUNT "[peer p@e]\ndscp = ef\n", "copy or none" },
 		{ ACCOUNT "[peer p@e]\nike = 3des-sha1-modp1024\n", "words such as aes256gcm16" },
 		{ ACCOUNT "[peer p@e]\nike = aes256gcm16-prfsha256\n", "a group in each proposal" },
 		{ ACCOUNT "[peer p@e]\nesp = aes256\n", "sha256 with aes128 or aes256" },
