@@ -46,6 +46,7 @@ struct esp_sa_config {
 	/* ICMPv6/ICMP echo inside the selectors is open both ways, rate-limited. The selectors must name it: both
 	 * lists need an entry of protocol 58 (1) or 0 whose ports hold the request's type << 8. */
 	bool allow_ping;
+	bool ping_one_way; /* of echoes, too: the request comes from who may open flows */
 	bool esn;
 	uint32_t call, grant_id; /* labels for counters and removal */
 	uint64_t hard_packets; /* 0: 2^32 - 2^20 without ESN: then nothing more is sent (RFC 4303, 3.3.3) */
@@ -92,7 +93,7 @@ void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *pa
 void esp_call_set_mtu(struct esp_plane *p, uint32_t call, unsigned mtu);
 /* Outbound stops (consent lost); inbound goes on. For a call that has had an SA; later SAs of it are held as well. */
 void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
-/* Echo in the SAs that the call has is over (`ping` was taken back); flows go on. */
+/* Echo in the SAs that the call has is over (`ping` was taken back), but in those where it goes one way; flows go on. */
 void esp_call_ping_off(struct esp_plane *p, uint32_t call);
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
 
@@ -105,8 +106,8 @@ struct esp_packet {
 	size_t len;
 	uint32_t call;
 };
-/* An ICMPv6 echo of our own to the peer's inner address, as long as what fits into an IP packet of this size, whatever the call's MTU
- * is; ret: the datagram, until the next esp_plane_output. False: no SA of the call lets it through. Its reply is no packet for
+/* An ICMPv6 echo of our own to the peer's inner address, as long as what fits into an IP packet of this size, but no longer than what
+ * the TUN sends, whatever the call's MTU is; ret: the datagram, until the next esp_plane_output. False: no SA of the call lets it through. Its reply is no packet for
  * anybody else: esp_plane_poll_echo() tells the size after esp_plane_input. */
 bool esp_plane_echo(struct esp_plane *p, uint32_t call, const uint8_t peer[16], unsigned size, struct esp_packet *ret);
 bool esp_plane_may_echo(const struct esp_plane *p, uint32_t call, const uint8_t peer[16]);

@@ -259,7 +259,7 @@ static void echoes_of_our_own(void **state)
 		set_mtu(p, 1280);
 		p->now += SECONDS(1);
 		assert_true(esp_plane_echo(p->a, PAIR_CALL, peer, want, &out));
-		assert_int_equal(out.len + 28, want);
+		assert_int_equal(out.len + 28, want < 1464 ? want : 1464); /* the TUN's 1400 */
 		assert_int_equal(out.call, PAIR_CALL);
 		assert_int_equal(esp_plane_input(p->b, p->now, &out, 1, got), 1);
 		assert_true(sum6_right(got[0].p, got[0].len));
