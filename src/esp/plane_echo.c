@@ -20,7 +20,8 @@ static struct esp_sa *sa_for(const struct esp_plane *p, uint32_t call, const uin
 	memcpy(t.local_ip, p->self, 16);
 	memcpy(t.peer_ip, peer, 16);
 	for (sa = p->sadb.newest; sa; sa = sa->older)
-		if (sa->call->call == call && sa->allow_ping && plane_sends(sa) && esp_sa_covers(sa, &t))
+		if (sa->call->call == call && sa->allow_ping && (!sa->ping_one_way || plane_may_open(sa, false)) &&
+		    plane_sends(sa) && esp_sa_covers(sa, &t))
 			break;
 	return sa;
 }

@@ -241,7 +241,7 @@ void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold)
 void esp_call_ping_off(struct esp_plane *p, uint32_t call)
 {
 	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
-		if (sa->call->call == call)
+		if (sa->call->call == call && !sa->ping_one_way)
 			sa->allow_ping = false;
 }
 

@@ -241,10 +241,13 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	}
 	if (proof_fill(v, c, k) != OK)
 		return ERR_AUTH;
-	if (c->outgoing || !c->ike_initiator)
+	if (c->outgoing || !c->ike_initiator) {
 		grant_propose_all(v, c, &k->tsi, &k->tsr);
-	else if (!grant_propose(v, c, &k->tsi, &k->tsr))
+		network_propose(v, c, &k->tsi, &k->tsr);
+		k->cp_asks = network_asks(v, c);
+	} else if (!grant_propose(v, c, &k->tsi, &k->tsr)) {
 		return ERR_DENIED;
+	}
 	k->export_keys = c->outgoing && c->export_keys;
 	k->spi_taken = spi_taken;
 	k->spi_arg = v;
