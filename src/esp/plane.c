@@ -251,7 +251,7 @@ void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold)
 void esp_call_ping_off(struct esp_plane *p, uint32_t call)
 {
 	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
-		if (sa->call->call == call)
+		if (sa->call->call == call && !sa->ping_one_way)
 			sa->allow_ping = false;
 }
 
@@ -390,6 +390,14 @@ static struct esp_flow *error_flow(struct esp_plane *p, uint64_t now_us, const s
 	return esp_flow_find(p->flows, now_us, &about);
 }
 
+/* May this echo pass in this direction? */
+static bool echo_may(const struct esp_sa *sa, const struct esp_inner *pkt, bool inbound)
+{
+	bool request = pkt->icmp_type == (pkt->ends.family == ADDR_IP4 ? 8 : 128);
+
+	return sa->allow_ping && (!sa->ping_one_way || may_open(sa, request ? inbound : !inbound));
+}
+
 /* ---- outer in, inner out ---- */
 
 static enum esp_drop inbound_check(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, const struct esp_inner *pkt)
@@ -402,6 +410,8 @@ static enum esp_drop inbound_check(struct esp_plane *p, uint64_t now_us, struct 
 		t = echo_tuple(&pkt->ends, true);
 		if (!sa->allow_ping || !esp_sa_covers(sa, &t))
 			return ESP_DROP_SELECTOR;
+		if (!echo_may(sa, pkt, true))
+			return ESP_DROP_DIRECTION;
 		return esp_rate_pass(&sa->ping_in, now_us) ? PASSED : ESP_DROP_PING_RATE;
 	case ESP_ICMP_ERROR:
 		fl = error_flow(p, now_us, pkt, true);
@@ -487,11 +497,12 @@ static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struc
 
 /* ---- inner in, outer out ---- */
 
-/* The newest SA for a packet that belongs to no flow. `opening`: of those through which we may open one. If there is none,
+/* The newest SA for a packet that belongs to no flow: an echo, or one that opens a flow, by an SA that lets us. If there is none,
  * *ret is the one in whose call the drop is counted: one that covers the packet, else one of the two hosts. */
-static enum esp_drop choose(const struct esp_plane *p, const struct esp_tuple *t, bool opening, struct esp_sa **ret)
+static enum esp_drop choose(const struct esp_plane *p, const struct esp_tuple *t, const struct esp_inner *pkt,
+			    struct esp_sa **ret)
 {
-	bool covered = false;
+	bool covered = false, opening = pkt->icmp != ESP_ICMP_ECHO;
 
 	*ret = NULL;
 	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
@@ -502,7 +513,7 @@ static enum esp_drop choose(const struct esp_plane *p, const struct esp_tuple *t
 				*ret = sa;
 			continue;
 		}
-		if (opening ? may_open(sa, false) : sa->allow_ping) {
+		if (opening ? may_open(sa, false) : echo_may(sa, pkt, false)) {
 			*ret = sa;
 			return PASSED;
 		}
@@ -522,7 +533,7 @@ static enum esp_drop outbound_sa(struct esp_plane *p, uint64_t now_us, const str
 	*ret_sa = NULL;
 	*ret_flow = NULL;
 	switch (pkt->icmp) {
-	case ESP_ICMP_ECHO: t = echo_tuple(&pkt->ends, false); return choose(p, &t, false, ret_sa);
+	case ESP_ICMP_ECHO: t = echo_tuple(&pkt->ends, false); return choose(p, &t, pkt, ret_sa);
 	case ESP_ICMP_ERROR:
 		*ret_flow = error_flow(p, now_us, pkt, false);
 		*ret_sa = *ret_flow ? (*ret_flow)->sa : NULL;
@@ -535,7 +546,7 @@ static enum esp_drop outbound_sa(struct esp_plane *p, uint64_t now_us, const str
 		*ret_sa = (*ret_flow)->sa;
 		return PASSED;
 	}
-	return choose(p, &t, true, ret_sa);
+	return choose(p, &t, pkt, ret_sa);
 }
 
 static enum esp_drop outbound_check(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, struct esp_flow *fl,

@@ -43,6 +43,7 @@ struct esp_sa_config {
 	/* ICMPv6/ICMP echo inside the selectors is open both ways, rate-limited. The selectors must name it: both
 	 * lists need an entry of protocol 58 (1) or 0 whose ports hold the request's type << 8. */
 	bool allow_ping;
+	bool ping_one_way; /* of echoes, too: the request comes from who may open flows */
 	bool esn;
 	uint32_t call, grant_id; /* labels for counters and removal */
 	uint64_t hard_packets; /* 0: 2^32 - 2^20 without ESN: then nothing more is sent (RFC 4303, 3.3.3) */
@@ -77,7 +78,7 @@ void esp_call_remove(struct esp_plane *p, uint32_t call); /* its SAs, flows, cou
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path);
 /* Outbound stops (consent lost); inbound goes on. For a call that has had an SA; later SAs of it are held as well. */
 void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
-/* Echo in the SAs that the call has is over (`ping` was taken back); flows go on. */
+/* Echo in the SAs that the call has is over (`ping` was taken back), but in those where it goes one way; flows go on. */
 void esp_call_ping_off(struct esp_plane *p, uint32_t call);
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
 

@@ -47,7 +47,7 @@ struct esp_sa {
 	struct esp_ts ts_local[ESP_TS_MAX], ts_peer[ESP_TS_MAX];
 	unsigned n_local, n_peer;
 	enum esp_open open;
-	bool allow_ping;
+	bool allow_ping, ping_one_way;
 	struct esp_rate ping_in, ping_out;
 	struct path path;
 };

@@ -47,6 +47,10 @@ const char *refuse_name(unsigned i);
 void run_ask(struct world *w, const struct scenario_run *r);
 unsigned ask_variants(void);
 const char *ask_name(unsigned i);
+/* scenario_network.c */
+void run_network(struct world *w, const struct scenario_run *r);
+unsigned network_variants(void);
+const char *network_name(unsigned i);
 /* scenario_trouble.c */
 void run_trouble(struct world *w, const struct scenario_run *r);
 unsigned trouble_variants(void);

@@ -249,6 +249,30 @@ static void ping_refused(void **state)
 	pair_free(p);
 }
 
+/* Of a network: only who may open flows asks, only the other answers. A called. */
+static void ping_one_way(void **state)
+{
+	struct pkt there = pkt_echo(true, HOST_A, HOST_B, false), back = pkt_echo(true, HOST_B, HOST_A, true);
+	struct pkt asks = pkt_echo(true, HOST_B, HOST_A, false), answers = pkt_echo(true, HOST_A, HOST_B, true);
+	struct esp_sa_config a = pair_config_a(true);
+	struct pair *p;
+
+	(void)state;
+	a.ping_one_way = true;
+	p = pair_with(&a, true, 64);
+	assert_int_equal(carry(p, true, there), PASS);
+	assert_int_equal(carry(p, false, back), PASS);
+	assert_int_equal(carry(p, false, asks), ESP_DROP_NO_SA);
+	assert_int_equal(carry(p, true, answers), ESP_DROP_NO_SA);
+	/* `ping` taken back is about the peer's own address, not about a network */
+	esp_call_ping_off(p->a, PAIR_CALL);
+	assert_int_equal(carry(p, true, there), PASS);
+	pair_free(p);
+	p = pair_with(&a, true, 64);
+	assert_int_equal(hostile(p, answers), AT_RECEIVER(ESP_DROP_DIRECTION));
+	pair_free(p);
+}
+
 /* ---- numbers, hold, limits ---- */
 
 /* Taken back while the call is up: both ends' own echo and what a hostile peer sends, but not the service. */
@@ -540,6 +564,7 @@ int main(void)
 		cmocka_unit_test(network_grant),
 		cmocka_unit_test(ping_rate),
 		cmocka_unit_test(ping_refused),
+		cmocka_unit_test(ping_one_way),
 		cmocka_unit_test(ping_taken_back),
 		cmocka_unit_test(replay_and_forgery),
 		cmocka_unit_test(held),

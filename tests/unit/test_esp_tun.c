@@ -94,9 +94,9 @@ static struct tun tun_up(int ns, const char *name, bool offload)
 static void route(const struct tun *t, uint8_t last)
 {
 	for (int v6 = 0; v6 < 2; v6++) {
-		struct addr a = ip_of(v6, last);
+		struct addr_prefix to = { .base = ip_of(v6, last), .len = v6 ? 128 : 32 };
 
-		assert_int_equal(tun_route(t->ns, t->name, &a, v6 ? 128 : 32, true), OK);
+		assert_int_equal(tun_route(t->ns, t->name, &to, NULL, 0, true), OK);
 	}
 }
 
@@ -105,7 +105,7 @@ static void address(const struct tun *t, uint8_t last)
 	for (int v6 = 0; v6 < 2; v6++) {
 		struct addr a = ip_of(v6, last);
 
-		assert_int_equal(tun_address_add(t->ns, t->name, &a, v6 ? 128 : 32), OK);
+		assert_int_equal(tun_address(t->ns, t->name, &a, true), OK);
 	}
 }
 
