@@ -57,10 +57,11 @@ test-kernel: build-release
 sim: build-release build-asan
 	SEEDS=$(SEEDS) tests/run sim
 
-# Figures of docs and notes: handshakes, set-up time, memory, lines of code.
+# Figures of docs and notes: handshakes, cutting and merging, set-up time, memory, lines of code.
 bench: build-release
 	@scripts/deps.sh lab bench
 	build/tests/bench_handshake
+	build/tests/bench_offload
 	scripts/figures.py
 
 build-fuzz:
