@@ -9,6 +9,7 @@
 #include "daemon/monitor.h"
 #include "net/demux.h"
 #include "net/raw.h"
+#include "net/vnet.h"
 
 #define ROUNDS 4 /* batches taken from one descriptor before the others have their turn */
 
@@ -52,14 +53,23 @@ static void send_batch(struct engine *e, const struct esp_packet *p, unsigned n)
 	}
 }
 
+/* A packet that is what it is. */
+static void tun_write(struct engine *e, const struct esp_packet *p)
+{
+	static const struct vnet whole = { 0 };
+	struct span packet = span_of(p->p, p->len);
+
+	if (vnet_write(e->tun_fd, &whole, &packet, 1) != OK)
+		e->drops[DEMUX_ESP]++; /* the TUN's queue is full, or the kernel does not like the packet */
+}
+
 /* What the data plane has for the TUN beside what it was given. */
 static void more_to_tun(struct engine *e)
 {
 	struct esp_packet p;
 
 	while (vpn_poll_inner(e->vpn, &p))
-		if (write(e->tun_fd, p.p, p.len) < 0)
-			e->drops[DEMUX_ESP]++;
+		tun_write(e, &p);
 }
 
 static void inner_out(struct engine *e, struct esp_packet *in, unsigned n)
@@ -110,8 +120,8 @@ void pump_inner(struct engine *e, uint8_t *packet, size_t len)
 static void to_tun(struct engine *e, uint64_t now_us, const struct esp_packet *p, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
-		if (!pings_input(e->pings, now_us, p[i].p, p[i].len) && write(e->tun_fd, p[i].p, p[i].len) < 0)
-			e->drops[DEMUX_ESP]++; /* the TUN's queue is full, or the kernel does not like the packet */
+		if (!pings_input(e->pings, now_us, p[i].p, p[i].len))
+			tun_write(e, &p[i]);
 }
 
 static void esp_in(struct engine *e, uint64_t now_us, struct udp_msg *m, unsigned n)
@@ -219,11 +229,12 @@ static void tun_ready(void *arg, int fd, int events)
 		unsigned n = 0;
 
 		while (n < ESP_BATCH) {
-			ssize_t len = read(fd, packets[n], sizeof(packets[n]));
+			struct vnet v; /* says nothing: no offload was asked for */
+			size_t len = vnet_read(fd, packets[n], sizeof(packets[n]), &v);
 
-			if (len <= 0)
+			if (!len)
 				break;
-			in[n] = (struct esp_packet){ .p = packets[n], .len = (size_t)len };
+			in[n] = (struct esp_packet){ .p = packets[n], .len = len };
 			n++;
 		}
 		if (n)
@@ -284,7 +295,7 @@ void pump_open_raw(struct engine *e)
 
 enum err pump_open(struct engine *e, uint16_t port)
 {
-	struct monitor_request rq = { .op = MONITOR_TUN };
+	struct monitor_request rq = { .op = MONITOR_TUN, .n_data = 1 };
 	struct monitor_reply reply;
 	enum err r;
 
