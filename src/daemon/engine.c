@@ -324,6 +324,7 @@ static void close_all(struct engine *e)
 	pump_close(e);
 	vpn_free(e->vpn);
 	udp_buffers_free(e->buffers);
+	net_buffers_free(e->memory);
 	loop_free(e->loop);
 }
 
@@ -333,7 +334,8 @@ static enum err make(struct engine *e, struct engine_start *s, struct rng *rng)
 	enum err r = loop_new(&e->loop);
 
 	e->buffers = udp_buffers_new();
-	if (r == OK && !e->buffers)
+	e->memory = net_buffers_new();
+	if (r == OK && !(e->buffers && e->memory))
 		r = ERR_NOMEM;
 	if (r == OK)
 		r = vpn_new(&env, s->cfg, s->trust, s->identity, &e->vpn);

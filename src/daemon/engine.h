@@ -10,6 +10,7 @@
 #include "base/timers.h"
 #include "daemon/relay.h"
 #include "daemon/state.h"
+#include "net/buffers.h"
 #include "net/loop.h"
 #include "net/stream.h"
 #include "net/udp.h"
@@ -32,6 +33,7 @@ struct udp_group {
 	enum addr_family family;
 	int fds[2]; /* control, data */
 	struct loop_fd *watch[2];
+	struct udp_sender sender; /* of the data socket */
 	int raw_fd; /* ESP without UDP; -1: no peer may have it */
 	struct loop_fd *raw_watch;
 	uint16_t port;
@@ -59,7 +61,8 @@ struct engine {
 	int monitor_fd, tun_fd, audit_fd;
 	struct loop_fd *tun_watch, *monitor_watch;
 	struct udp_group groups[2]; /* IPv4, IPv6; family NONE: not there */
-	struct udp_buffers *buffers;
+	struct udp_buffers *buffers; /* SIP, raw sockets */
+	struct net_buffers *memory; /* the tunnel port's sockets */
 	struct addr locals[8];
 	unsigned n_locals;
 	struct names *lookup; /* names.c */

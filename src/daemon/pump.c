@@ -9,7 +9,6 @@
 #include "daemon/monitor.h"
 #include "net/demux.h"
 #include "net/raw.h"
-#include "net/vnet.h"
 
 #define ROUNDS 4 /* batches taken from one descriptor before the others have their turn */
 
@@ -37,16 +36,16 @@ static unsigned pick(const struct esp_packet *p, unsigned n, enum addr_family fa
 static void send_batch(struct engine *e, const struct esp_packet *p, unsigned n)
 {
 	struct udp_msg msgs[ESP_BATCH_OUT];
+	enum udp_fate fates[ESP_BATCH_OUT];
 	unsigned k;
 
 	for (int i = 0; i < 2; i++) {
-		const struct udp_group *g = &e->groups[i];
+		struct udp_group *g = &e->groups[i];
 
 		if (g->family == ADDR_NONE)
 			continue;
 		k = pick(p, n, g->family, TRANSPORT_UDP, msgs);
-		for (unsigned at = 0; at < k; at += UDP_BATCH)
-			(void)udp_send_batch(g->fds[1], msgs + at, k - at);
+		(void)udp_send_trains(&g->sender, msgs, k, fates);
 		k = g->raw_fd >= 0 ? pick(p, n, g->family, TRANSPORT_ESP, msgs) : 0;
 		for (unsigned at = 0; at < k; at += UDP_BATCH)
 			(void)raw_esp_send_batch(g->raw_fd, msgs + at, k - at);
@@ -158,15 +157,16 @@ static void control_ready(void *arg, int fd, int events)
 {
 	struct engine *e = arg;
 	uint16_t port = e->groups[0].fds[0] == fd ? e->groups[0].port : e->groups[1].port;
-	struct udp_msg msgs[UDP_BATCH];
+	struct udp_msg msgs[NET_IN], one;
 
 	(void)events;
 	for (int round = 0; round < ROUNDS; round++) {
-		unsigned n = udp_recv(fd, port, e->buffers, msgs);
+		unsigned n = udp_recv_trains(fd, port, e->memory->in, NET_IN, msgs);
 
 		for (unsigned i = 0; i < n; i++)
-			one_in(e, loop_now_us(e->loop), &msgs[i]);
-		if (n < UDP_BATCH)
+			for (size_t at = 0; udp_next(&msgs[i], &at, &one);)
+				one_in(e, loop_now_us(e->loop), &one);
+		if (n < NET_IN)
 			return;
 	}
 }
@@ -175,15 +175,23 @@ static void data_ready(void *arg, int fd, int events)
 {
 	struct engine *e = arg;
 	uint16_t port = e->groups[0].fds[1] == fd ? e->groups[0].port : e->groups[1].port;
-	struct udp_msg msgs[UDP_BATCH];
+	struct udp_msg msgs[NET_IN], batch[ESP_BATCH];
 
 	(void)events;
 	for (int round = 0; round < ROUNDS; round++) {
-		unsigned n = udp_recv(fd, port, e->buffers, msgs);
+		unsigned n = udp_recv_trains(fd, port, e->memory->in, NET_IN, msgs), k = 0;
 
-		if (n)
-			esp_in(e, loop_now_us(e->loop), msgs, n);
-		if (n < UDP_BATCH)
+		for (unsigned i = 0; i < n; i++) {
+			for (size_t at = 0; udp_next(&msgs[i], &at, &batch[k]);) {
+				if (++k < ESP_BATCH)
+					continue;
+				esp_in(e, loop_now_us(e->loop), batch, k);
+				k = 0;
+			}
+		}
+		if (k)
+			esp_in(e, loop_now_us(e->loop), batch, k);
+		if (n < NET_IN)
 			return;
 	}
 }
@@ -264,6 +272,7 @@ static enum err open_group(struct engine *e, struct udp_group *g, enum addr_fami
 	}
 	*port = g->port;
 	g->family = family;
+	g->sender = (struct udp_sender){ .fd = g->fds[1] };
 	r = udp_open(&any, &g->sip_fd, &local);
 	g->sip_port = local.port;
 	if (r == OK)

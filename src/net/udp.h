@@ -67,7 +67,7 @@ struct udp_sender {
 	uint64_t n_refused; /* trains */
 };
 /* Datagrams in their order; neighbours with the same addresses and TOS and the same length (the last one may be shorter) leave as
- * trains, at most UDP_TRAIN_DATAGRAMS and an IP packet's length long, wherever each lies in memory. A train that is
+ * trains, at most UDP_TRAIN_DATAGRAMS and what a device cuts (65,455 bytes) long, wherever each lies in memory. A train that is
  * refused leaves in single datagrams. Whatever cannot leave is dropped and holds nobody up: fates[i] is the datagram's, of n.
  * Returns how many were sent. msgs[].segment is not looked at. */
 unsigned udp_send_trains(struct udp_sender *s, const struct udp_msg *msgs, unsigned n, enum udp_fate *fates);
