@@ -118,9 +118,17 @@ static inline void veth_open(struct veth *v)
 
 		v->ip4[i] = addr_ip4(0x0a090001 + (uint32_t)i, 0);
 		v->ip6[i] = addr_of(SPAN_OF(ip), 0);
-		assert_int_equal(tun_address_add(v->ns[i], veth_names[i], &v->ip4[i], 24), OK);
-		assert_int_equal(tun_address_add(v->ns[i], veth_names[i], &v->ip6[i], 64), OK);
+		assert_int_equal(tun_address(v->ns[i], veth_names[i], &v->ip4[i], true), OK);
+		assert_int_equal(tun_address(v->ns[i], veth_names[i], &v->ip6[i], true), OK);
 		assert_int_equal(netns_run(v->ns[i], veth_up, (void *)(uintptr_t)veth_names[i]), OK);
+	}
+	for (int i = 0; i < 2; i++) {
+		struct addr_prefix to4 = { .base = addr_ip4(0x0a090000, 0), .len = 24 };
+		struct addr_prefix to6 = { .base = v->ip6[0], .len = 64 };
+
+		to6.base.ip[15] = 0;
+		assert_int_equal(tun_route(v->ns[i], veth_names[i], &to4, NULL, 0, true), OK);
+		assert_int_equal(tun_route(v->ns[i], veth_names[i], &to6, NULL, 0, true), OK);
 	}
 }
 
