@@ -6,7 +6,7 @@ SEEDS ?= 50
 FUZZ_SECONDS ?= 60
 PREFIX ?= /usr/local
 
-.PHONY: all programs build-release build-asan build-fuzz demo test check lab interop sim bench fuzz fuzz-cover lint install clean
+.PHONY: all programs build-release build-asan build-fuzz demo test check lab interop test-kernel sim bench fuzz fuzz-cover lint install clean
 all: build-release
 
 build-release:
@@ -33,6 +33,7 @@ demo: programs
 # Everything that a machine without internet can run.
 test: build-release build-asan
 	@scripts/deps.sh lab interop || echo "make test: what needs these packages is skipped, and says so"
+	@scripts/deps.sh kernel || echo "make test: what needs these packages is skipped, and says so"
 	tests/run
 
 # The quick round.
@@ -47,14 +48,20 @@ interop: build-release
 	@scripts/deps.sh lab interop
 	tests/run interop
 
+# Peers with the kernel's ESP, in user-mode-linux.
+test-kernel: build-release
+	@scripts/deps.sh interop kernel
+	tests/run kernel
+
 # The simulator over SEEDS seeds of every NAT pairing.
 sim: build-release build-asan
 	SEEDS=$(SEEDS) tests/run sim
 
-# Figures of docs and notes: handshakes, set-up time, memory, lines of code.
+# Figures of docs and notes: handshakes, cutting and merging, set-up time, memory, lines of code.
 bench: build-release
 	@scripts/deps.sh lab bench
 	build/tests/bench_handshake
+	build/tests/bench_offload
 	scripts/figures.py
 
 build-fuzz:
@@ -79,4 +86,4 @@ install: programs
 	meson install -C build --no-rebuild
 
 clean:
-	rm -rf build build-asan build-fuzz
+	rm -rf build build-asan build-fuzz build-peers

@@ -194,3 +194,27 @@ bool addr_prefix_has(const struct addr_prefix *p, const struct addr *a)
 		return false;
 	return p->len % 8 == 0 || (a->ip[whole] & mask) == p->base.ip[whole];
 }
+
+bool addr_prefix_inside(const struct addr_prefix *p, const struct addr_prefix *whole)
+{
+	return p->len >= whole->len && addr_prefix_has(whole, &p->base);
+}
+
+bool addr_prefix_meets(const struct addr_prefix *a, const struct addr_prefix *b)
+{
+	return addr_prefix_inside(a, b) || addr_prefix_inside(b, a);
+}
+
+bool addr_prefix_eq(const struct addr_prefix *a, const struct addr_prefix *b)
+{
+	return a->len == b->len && addr_ip_eq(&a->base, &b->base);
+}
+
+char *addr_prefix_write(const struct addr_prefix *p, char *dst)
+{
+	char ip[ADDR_TEXT];
+
+	addr_write_ip(&p->base, ip);
+	(void)snprintf(dst, ADDR_TEXT, "%.45s/%u", ip, p->len);
+	return dst;
+}

@@ -45,3 +45,7 @@ struct addr_prefix {
 };
 MUST_CHECK enum err addr_prefix_parse(struct span text, struct addr_prefix *ret);
 bool addr_prefix_has(const struct addr_prefix *p, const struct addr *a);
+bool addr_prefix_inside(const struct addr_prefix *p, const struct addr_prefix *whole); /* all of p; also when equal */
+bool addr_prefix_meets(const struct addr_prefix *a, const struct addr_prefix *b); /* some address is in both */
+bool addr_prefix_eq(const struct addr_prefix *a, const struct addr_prefix *b);
+char *addr_prefix_write(const struct addr_prefix *p, char *dst); /* into ADDR_TEXT; returns dst */

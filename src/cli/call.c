@@ -145,12 +145,21 @@ static void granted(struct call *k, const json_t *e)
 	cli_text(e, "local", local);
 	if (!k->c->json) {
 		progress(k, e);
-		(void)fprintf(k->say, "granted %s (%s/%lld)\n", name, cli_text(e, "protocol", protocol),
-			      (long long)cli_int(e, "port"));
+		if (cli_is(e, "protocol", "network"))
+			(void)fprintf(k->say, "granted %s (network)\n", name);
+		else
+			(void)fprintf(k->say, "granted %s (%s/%lld)\n", name, cli_text(e, "protocol", protocol),
+				      (long long)cli_int(e, "port"));
+		if (json_array_size(json_object_get(e, "prefixes"))) {
+			(void)fprintf(k->say, "%s: ", name);
+			cli_network(k->say, e);
+			(void)fputc('\n', k->say);
+		}
 		if (local[0])
 			(void)fprintf(k->say, "%s at %s\n", name, local);
 	}
-	if (k->exec && !k->child && !k->child_ended && !k->hanging_up && (!k->service || cli_is(e, "name", k->service)))
+	if (k->exec && !k->child && !k->child_ended && !k->hanging_up &&
+	    (k->service ? cli_is(e, "name", k->service) : !cli_is(e, "protocol", "network")))
 		start(k, local);
 }
 

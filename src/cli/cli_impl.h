@@ -71,6 +71,8 @@ int cli_explain(struct cli *c, int argc, char **argv);
 int cli_ping(struct cli *c, int argc, char **argv);
 int cli_log(struct cli *c, int argc, char **argv);
 int cli_reload(struct cli *c, int argc, char **argv);
+/* Prefixes, addresses and DNS of a granted network, in one line. */
+void cli_network(FILE *out, const json_t *o);
 int cli_status(struct cli *c, int argc, char **argv); /* status.c */
 int cli_inspect(struct cli *c, int argc, char **argv); /* inspect.c */
 

@@ -88,6 +88,24 @@ static void forwarded(const struct cli *c, const json_t *line)
 			      (long long)cli_int(line, "port"), cli_text(line, "local", local));
 }
 
+/* PORT, ADDRESS:PORT or [ADDRESS]:PORT; *ret_host NULL: the peer itself. Cuts the text. */
+static bool target_of(char *text, const char **ret_host, long *ret_port)
+{
+	char *colon = strrchr(text, ':'), *end;
+
+	*ret_host = NULL;
+	if (!colon)
+		return cli_number(text, 1, 65535, ret_port);
+	*colon = 0;
+	end = text + strlen(text);
+	if (*text == '[' && end > text + 1 && end[-1] == ']') {
+		end[-1] = 0;
+		text++;
+	}
+	*ret_host = text;
+	return *text && cli_number(colon + 1, 1, 65535, ret_port);
+}
+
 int cli_forward(struct cli *c, int argc, char **argv)
 {
 	static const struct option longs[] = { CLI_COMMON,
@@ -95,6 +113,7 @@ int cli_forward(struct cli *c, int argc, char **argv)
 					       { NULL, 0, NULL, 0 } };
 	int at = 0, code = CLI_OK, o;
 	long port = 0, local = 0;
+	const char *host = NULL;
 	char *slash;
 	json_t *rq;
 
@@ -105,13 +124,16 @@ int cli_forward(struct cli *c, int argc, char **argv)
 			return cli_usage(c, "--port: expected 1 to 65535");
 	}
 	slash = argc - optind == 2 ? strchr(argv[optind + 1], '/') : NULL;
-	if (!slash || !cli_number(slash + 1, 1, 65535, &port))
-		return cli_usage(c, "expected AOR or the number of a call, then tcp/PORT or udp/PORT");
+	if (!slash || !target_of(slash + 1, &host, &port))
+		return cli_usage(c, "expected AOR or the number of a call, then tcp/PORT or udp/PORT, or with the "
+				    "address of a host of a granted network tcp/ADDRESS:PORT");
 	*slash = 0;
 	rq = request_of("forward", argv[optind], "peer");
 	json_object_set_new(rq, "protocol", json_string(argv[optind + 1]));
 	json_object_set_new(rq, "port", json_integer(port));
 	json_object_set_new(rq, "local_port", json_integer(local));
+	if (host)
+		json_object_set_new(rq, "host", json_string(host));
 	return cli_ask(c, rq, forwarded, NULL);
 }
 

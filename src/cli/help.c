@@ -13,7 +13,7 @@ static const char overview[] =
 	"  hangup AOR|ID|all       end calls\n"
 	"  answer ID, decline ID   say yes or no to a caller who asks (`ask = yes`)\n"
 	"  status                  accounts and calls\n"
-	"  forward AOR|ID tcp|udp/PORT\n"
+	"  forward AOR|ID tcp|udp/[ADDRESS:]PORT\n"
 	"                          one more local port of a call that is up\n"
 	"  trust list|add|remove|export\n"
 	"                          pinned keys\n"
@@ -56,10 +56,11 @@ static const struct {
 	{ "decline", "usage: tieline decline ID\nTells the caller no (exit status 15 at its end).\n" },
 	{ "status", "usage: tieline status [--json]\nAccounts, their registration and keys, and the calls with their "
 		    "services or what they ask for.\n" },
-	{ "forward",
-	  "usage: tieline forward AOR|ID tcp|udp/PORT [--port N]\n"
-	  "Opens one more local port to a port of the peer that the call's grants cover, and prints where it is.\n"
-	  "  --port N  wished local port\n" },
+	{ "forward", "usage: tieline forward AOR|ID tcp|udp/[ADDRESS:]PORT [--port N]\n"
+		     "Opens one more local port to a port of the peer that the call's grants cover, or to one of a "
+		     "host of a network\n"
+		     "that it granted, and prints where it is.\n"
+		     "  --port N  wished local port\n" },
 	{ "trust",
 	  "usage: tieline trust list\n"
 	  "       tieline trust add AOR KEY [--add-device]\n"

@@ -51,12 +51,42 @@ static void account(const struct cli *c, const json_t *a)
 	clock_of(c, a);
 }
 
+static void list(FILE *out, const json_t *array)
+{
+	const json_t *o;
+	char safe[CLI_TEXT];
+	size_t i;
+
+	json_array_foreach(array, i, o)(void)
+		fprintf(out, "%s%s", i ? ", " : "", cli_escape(json_is_string(o) ? json_string_value(o) : "", safe));
+}
+
+void cli_network(FILE *out, const json_t *o)
+{
+	const json_t *addresses = json_object_get(o, "addresses"), *dns = json_object_get(o, "dns");
+
+	list(out, json_object_get(o, "prefixes"));
+	if (json_array_size(addresses)) {
+		(void)fputs(" as ", out);
+		list(out, addresses);
+	}
+	if (json_array_size(dns)) {
+		(void)fputs(", DNS ", out);
+		list(out, dns);
+	}
+}
+
 static void service(const struct cli *c, const json_t *s)
 {
 	char name[CLI_TEXT], protocol[CLI_TEXT], local[CLI_TEXT], time[32];
 
-	(void)fprintf(c->out, "      %s %s/%lld", cli_text(s, "name", name), cli_text(s, "protocol", protocol),
-		      (long long)cli_int(s, "port"));
+	(void)fprintf(c->out, "      %s ", cli_text(s, "name", name));
+	if (json_array_size(json_object_get(s, "prefixes")))
+		cli_network(c->out, s);
+	else if (cli_is(s, "protocol", "network"))
+		(void)fputs("network", c->out);
+	else
+		(void)fprintf(c->out, "%s/%lld", cli_text(s, "protocol", protocol), (long long)cli_int(s, "port"));
 	if (*cli_text(s, "local", local))
 		(void)fprintf(c->out, " at %s", local);
 	if (cli_int(s, "until"))

@@ -163,7 +163,8 @@ static int call_named(const struct command *k, struct vpn_call_status *ret)
 
 static void do_forward(const struct command *k)
 {
-	const char *protocol = text_of(k, "protocol");
+	const char *protocol = text_of(k, "protocol"), *host_text = text_of(k, "host");
+	struct addr address, *host = host_text ? &address : NULL;
 	struct vpn_call_status s = { .id = 0 };
 	int found = call_named(k, &s);
 	json_int_t port, local_port;
@@ -171,8 +172,11 @@ static void do_forward(const struct command *k)
 	enum err e;
 
 	if (found < 0 || !number_of(k, "port", 65535, &port) || !port || !protocol ||
-	    !number_of(k, "local_port", 65535, &local_port) || (strcmp(protocol, "tcp") && strcmp(protocol, "udp"))) {
-		wrong(k, "forward needs \"call\" or \"peer\", \"protocol\" (tcp or udp) and \"port\"");
+	    !number_of(k, "local_port", 65535, &local_port) ||
+	    (host && addr_parse_ip(span_str(host_text), host) != OK) ||
+	    (strcmp(protocol, "tcp") && strcmp(protocol, "udp"))) {
+		wrong(k, "forward needs \"call\" or \"peer\", \"protocol\" (tcp or udp) and \"port\"; "
+			 "\"host\" is an address of a granted network");
 		return;
 	}
 	if (!found) {
@@ -185,8 +189,8 @@ static void do_forward(const struct command *k)
 		return;
 	}
 	r->call = s.id;
-	e = vpn_forward(k->e->vpn, loop_now_us(k->e->loop), r->call, strcmp(protocol, "tcp") ? 17 : 6, (uint16_t)port,
-			(uint16_t)local_port);
+	e = vpn_forward(k->e->vpn, loop_now_us(k->e->loop), r->call, strcmp(protocol, "tcp") ? 17 : 6, host,
+			(uint16_t)port, (uint16_t)local_port);
 	if (e == OK) {
 		engine_drain(k->e); /* its GRANTED or REFUSED event answers, before any other forward is asked for */
 		return;
@@ -195,7 +199,7 @@ static void do_forward(const struct command *k)
 	if (e == ERR_NOTFOUND)
 		wrong(k, "no such call");
 	else
-		done(k, REASON_NOT_ALLOWED, "the call is not up, or its grants do not cover this port");
+		done(k, REASON_NOT_ALLOWED, "the call is not up, or its grants do not cover this");
 }
 
 static void do_ping(const struct command *k)

@@ -35,13 +35,13 @@ static enum err route(struct engine *e, const struct vpn_want *w, bool add)
 
 static void forward(struct engine *e, const struct vpn_want *w)
 {
-	struct addr peer = addr_of(span_of(w->peer, 16), w->port), local = { .family = ADDR_NONE };
+	struct addr local = { .family = ADDR_NONE };
 	uint32_t uid = 0;
 	bool any_user = false;
 
 	if (!control_owner(e->control, w->owner, &uid, &any_user) ||
-	    relays_forward(e->relays, w->call, w->grant_id, w->protocol, &peer, w->local_port, uid, any_user, &local) !=
-		    OK)
+	    relays_forward(e->relays, w->call, w->grant_id, w->protocol, &w->target, w->local_port, uid, any_user,
+			   &local) != OK)
 		local.family = ADDR_NONE;
 	vpn_forward_ready(e->vpn, loop_now_us(e->loop), w->call, w->grant_id, &local);
 }
@@ -94,6 +94,8 @@ static void carry_out(struct engine *e, const struct vpn_want *w)
 		else
 			relays_forward_close(e->relays, w->call, w->grant_id);
 		break;
+	case VPN_WANT_NETWORK_UP: networks_up(e, w); break;
+	case VPN_WANT_NETWORK_DOWN: networks_down(e, w); break;
 	case VPN_WANT_SAVE_PINS: save_pins(e); break;
 	case VPN_WANT_AUDIT: audit(e, w->text); break;
 	}
@@ -278,6 +280,7 @@ static enum err open_all(struct engine *e, struct engine_start *s, const char *u
 	if (r != OK)
 		return r; /* it has said which socket */
 	r = self_address(e);
+	networks_warn(e);
 	if (r == OK)
 		r = loop_fd_add(e->loop, e->monitor_fd, LOOP_READ, monitor_gone, e, &e->monitor_watch);
 	if (r == OK)

@@ -4,7 +4,7 @@
  *   engine.c   life, wants and events of vpn       pump.c     sockets of the tunnel port, the TUN, SIP
  *   names.c    servers and addresses               control.c  the control socket      command.c  its commands
  *   json.c     events as JSON                      ping.c     echo through a tunnel   journal.c  log lines
- *   reload.c   the configuration read again */
+ *   reload.c   the configuration read again             network.c  networks that were joined */
 #pragma once
 #include <jansson.h>
 #include "base/timers.h"
@@ -84,6 +84,11 @@ struct engine_start {
 };
 int engine_run(struct engine_start *s);
 void engine_drain(struct engine *e); /* vpn's outputs, wants and events, until there are none */
+
+/* network.c */
+void networks_up(struct engine *e, const struct vpn_want *w);
+void networks_down(struct engine *e, const struct vpn_want *w);
+void networks_warn(struct engine *e); /* at the start, before the sandbox: what the administrator has to set */
 
 /* reload.c. On error nothing is changed and ret_why says why. */
 MUST_CHECK enum err engine_reload(struct engine *e, char *ret_why, size_t cap);

@@ -22,7 +22,7 @@ static json_t *key_json(const uint8_t key[SPKI_HASH])
 
 static const char *protocol_name(uint8_t p)
 {
-	return p == 6 ? "tcp" : p == 17 ? "udp" : "any";
+	return p == 6 ? "tcp" : p == 17 ? "udp" : p ? "any" : "network";
 }
 
 static json_t *inner_json(const uint8_t ip[16])
@@ -31,6 +31,31 @@ static json_t *inner_json(const uint8_t ip[16])
 	char text[ADDR_TEXT];
 
 	return json_string(addr_write_ip(&a, text));
+}
+
+static void add_ip(json_t *array, const struct addr *a)
+{
+	char text[ADDR_TEXT];
+
+	if (a->family != ADDR_NONE)
+		json_array_append_new(array, json_string(addr_write_ip(a, text)));
+}
+
+/* What it reaches, as whom (nothing: by the inner address), and who knows names there. */
+static void network_json(json_t *o, const struct vpn_network *n)
+{
+	json_t *prefixes = json_array(), *addresses = json_array(), *dns = json_array();
+	char text[ADDR_TEXT];
+
+	for (unsigned i = 0; i < n->n_prefixes; i++)
+		json_array_append_new(prefixes, json_string(addr_prefix_write(&n->prefixes[i], text)));
+	add_ip(addresses, &n->ip4);
+	add_ip(addresses, &n->ip6);
+	for (unsigned i = 0; i < n->n_dns; i++)
+		add_ip(dns, &n->dns[i]);
+	json_object_set_new(o, "prefixes", prefixes);
+	json_object_set_new(o, "addresses", addresses);
+	json_object_set_new(o, "dns", dns);
 }
 
 /* Foreign text (names of services) is printable by the time it is here or escaped. */
@@ -108,6 +133,8 @@ json_t *json_of_event(const struct vpn *v, uint64_t now_us, const struct vpn_eve
 		json_object_set_new(o, "port", json_integer(e->port));
 		json_object_set_new(o, "local", addr_json(&e->local));
 		json_object_set_new(o, "until", json_integer(e->until_s));
+		if (e->has_network)
+			network_json(o, &e->network);
 	}
 	if (e->kind == VPN_EV_REFUSED || e->kind == VPN_EV_ENDED) {
 		if (e->kind == VPN_EV_REFUSED)
@@ -177,6 +204,8 @@ static json_t *call_json(const struct vpn *v, uint64_t now_us, const struct vpn_
 		json_object_set_new(one, "port", json_integer(x->port));
 		json_object_set_new(one, "local", addr_json(&x->local));
 		json_object_set_new(one, "until", json_integer(x->until_s));
+		if (x->has_network)
+			network_json(one, &x->network);
 		json_array_append_new(services, one);
 	}
 	json_object_set_new(o, "services", services);

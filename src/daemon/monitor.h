@@ -25,6 +25,10 @@ enum monitor_op {
 	MONITOR_LISTEN, /* a socket in the namespace on our own inner address `peer`, for a configured service */
 	MONITOR_CONNECT, /* a TCP or UDP socket in the namespace, connecting to a routed peer's port (non-blocking) */
 	MONITOR_SERVICE, /* a TCP or UDP socket outside, connecting to a configured service's target */
+	MONITOR_ASSIGNED, /* add or remove an address that a peer assigned to us. With host = yes one that an accept-prefix lists */
+	MONITOR_NETWORK_ROUTE, /* add or remove a route of `peer`/`bits` into the TUN, from `source`, one of ours: a network that we
+				* joined, with host = yes one that an accept-prefix lists; or (of one address, without source)
+				* somebody who joined ours, from a pool of the configuration */
 	MONITOR_RELOAD /* the configuration file, opened anew, for the engine to read; `add`: taken over here as well */
 };
 struct monitor_request {
@@ -33,17 +37,20 @@ struct monitor_request {
 	uint8_t protocol; /* 6, 17 */
 	uint8_t add;
 	uint8_t index;
+	uint8_t bits;
 	uint8_t n_data; /* MONITOR_BIND_GROUP, MONITOR_TUN: at most MONITOR_DATA_MAX */
 	uint8_t offloads; /* MONITOR_TUN: of enum tun_offload (net/tun.h) */
 	uint16_t port;
 	uint16_t spki_len;
-	struct addr peer;
+	struct addr peer, source;
 	char service[CFG_NAME_MAX + 1];
 	uint8_t spki[600];
 };
 #define MONITOR_DATA_MAX 16
 #define MONITOR_SELF_MAX CFG_ACCOUNTS_MAX
 #define MONITOR_ROUTES_MAX (2 * CFG_PEERS_MAX)
+#define MONITOR_ASSIGNED_MAX 64
+#define MONITOR_NETWORKS_MAX 512
 /* err: ERR_DENIED: not by the configuration. ERR_WRONG_STATE: asked for already, or the port is in use.
  * ERR_NOTFOUND: nobody listens at the target, no route. */
 struct monitor_reply {
@@ -53,8 +60,8 @@ struct monitor_reply {
 };
 
 /* Starts the monitor in a child process (before the engine drops its privileges): forks; the child never
- * returns. *ret_fd is the engine's end; when it is closed the monitor ends, and with it the namespace.
- * The child keeps cfg. It dies with the thread that calls this, SIGKILL included. */
+ * returns. *ret_fd is the engine's end; when it is closed the monitor ends, and with it the namespace, or with host = yes
+ * what it set in the host's. The child keeps cfg. It dies with the thread that calls this, SIGKILL included. */
 MUST_CHECK enum err monitor_start(const struct config *cfg, int *ret_fd, pid_t *ret_pid);
 /* The monitor's own life, in the child; returns when the engine's end is closed. */
 void monitor_serve(const struct config *cfg, int fd);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* The privileged process itself: each request is checked against the configuration, then carried out. */
-#include "daemon/monitor.h"
+#include "daemon/monitor_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,26 +22,7 @@
 /* How long a service on this machine, for which two addresses are tried, is given to refuse. */
 #define TARGET_WAIT_MS 2
 
-struct group {
-	int fds[MONITOR_DATA_MAX + 1];
-	uint8_t n_data;
-	uint16_t port;
-	bool made;
-};
-
-struct monitor {
-	const struct config *cfg;
-	struct config *reloaded; /* owned; cfg is it then */
-	int ns_fd; /* -1: not made yet */
-	bool tun_made;
-	int tun_fds[MONITOR_DATA_MAX]; /* -1: given away */
-	uint8_t n_queues, offloads;
-	struct group groups[2]; /* IPv4, IPv6 */
-	struct addr self[MONITOR_SELF_MAX], routes[MONITOR_ROUTES_MAX];
-	unsigned n_self, n_routes;
-};
-
-static bool has(const struct addr *list, unsigned n, const struct addr *a)
+bool monitor_has(const struct addr *list, unsigned n, const struct addr *a)
 {
 	for (unsigned i = 0; i < n; i++)
 		if (addr_ip_eq(&list[i], a))
@@ -95,7 +76,7 @@ static enum err make_tun(struct monitor *m, const struct monitor_request *rq)
 
 	if (m->tun_made)
 		return ERR_WRONG_STATE;
-	if (m->ns_fd < 0)
+	if (m->ns_fd < 0 && !m->cfg->host)
 		e = netns_new(&m->ns_fd);
 	if (e == OK)
 		e = tun_open(m->ns_fd, &cfg, m->tun_fds, &on);
@@ -104,6 +85,7 @@ static enum err make_tun(struct monitor *m, const struct monitor_request *rq)
 	m->offloads = (uint8_t)on;
 	m->n_queues = rq->n_data;
 	m->tun_made = true;
+	monitor_block_configured(m);
 	return OK;
 }
 
@@ -149,13 +131,13 @@ static enum err self_address(struct monitor *m, const struct monitor_request *rq
 		return e;
 	if (!m->tun_made)
 		return ERR_WRONG_STATE;
-	if (has(m->self, m->n_self, &a))
+	if (monitor_has(m->self, m->n_self, &a))
 		return OK;
 	if (m->n_self == MONITOR_SELF_MAX)
 		return ERR_LIMIT;
-	if (has(m->routes, m->n_routes, &a))
+	if (monitor_has(m->routes, m->n_routes, &a))
 		return ERR_DENIED;
-	e = tun_address_add(m->ns_fd, m->cfg->interface, &a, 128);
+	e = tun_address(m->ns_fd, m->cfg->interface, &a, true);
 	if (e == OK)
 		m->self[m->n_self++] = a;
 	return e;
@@ -172,7 +154,7 @@ static bool is_configured(const struct config *cfg, const struct addr *a)
 static enum err peer_route(struct monitor *m, const struct monitor_request *rq)
 {
 	struct addr a = rq->peer;
-	uint8_t bits;
+	struct addr_prefix to;
 	enum err e = OK;
 
 	if (rq->spki_len)
@@ -182,27 +164,29 @@ static enum err peer_route(struct monitor *m, const struct monitor_request *rq)
 	if (e != OK)
 		return e;
 	a.port = 0;
-	bits = (uint8_t)(addr_ip_len(&a) * 8);
+	to = (struct addr_prefix){ .base = a, .len = (uint8_t)(addr_ip_len(&a) * 8) };
 	if (!m->tun_made)
 		return ERR_WRONG_STATE;
-	if (has(m->self, m->n_self, &a))
+	if (monitor_has(m->self, m->n_self, &a))
 		return ERR_DENIED;
 	if (!rq->add) {
 		for (unsigned i = 0; i < m->n_routes; i++) {
 			if (addr_ip_eq(&m->routes[i], &a)) {
 				m->routes[i] = m->routes[--m->n_routes];
-				return tun_route(m->ns_fd, m->cfg->interface, &a, bits, false);
+				return monitor_route(m, &to, NULL, false);
 			}
 		}
 		return ERR_NOTFOUND;
 	}
-	if (has(m->routes, m->n_routes, &a))
+	if (monitor_has(m->routes, m->n_routes, &a))
 		return OK;
 	if (m->n_routes == MONITOR_ROUTES_MAX)
 		return ERR_LIMIT;
-	e = tun_route(m->ns_fd, m->cfg->interface, &a, bits, true);
-	if (e == OK)
+	e = monitor_route(m, &to, NULL, true);
+	if (e == OK) {
 		m->routes[m->n_routes++] = a;
+		monitor_block(m, &to); /* for when the call is over */
+	}
 	return e;
 }
 
@@ -236,7 +220,7 @@ static enum err listen_inside(struct monitor *m, const struct monitor_request *r
 	int fd, one = 1;
 	enum err e;
 
-	if (!svc || !has(m->self, m->n_self, &local))
+	if (!svc || !monitor_has(m->self, m->n_self, &local))
 		return ERR_DENIED;
 	local.port = svc->port;
 	e = socket_of(m->ns_fd, &local, svc->protocol, &fd);
@@ -292,7 +276,7 @@ static enum err connect_inside(struct monitor *m, const struct monitor_request *
 	struct addr to = rq->peer;
 	enum err e;
 
-	if (!has(m->routes, m->n_routes, &to))
+	if (!monitor_has(m->routes, m->n_routes, &to) && !monitor_joined(m, &to))
 		return ERR_DENIED;
 	if (!rq->port)
 		return ERR_MALFORMED;
@@ -358,10 +342,16 @@ static enum err take_over(struct monitor *m, int fd)
 	e = config_parse(m->cfg->file, span_of(text, len), &cfg, &why);
 	secret_wipe(text, len);
 	free(text);
+	if (e == OK && cfg->host != m->cfg->host) {
+		config_free(cfg);
+		e = ERR_DENIED;
+	}
 	if (e != OK)
 		return e;
 	config_free(m->reloaded);
 	m->cfg = m->reloaded = cfg;
+	if (m->tun_made)
+		monitor_block_configured(m);
 	return OK;
 }
 
@@ -394,6 +384,8 @@ static enum err carry_out(struct monitor *m, const struct monitor_request *rq, s
 	case MONITOR_CONNECT: return connect_inside(m, rq, ret_fd);
 	case MONITOR_RAW_ESP: return open_raw_esp(m, rq, ret_fd);
 	case MONITOR_SERVICE: return connect_service(m, rq, ret_fd);
+	case MONITOR_ASSIGNED: return monitor_assigned(m, rq);
+	case MONITOR_NETWORK_ROUTE: return monitor_network(m, rq);
 	case MONITOR_RELOAD: return reload(m, rq, ret_fd);
 	default: return ERR_UNSUPPORTED;
 	}
@@ -458,6 +450,7 @@ void monitor_serve(const struct config *cfg, int fd)
 	for (unsigned i = 0; i < m->n_queues; i++)
 		if (m->tun_fds[i] >= 0)
 			(void)close(m->tun_fds[i]);
+	monitor_clean(m);
 	if (m->ns_fd >= 0)
 		(void)close(m->ns_fd);
 	config_free(m->reloaded);

@@ -107,7 +107,9 @@ static void look_at_locals(struct engine *e)
 	struct addr found[8], locals[8];
 	unsigned n_found = 0, n = 0;
 
-	if (local_addresses(found, 8, &n_found) != OK) {
+	/* with host = yes the TUN is among them: through it no tunnel can go */
+	if (local_addresses(vpn_config(e->vpn)->host ? vpn_config(e->vpn)->interface : NULL, found, 8, &n_found) !=
+	    OK) {
 		log_warn(&e->log, "our own addresses cannot be read");
 		return;
 	}

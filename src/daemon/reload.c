@@ -78,12 +78,36 @@ static bool same_accounts(const struct config *a, const struct config *b)
 
 /* What is bound to sockets, the namespace and registrations stays as it is until a restart, and so does all the rest: what
  * is accepted here has its effect at once. */
+static bool same_prefixes(const struct cfg_prefixes *x, const struct cfg_prefixes *y)
+{
+	bool same = x->n == y->n;
+
+	for (unsigned i = 0; same && i < x->n; i++)
+		same = addr_prefix_eq(&x->p[i], &y->p[i]);
+	return same;
+}
+
+static bool same_networks(const struct config *a, const struct config *b)
+{
+	bool same = a->n_networks == b->n_networks;
+
+	for (unsigned i = 0; same && i < a->n_networks; i++) {
+		const struct cfg_network *x = &a->networks[i], *y = &b->networks[i];
+
+		same = !strcmp(x->name, y->name) && same_prefixes(&x->prefix, &y->prefix) &&
+		       same_prefixes(&x->pool, &y->pool) && x->n_dns == y->n_dns;
+		for (unsigned k = 0; same && k < x->n_dns; k++)
+			same = addr_ip_eq(&x->dns[k], &y->dns[k]);
+	}
+	return same;
+}
+
 static bool only_peers_differ(const struct config *a, const struct config *b)
 {
 	return same_accounts(a, b) && a->port == b->port && a->max_calls == b->max_calls &&
-	       a->dead_after_s == b->dead_after_s && a->rekey_after_s == b->rekey_after_s &&
+	       a->dead_after_s == b->dead_after_s && a->rekey_after_s == b->rekey_after_s && a->workers == b->workers &&
 	       a->export_keys == b->export_keys && a->log_level == b->log_level && !strcmp(a->user, b->user) &&
-	       !strcmp(a->interface, b->interface) && same_services(a, b);
+	       !strcmp(a->interface, b->interface) && a->host == b->host && same_services(a, b) && same_networks(a, b);
 }
 
 /* Password files are root's: what was read from them at the start still holds. */

@@ -81,26 +81,31 @@ static struct datagram *place(struct esp_frags *f, uint64_t now_us, uint32_t own
 {
 	struct datagram *free_one = NULL;
 	uint32_t worst = owner;
-	unsigned most = 0;
+	unsigned most = 0, own = 0;
 
 	for (unsigned i = 0; i < ESP_FRAGS_MAX; i++) {
 		struct datagram *d = &f->d[i];
-		unsigned n;
 
 		if (d->expires_us <= now_us) {
 			d->expires_us = 0;
 			free_one = d;
-			continue;
-		}
-		n = count(f, d->o.owner);
-		if (n > most) {
-			most = n;
-			worst = d->o.owner;
+		} else {
+			own += d->o.owner == owner;
 		}
 	}
-	if (count(f, owner) >= ESP_FRAGS_OWNER)
+	if (own >= ESP_FRAGS_OWNER)
 		return oldest(f, owner);
-	return free_one ? free_one : oldest(f, worst);
+	if (free_one)
+		return free_one;
+	for (unsigned i = 0; i < ESP_FRAGS_MAX; i++) {
+		unsigned n = count(f, f->d[i].o.owner);
+
+		if (n > most) {
+			most = n;
+			worst = f->d[i].o.owner;
+		}
+	}
+	return oldest(f, worst);
 }
 
 /* The units from the fragment's offset on. False: one of them has passed before. */

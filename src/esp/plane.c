@@ -62,6 +62,14 @@ static struct esp_flow *error_flow(struct esp_plane *p, uint64_t now_us, const s
 	return esp_flow_find(p->flows, now_us, &about);
 }
 
+/* May this echo pass in this direction? */
+static bool echo_may(const struct esp_sa *sa, const struct esp_inner *pkt, bool inbound)
+{
+	bool request = pkt->icmp_type == (pkt->ends.family == ADDR_IP4 ? 8 : 128);
+
+	return sa->allow_ping && (!sa->ping_one_way || plane_may_open(sa, request ? inbound : !inbound));
+}
+
 /* ---- outer in, inner out ---- */
 
 static enum esp_drop inbound_check(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, const struct esp_inner *pkt)
@@ -74,6 +82,8 @@ static enum esp_drop inbound_check(struct esp_plane *p, uint64_t now_us, struct 
 		t = echo_tuple(&pkt->ends, true);
 		if (!sa->allow_ping || !esp_sa_covers(sa, &t))
 			return ESP_DROP_SELECTOR;
+		if (!echo_may(sa, pkt, true))
+			return ESP_DROP_DIRECTION;
 		return esp_rate_pass(&sa->ping_in, now_us) ? PASSED : ESP_DROP_PING_RATE;
 	case ESP_ICMP_ERROR:
 		fl = error_flow(p, now_us, pkt, true);
@@ -182,11 +192,12 @@ static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struc
 
 /* ---- inner in, outer out ---- */
 
-/* The newest SA for a packet that belongs to no flow. `opening`: of those through which we may open one. If there is none,
+/* The newest SA for a packet that belongs to no flow: an echo, or one that opens a flow, by an SA that lets us. If there is none,
  * *ret is the one in whose call the drop is counted: one that covers the packet, else one of the two hosts. */
-static enum esp_drop choose(const struct esp_plane *p, const struct esp_tuple *t, bool opening, struct esp_sa **ret)
+static enum esp_drop choose(const struct esp_plane *p, const struct esp_tuple *t, const struct esp_inner *pkt,
+			    struct esp_sa **ret)
 {
-	bool covered = false;
+	bool covered = false, opening = pkt->icmp != ESP_ICMP_ECHO;
 
 	*ret = NULL;
 	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
@@ -197,7 +208,7 @@ static enum esp_drop choose(const struct esp_plane *p, const struct esp_tuple *t
 				*ret = sa;
 			continue;
 		}
-		if (opening ? plane_may_open(sa, false) : sa->allow_ping) {
+		if (opening ? plane_may_open(sa, false) : echo_may(sa, pkt, false)) {
 			*ret = sa;
 			return PASSED;
 		}
@@ -220,9 +231,8 @@ static enum esp_drop outbound_later(struct esp_plane *p, uint64_t now_us, const 
 	return *ret_sa && plane_owner_of(p, (*ret_sa)->call) == o.owner ? PASSED : ESP_DROP_FRAGMENT;
 }
 
-/* Which SA sends this packet, by its flow first, so that replies leave by the SA of their flow. Changes nothing. */
-static enum esp_drop outbound_sa(struct esp_plane *p, uint64_t now_us, const struct esp_inner *pkt,
-				 struct esp_sa **ret_sa, struct esp_flow **ret_flow)
+enum esp_drop plane_outbound_sa(struct esp_plane *p, uint64_t now_us, const struct esp_inner *pkt,
+				struct esp_sa **ret_sa, struct esp_flow **ret_flow)
 {
 	struct esp_tuple t = esp_tuple_of(&pkt->ends, false);
 
@@ -231,7 +241,7 @@ static enum esp_drop outbound_sa(struct esp_plane *p, uint64_t now_us, const str
 	if (pkt->fragment == ESP_LATER)
 		return outbound_later(p, now_us, pkt, ret_sa);
 	switch (pkt->icmp) {
-	case ESP_ICMP_ECHO: t = echo_tuple(&pkt->ends, false); return choose(p, &t, false, ret_sa);
+	case ESP_ICMP_ECHO: t = echo_tuple(&pkt->ends, false); return choose(p, &t, pkt, ret_sa);
 	case ESP_ICMP_ERROR:
 		*ret_flow = error_flow(p, now_us, pkt, false);
 		*ret_sa = *ret_flow ? (*ret_flow)->sa : NULL;
@@ -244,7 +254,7 @@ static enum esp_drop outbound_sa(struct esp_plane *p, uint64_t now_us, const str
 		*ret_sa = (*ret_flow)->sa;
 		return PASSED;
 	}
-	return choose(p, &t, true, ret_sa);
+	return choose(p, &t, pkt, ret_sa);
 }
 
 static enum esp_drop outbound_check(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, struct esp_flow *fl,
@@ -266,7 +276,6 @@ enum esp_drop plane_seal(struct esp_plane *p, struct esp_sa *sa, const struct es
 			 unsigned at, struct esp_packet *ret)
 {
 	uint8_t next = pkt->ends.family == ADDR_IP4 ? ESP_NEXT_IP4 : ESP_NEXT_IP6;
-	unsigned dscp = sa->copy_dscp ? pkt->dscp : sa->path.tos >> 2;
 	size_t len;
 
 	sa->seq++;
@@ -274,7 +283,7 @@ enum esp_drop plane_seal(struct esp_plane *p, struct esp_sa *sa, const struct es
 	    OK)
 		return ESP_DROP_AUTH;
 	*ret = (struct esp_packet){ .path = sa->path, .p = p->out[at], .len = len, .call = sa->call->call };
-	ret->path.tos = (uint8_t)(dscp << 2 | pkt->ecn); /* RFC 6040, 4.1, normal mode */
+	ret->path.tos = plane_outer_tos(sa, pkt);
 	return PASSED;
 }
 
@@ -298,6 +307,28 @@ static enum esp_drop seal_pieces(struct esp_plane *p, struct esp_sa *sa, const s
 	return PASSED;
 }
 
+/* Nowhere to send it, for now or yet. */
+static bool is_held(const struct esp_sa *sa)
+{
+	return sa->call->held || sa->path.remote.family == ADDR_NONE;
+}
+
+enum esp_drop plane_admit(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, struct esp_flow *fl,
+			  const struct esp_inner *pkt)
+{
+	enum esp_drop d;
+
+	if (is_held(sa))
+		return ESP_DROP_HELD;
+	/* RFC 4303, 3.3.3: a number is never used twice under one key. */
+	if (plane_used_up(sa))
+		return ESP_DROP_EXHAUSTED;
+	d = outbound_check(p, now_us, sa, fl, pkt);
+	if (pkt->fragment == ESP_FIRST)
+		plane_first_note(p, now_us, sa, pkt, false, d);
+	return d;
+}
+
 /* ret: places for ESP_PIECES_MAX datagrams, whose memory is p->out from `at` on. */
 static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const struct esp_packet *in, unsigned at,
 				struct esp_sa **ret_sa, struct esp_packet *ret, unsigned *ret_n, size_t *ret_inner)
@@ -310,22 +341,16 @@ static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const stru
 
 	if (esp_inner_parse(span_of(in->p, in->len), &pkt) != OK)
 		return ESP_DROP_FORMAT;
-	d = outbound_sa(p, now_us, &pkt, ret_sa, &fl);
+	d = plane_outbound_sa(p, now_us, &pkt, ret_sa, &fl);
 	if (d != PASSED)
 		return d;
 	sa = *ret_sa;
-	if (sa->call->held || sa->path.remote.family == ADDR_NONE)
-		return ESP_DROP_HELD; /* nowhere to send it, for now or yet */
+	if (is_held(sa))
+		return ESP_DROP_HELD;
 	big = pkt.len > sa->inner_max;
 	d = big ? plane_too_big(p, now_us, sa, in, &pkt) : PASSED;
-	if (d != PASSED)
-		return d;
-	/* RFC 4303, 3.3.3: a number is never used twice under one key. */
-	if (plane_used_up(sa))
-		return ESP_DROP_EXHAUSTED;
-	d = outbound_check(p, now_us, sa, fl, &pkt);
-	if (pkt.fragment == ESP_FIRST)
-		plane_first_note(p, now_us, sa, &pkt, false, d);
+	if (d == PASSED)
+		d = plane_admit(p, now_us, sa, fl, &pkt);
 	if (d != PASSED)
 		return d;
 	if (pkt.tcp_flags & ESP_TCP_SYN)
@@ -337,13 +362,6 @@ static enum esp_drop output_one(struct esp_plane *p, uint64_t now_us, const stru
 }
 
 /* ---- batches ---- */
-
-static void count_out(struct esp_counters *c, size_t len, uint64_t now_us)
-{
-	c->packets_out++;
-	c->bytes_out += len;
-	c->last_out_us = now_us;
-}
 
 unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
 			 struct esp_packet out[ESP_BATCH])
@@ -358,7 +376,7 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 		if (d == HELD)
 			continue;
 		if (d != PASSED) {
-			plane_count_drop(p, sa ? sa->call : NULL, d);
+			plane_drop(p, sa, d);
 			continue;
 		}
 		assert(sa);
@@ -369,6 +387,23 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 	return n_out;
 }
 
+unsigned plane_output_at(struct esp_plane *p, uint64_t now_us, const struct esp_packet *in, unsigned at,
+			 struct esp_packet *ret)
+{
+	struct esp_sa *sa = NULL;
+	unsigned n = 0;
+	size_t inner = 0;
+	enum esp_drop d = output_one(p, now_us, in, at, &sa, ret, &n, &inner);
+
+	if (d != PASSED) {
+		plane_drop(p, sa, d);
+		return 0;
+	}
+	plane_count_out(p, sa->call, inner, now_us);
+	plane_life_note(p, sa, inner);
+	return n;
+}
+
 unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
 			  struct esp_packet out[ESP_BATCH_OUT])
 {
@@ -376,20 +411,7 @@ unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packe
 
 	_Static_assert(ESP_BATCH_OUT >= ESP_BATCH * ESP_PIECES_MAX, "each packet of a batch may be cut");
 	assert(n <= ESP_BATCH);
-	for (unsigned i = 0; i < n; i++) {
-		struct esp_sa *sa = NULL;
-		unsigned n_pieces = 0;
-		size_t inner = 0;
-		enum esp_drop d = output_one(p, now_us, &in[i], n_out, &sa, &out[n_out], &n_pieces, &inner);
-
-		if (d != PASSED) {
-			plane_count_drop(p, sa ? sa->call : NULL, d);
-			continue;
-		}
-		count_out(&p->counters, inner, now_us);
-		count_out(&sa->call->counters, inner, now_us);
-		plane_life_note(p, sa, inner);
-		n_out += n_pieces;
-	}
+	for (unsigned i = 0; i < n; i++)
+		n_out += plane_output_at(p, now_us, &in[i], n_out, &out[n_out]);
 	return n_out;
 }

@@ -13,6 +13,7 @@
 #include "base/path.h"
 #include "base/rng.h"
 #include "crypto/cipher.h"
+#include "esp/inner.h"
 
 #define ESP_TS_MAX 8
 #define ESP_BATCH 64
@@ -45,6 +46,7 @@ struct esp_sa_config {
 	/* ICMPv6/ICMP echo inside the selectors is open both ways, rate-limited. The selectors must name it: both
 	 * lists need an entry of protocol 58 (1) or 0 whose ports hold the request's type << 8. */
 	bool allow_ping;
+	bool ping_one_way; /* of echoes, too: the request comes from who may open flows */
 	bool esn;
 	uint32_t call, grant_id; /* labels for counters and removal */
 	uint64_t hard_packets; /* 0: 2^32 - 2^20 without ESN: then nothing more is sent (RFC 4303, 3.3.3) */
@@ -63,6 +65,8 @@ struct esp_sa_config {
 };
 
 struct esp_plane;
+struct esp_sa;
+struct esp_super;
 struct esp_plane_config {
 	const struct rng *rng;
 	struct log log;
@@ -89,7 +93,7 @@ void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *pa
 void esp_call_set_mtu(struct esp_plane *p, uint32_t call, unsigned mtu);
 /* Outbound stops (consent lost); inbound goes on. For a call that has had an SA; later SAs of it are held as well. */
 void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
-/* Echo in the SAs that the call has is over (`ping` was taken back); flows go on. */
+/* Echo in the SAs that the call has is over (`ping` was taken back), but in those where it goes one way; flows go on. */
 void esp_call_ping_off(struct esp_plane *p, uint32_t call);
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
 
@@ -102,8 +106,8 @@ struct esp_packet {
 	size_t len;
 	uint32_t call;
 };
-/* An ICMPv6 echo of our own to the peer's inner address, as long as what fits into an IP packet of this size, whatever the call's MTU
- * is; ret: the datagram, until the next esp_plane_output. False: no SA of the call lets it through. Its reply is no packet for
+/* An ICMPv6 echo of our own to the peer's inner address, as long as what fits into an IP packet of this size, but no longer than what
+ * the TUN sends, whatever the call's MTU is; ret: the datagram, until the next esp_plane_output. False: no SA of the call lets it through. Its reply is no packet for
  * anybody else: esp_plane_poll_echo() tells the size after esp_plane_input. */
 bool esp_plane_echo(struct esp_plane *p, uint32_t call, const uint8_t peer[16], unsigned size, struct esp_packet *ret);
 bool esp_plane_may_echo(const struct esp_plane *p, uint32_t call, const uint8_t peer[16]);
@@ -115,6 +119,21 @@ unsigned esp_plane_input(struct esp_plane *p, uint64_t now_us, struct esp_packet
 /* Inner packets in; outer datagrams out, at most 2 n. */
 unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packet *in, unsigned n,
 			  struct esp_packet out[ESP_BATCH_OUT]);
+/* A super-packet of the TUN (esp/segment.h) on its way: segment by segment, as far as there is room. Zeros but for `super`; done
+ * when at is super->n. Between two calls for one of them nothing else happens to the plane. */
+struct esp_super_work {
+	const struct esp_super *super;
+	unsigned at;
+	bool elsewhere; /* what no SA is for may be another shard's: it is not counted, `lost` says so */
+	bool lost;
+	/* the plane's */
+	bool begun, single;
+	struct esp_sa *sa;
+	struct esp_inner pkt;
+};
+/* Datagrams into out[n_out...], whose memory is the plane's until the next call with n_out 0; returns how many there are then. */
+unsigned esp_plane_super(struct esp_plane *p, uint64_t now_us, struct esp_super_work *w, unsigned n_out,
+			 struct esp_packet out[ESP_BATCH_OUT]);
 /* After either: more packets for the TUN, until false. Of esp_plane_input fragments that came before their datagram's first one
  * and were held for a moment; of esp_plane_output what is to be said to senders on this side, with a limit for each call.
  * Memory: until the next call of either. */
@@ -129,6 +148,7 @@ struct esp_due {
 };
 bool esp_plane_poll_due(struct esp_plane *p, struct esp_due *ret);
 bool esp_plane_has_due(const struct esp_plane *p);
+bool esp_plane_has_news(const struct esp_plane *p); /* esp_plane_poll_due or esp_plane_poll_echo has something to tell */
 
 /* Counters by reason. */
 enum esp_drop {

@@ -6,7 +6,9 @@
 
 #include "esp/plane_impl.h"
 
-enum { HEADERS = 40 + 8, ECHO = 128, REPLY = 129 };
+/* LONGEST: of packets that come from the TUN (net/tun.h): more need not pass. A TUN like ours at the other side does not cut the
+ * reply, of which a part may be lost. */
+enum { HEADERS = 40 + 8, ECHO = 128, REPLY = 129, LONGEST = 1400 };
 
 /* The newest SA of the call through which such an echo may go. */
 static struct esp_sa *sa_for(const struct esp_plane *p, uint32_t call, const uint8_t peer[16])
@@ -18,7 +20,8 @@ static struct esp_sa *sa_for(const struct esp_plane *p, uint32_t call, const uin
 	memcpy(t.local_ip, p->self, 16);
 	memcpy(t.peer_ip, peer, 16);
 	for (sa = p->sadb.newest; sa; sa = sa->older)
-		if (sa->call->call == call && sa->allow_ping && plane_sends(sa) && esp_sa_covers(sa, &t))
+		if (sa->call->call == call && sa->allow_ping && (!sa->ping_one_way || plane_may_open(sa, false)) &&
+		    plane_sends(sa) && esp_sa_covers(sa, &t))
 			break;
 	return sa;
 }
@@ -63,7 +66,8 @@ bool esp_plane_echo(struct esp_plane *p, uint32_t call, const uint8_t peer[16], 
 	if (!sa || !esp_plane_may_echo(p, call, peer) || plane_used_up(sa) || size > ESP_PACKET_MAX)
 		return false;
 	len = size > esp_sa_around(sa) ? esp_packet_inner_max(&sa->out, size - esp_sa_around(sa)) : 0;
-	if (len < HEADERS || len > ESP_PACKET_MAX - ESP_OVERHEAD)
+	len = len < LONGEST ? len : LONGEST;
+	if (len < HEADERS)
 		return false;
 	if (!sa->call->echo_id)
 		sa->call->echo_id = (uint16_t)(rng_u32(&p->sadb.rng) | 1);
@@ -79,12 +83,15 @@ bool plane_echo_note(struct esp_plane *p, struct esp_sa *sa, const struct esp_in
 {
 	struct echoed *e = &p->echoed[(p->echoed_head + p->n_echoed) % ESP_ECHOED_MAX];
 
+	/* numbers that nobody else's echoes get to, should their id be ours */
+	unsigned size = be16(packet + pkt->upper + 6);
+
 	if (pkt->icmp_type != REPLY || pkt->ends.family != ADDR_IP6 || pkt->icmp_id != sa->call->echo_id ||
-	    memcmp(pkt->ends.dst, p->self, 16))
+	    size < ESP_MTU_MIN || memcmp(pkt->ends.dst, p->self, 16))
 		return false;
 	if (p->n_echoed == ESP_ECHOED_MAX)
 		return true;
-	*e = (struct echoed){ .call = sa->call->call, .size = be16(packet + pkt->upper + 6) };
+	*e = (struct echoed){ .call = sa->call->call, .size = size };
 	p->n_echoed++;
 	return true;
 }

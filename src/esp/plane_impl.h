@@ -55,7 +55,7 @@ struct esp_plane {
 	unsigned told_head, n_told;
 	struct echoed echoed[ESP_ECHOED_MAX];
 	unsigned echoed_head, n_echoed;
-	uint8_t piece[ESP_PACKET_MAX];
+	uint8_t piece[ESP_PACKET_MAX], segment[ESP_PACKET_MAX];
 	uint8_t out[ESP_BATCH_OUT][ESP_PACKET_MAX];
 };
 
@@ -86,8 +86,16 @@ void plane_life_note(struct esp_plane *p, struct esp_sa *sa, size_t len);
 static inline void plane_count_drop(struct esp_plane *p, struct esp_call *call, enum esp_drop d)
 {
 	p->counters.drops[d]++;
-	if (call)
-		call->counters.drops[d]++;
+	call->counters.drops[d]++;
+}
+
+/* sa NULL: nobody's packet. */
+static inline void plane_drop(struct esp_plane *p, struct esp_sa *sa, enum esp_drop d)
+{
+	if (sa)
+		plane_count_drop(p, sa->call, d);
+	else
+		p->counters.drops[d]++;
 }
 
 static inline void plane_count_in(struct esp_plane *p, struct esp_call *call, size_t len)
@@ -98,7 +106,36 @@ static inline void plane_count_in(struct esp_plane *p, struct esp_call *call, si
 	call->counters.bytes_in += len;
 }
 
-/* plane.c: into p->out[at]. */
+static inline void plane_count_out(struct esp_plane *p, struct esp_call *call, size_t len, uint64_t now_us)
+{
+	struct esp_counters *both[] = { &p->counters, &call->counters };
+
+	for (int i = 0; i < 2; i++) {
+		both[i]->packets_out++;
+		both[i]->bytes_out += len;
+		both[i]->last_out_us = now_us;
+	}
+}
+
+/* RFC 6040, 4.1, normal mode, and DSCP as the SA says. */
+static inline uint8_t plane_outer_tos(const struct esp_sa *sa, const struct esp_inner *pkt)
+{
+	unsigned dscp = sa->copy_dscp ? pkt->dscp : sa->path.tos >> 2;
+
+	return (uint8_t)(dscp << 2 | pkt->ecn);
+}
+
+/* plane.c */
+/* Which SA sends this packet, by its flow first, so that replies leave by the SA of their flow. Changes nothing. */
+enum esp_drop plane_outbound_sa(struct esp_plane *p, uint64_t now_us, const struct esp_inner *pkt,
+				struct esp_sa **ret_sa, struct esp_flow **ret_flow);
+/* All else that must be so before it is sealed; notes its flow. */
+enum esp_drop plane_admit(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, struct esp_flow *fl,
+			  const struct esp_inner *pkt);
+/* One packet into p->out[at] and on; how many datagrams it became. */
+unsigned plane_output_at(struct esp_plane *p, uint64_t now_us, const struct esp_packet *in, unsigned at,
+			 struct esp_packet *ret);
+/* Into p->out[at]. */
 enum esp_drop plane_seal(struct esp_plane *p, struct esp_sa *sa, const struct esp_inner *pkt, struct span packet,
 			 unsigned at, struct esp_packet *ret);
 

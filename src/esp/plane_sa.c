@@ -241,7 +241,7 @@ void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold)
 void esp_call_ping_off(struct esp_plane *p, uint32_t call)
 {
 	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
-		if (sa->call->call == call)
+		if (sa->call->call == call && !sa->ping_one_way)
 			sa->allow_ping = false;
 }
 
@@ -308,6 +308,11 @@ void plane_life_note(struct esp_plane *p, struct esp_sa *sa, size_t len)
 	if (!sa->hard_told && plane_used_up(sa))
 		sa->hard_told = sa->due_hard = true;
 	p->n_due += !told && (sa->due_soft || sa->due_hard);
+}
+
+bool esp_plane_has_news(const struct esp_plane *p)
+{
+	return p->n_due || p->n_echoed;
 }
 
 bool esp_plane_has_due(const struct esp_plane *p)

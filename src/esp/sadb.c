@@ -211,6 +211,7 @@ static enum err sa_new(const struct esp_sadb *db, const struct esp_sa_config *cf
 	sa->open = cfg->open;
 	sa->allow_ping = cfg->allow_ping;
 	sa->copy_dscp = cfg->copy_dscp;
+	sa->ping_one_way = cfg->ping_one_way;
 	sa->path = cfg->path;
 	sa->standby = cfg->standby;
 	sa->replaces = cfg->replaces;

@@ -50,7 +50,7 @@ struct esp_sa {
 	struct esp_ts ts_local[ESP_TS_MAX], ts_peer[ESP_TS_MAX];
 	unsigned n_local, n_peer;
 	enum esp_open open;
-	bool allow_ping, copy_dscp;
+	bool allow_ping, ping_one_way, copy_dscp;
 	size_t inner_max; /* what fits into one packet of the path */
 	struct esp_rate ping_in, ping_out;
 	struct path path;

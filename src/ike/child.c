@@ -2,11 +2,12 @@
 /* Copyright The tieline authors */
 /* Child SAs: in IKE_AUTH and by CREATE_CHILD_SA (RFC 7296, 1.3, 2.9, 2.17).
  *
- *   HDR, SK {SA, Ni, TSi, TSr, N(TIELINE_GRANT)} -->
- *   <-- HDR, SK {SA, Nr, TSi, TSr}   or   HDR, SK {N(error)}
+ *   HDR, SK {[CP,] SA, Ni, TSi, TSr, N(TIELINE_GRANT)} -->
+ *   <-- HDR, SK {[CP,] SA, Nr, TSi, TSr}   or   HDR, SK {N(error)}
  *
  * We send no KE unless rekeying takes one (rekey.c): the keys hang on the IKE SA's exchange, which is made anew. A
  * peer's KE is answered (PFS). */
+#include "ike/config_payload.h"
 #include "ike/sa_impl.h"
 
 #include <stdlib.h>
@@ -127,6 +128,8 @@ enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struc
 	if (e != OK)
 		return e;
 	ask->wants_child = true;
+	if (!ike_cp_find(&in->chain, IKE_CFG_REQUEST, &ask->cp))
+		ask->cp.there = false;
 	if (ike_proposal_choose_ke(&sa->cfg.esp, ask->is_auth ? NULL : ike_child_groups(sa), &offer, ke.group,
 				   &ask->suite, &p) == OK &&
 	    be32(p->spi.p) >= IKE_ESP_SPI_MIN) {
@@ -175,7 +178,7 @@ static uint16_t child_of(const struct ike_sa *sa, const struct ike_ask *ask, con
 	bool listed = ask->is_auth && d->n_grants;
 
 	if (d->verdict != IKE_GRANTED)
-		return IKE_N_TS_UNACCEPTABLE;
+		return d->verdict == IKE_REFUSED && d->notify ? d->notify : IKE_N_TS_UNACCEPTABLE;
 	if (!ask->acceptable)
 		return IKE_N_NO_PROPOSAL_CHOSEN;
 	ike_ts_narrow(&ask->tsi, &d->ts_peer, &c->ts_peer);
@@ -229,6 +232,12 @@ enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct i
 	if (err != OK) {
 		kex_free(kex);
 		return err;
+	}
+	if (ask->cp.there && d->cp.there) { /* 2.19: only to a request, and only what it asks for */
+		struct ike_cp cp = d->cp;
+
+		cp.asks = ask->cp.asks;
+		ike_build_cp(b, IKE_CFG_REPLY, &cp);
 	}
 	put_be32(spi, c.spi_in);
 	ike_build_choice(b, IKE_PROTO_ESP, ask->proposal, SPAN_OF(spi), &ask->suite);
@@ -365,6 +374,7 @@ void ike_child_request(struct ike_sa *sa, struct ike_in *in)
 		asked->wants_child = true;
 		asked->ts_local = ask->tsr;
 		asked->ts_peer = ask->tsi;
+		asked->cp = ask->cp;
 		sa->ask = ask;
 		ike_window_answering(&sa->window);
 		ike_events_commit(sa, &ev);
@@ -430,12 +440,20 @@ enum err ike_child_take(const struct ike_sa *sa, const struct ike_keys *keys, co
 		*ret = (struct ike_event){
 			.kind = IKE_EV_CHILD_UP, .request = c.request, .grant_id = c.grant_id, .child = c
 		};
+	if (e == OK && o->asked_cp)
+		(void)ike_cp_find(chain, IKE_CFG_REPLY, &ret->cp);
 	secret_wipe(&c, sizeof(c));
 	return e;
 }
 
 enum err ike_sa_child_create(struct ike_sa *sa, uint64_t now_us, uint32_t request, uint32_t grant_id,
 			     const struct ike_ts_list *tsi, const struct ike_ts_list *tsr)
+{
+	return ike_sa_child_join(sa, now_us, request, grant_id, tsi, tsr, 0);
+}
+
+enum err ike_sa_child_join(struct ike_sa *sa, uint64_t now_us, uint32_t request, uint32_t grant_id,
+			   const struct ike_ts_list *tsi, const struct ike_ts_list *tsr, uint32_t cp_asks)
 {
 	struct ike_task *t;
 	uint32_t spi;
@@ -455,6 +473,7 @@ enum err ike_sa_child_create(struct ike_sa *sa, uint64_t now_us, uint32_t reques
 	t->grant_id = grant_id;
 	t->tsi = *tsi;
 	t->tsr = *tsr;
+	t->cp_asks = cp_asks;
 	t->group = ike_group_first(&sa->cfg.esp);
 	rng_fill(sa->cfg.rng, t->nonce, sizeof(t->nonce));
 	ike_tasks_run(sa, now_us);
@@ -466,6 +485,8 @@ enum err ike_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build
 	struct ike_grant g = { .request = t->request, .id = t->grant_id };
 	uint8_t spi[4];
 
+	struct ike_cp cp = { .asks = t->cp_asks };
+
 	put_be32(spi, t->spi_in);
 	if (t->group && !t->kex) {
 		enum err e = kex_new(t->group->kex, sa->cfg.rng, &t->kex);
@@ -473,6 +494,8 @@ enum err ike_child_build(struct ike_sa *sa, struct ike_task *t, struct ike_build
 		if (e != OK)
 			return e;
 	}
+	if (cp.asks)
+		ike_build_cp(b, IKE_CFG_REQUEST, &cp);
 	ike_build_offer_ke(b, &sa->cfg.esp, SPAN_OF(spi), t->group);
 	ike_build_bytes(b, IKE_P_NONCE, SPAN_OF(t->nonce));
 	if (t->group)
@@ -524,6 +547,7 @@ void ike_child_response(struct ike_sa *sa, struct ike_in *in)
 		.grant_id = t->grant_id,
 		.tsi = &t->tsi,
 		.tsr = &t->tsr,
+		.asked_cp = t->cp_asks != 0,
 		.ni = SPAN_OF(t->nonce),
 		.nr = pn ? pn->body : SPAN_NONE,
 		.group = t->group,

@@ -13,6 +13,8 @@ static void build_verdict(const struct ike_ask *ask, const struct ike_decision *
 		return;
 	if (d->verdict == IKE_WAITING)
 		ike_build_wait(b, ask->request, d->wait_s);
+	else if (d->verdict != IKE_GRANTED && d->notify)
+		return; /* so does ours */
 	else if (d->verdict != IKE_GRANTED)
 		ike_build_refuse(b, ask->request, d->refuse_reason);
 	else if (ask->is_auth)

@@ -24,8 +24,9 @@ const char *ike_notify_text(uint16_t notify)
 		  "key or name" },
 		{ 34, "the other side wants one service in each connection" },
 		{ IKE_N_NO_ADDITIONAL_SAS, "the other side accepts no further connections" },
-		{ 36, "the other side could not assign an address" },
-		{ 37, "the other side demands that an address is asked for" },
+		{ IKE_N_INTERNAL_ADDRESS_FAILURE, "the other side has no address left to assign" },
+		{ IKE_N_FAILED_CP_REQUIRED, "the other side assigns addresses of its network, and none was asked for "
+					    "(accept-prefix of its [peer] section)" },
 		{ IKE_N_TS_UNACCEPTABLE, "the other side's policy does not allow what was asked for" },
 		{ 39, "the other side received a packet that is outside of what was agreed" },
 		{ 40, "the other side does not accept these addresses" },

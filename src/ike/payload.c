@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-#include "ike/payload.h"
+#include "ike/config_payload.h"
 
 #define FLAG_INITIATOR 0x08
 #define FLAG_RESPONSE 0x20
@@ -199,7 +199,9 @@ static enum err payload_check(const struct ike_payload *p)
 		struct ike_delete del;
 		struct ike_ts_list ts;
 		struct span nonce;
+		struct ike_cp cp;
 	} u;
+	uint8_t cfg;
 
 	switch (p->type) {
 	case IKE_P_SA: return ike_offer_parse(p->body, &u.offer);
@@ -212,6 +214,7 @@ static enum err payload_check(const struct ike_payload *p)
 	case IKE_P_NONCE: return ike_nonce_parse(p->body, &u.nonce);
 	case IKE_P_NOTIFY: return ike_notify_parse(p->body, &u.notify);
 	case IKE_P_DELETE: return ike_delete_parse(p->body, &u.del);
+	case IKE_P_CP: return ike_cp_parse(p->body, &cfg, &u.cp);
 	case IKE_P_TSI:
 	case IKE_P_TSR: return ike_ts_parse(p->body, &u.ts);
 	default: return OK;

@@ -46,6 +46,30 @@ struct ike_ts_list {
  * entry; *ret->n is 0 when nothing is left. */
 void ike_ts_narrow(const struct ike_ts_list *asked, const struct ike_ts_list *allowed, struct ike_ts_list *ret);
 
+/* What a Configuration payload asks for or assigns (RFC 7296, 3.15). */
+#define IKE_CP_DNS_MAX 4
+#define IKE_CP_SUBNETS_MAX 8
+#define IKE_CP_BIT(type) (UINT32_C(1) << (type))
+enum ike_cp_type {
+	IKE_CP_IP4_ADDRESS = 1,
+	IKE_CP_IP4_NETMASK = 2,
+	IKE_CP_IP4_DNS = 3,
+	IKE_CP_IP6_ADDRESS = 8,
+	IKE_CP_IP6_DNS = 10,
+	IKE_CP_IP4_SUBNET = 13,
+	IKE_CP_IP6_SUBNET = 15
+};
+struct ike_cp {
+	bool there;
+	uint32_t asks; /* IKE_CP_BIT of each attribute */
+	struct addr ip4, ip6; /* assigned; family NONE: none */
+	uint8_t ip4_len; /* by its netmask; 0: none */
+	struct addr dns[IKE_CP_DNS_MAX];
+	unsigned n_dns;
+	struct addr_prefix subnets[IKE_CP_SUBNETS_MAX];
+	unsigned n_subnets;
+};
+
 /* One granted service, as TIELINE_GRANT carries it. */
 struct ike_grant {
 	uint32_t request, id;
@@ -105,6 +129,7 @@ struct ike_config {
 	struct ike_list ike, esp;
 	/* Selectors proposed (initiator, and CREATE_CHILD_SA that we start). */
 	struct ike_ts_list tsi, tsr;
+	uint32_t cp_asks; /* initiator: what IKE_AUTH asks for in a CFG_REQUEST (2.19); 0: nothing */
 	/* Is this inbound ESP SPI taken? A pure question, asked while an SPI is chosen. */
 	bool (*spi_taken)(void *arg, uint32_t spi);
 	void *spi_arg;
@@ -166,6 +191,8 @@ struct ike_decision {
 	struct ike_grant grants[IKE_GRANTS_MAX];
 	/* What the Child SA may carry: narrowed against what was proposed. Ours is the responder's side. */
 	struct ike_ts_list ts_local, ts_peer;
+	struct ike_cp cp; /* there: what is assigned; of it goes out what was asked for */
+	uint16_t notify; /* REFUSED: the error that says why, in the place of TS_UNACCEPTABLE and REFUSE; 0: none */
 	uint16_t wait_s;
 	uint8_t refuse_reason; /* 0 refused, 1 declined, 2 no answer */
 };
@@ -176,6 +203,9 @@ MUST_CHECK enum err ike_sa_grant_later(struct ike_sa *sa, uint64_t now_us, const
 /* Initiator: CREATE_CHILD_SA for one more grant; towards a stock peer request and id are 0. */
 MUST_CHECK enum err ike_sa_child_create(struct ike_sa *sa, uint64_t now_us, uint32_t request, uint32_t grant_id,
 					const struct ike_ts_list *tsi, const struct ike_ts_list *tsr);
+/* The same with a CFG_REQUEST (2.19) for these attributes. */
+MUST_CHECK enum err ike_sa_child_join(struct ike_sa *sa, uint64_t now_us, uint32_t request, uint32_t grant_id,
+				      const struct ike_ts_list *tsi, const struct ike_ts_list *tsr, uint32_t cp_asks);
 /* Deletes one Child SA (by our inbound SPI), e.g. a revoked grant, and those that it replaces or is replaced by. */
 MUST_CHECK enum err ike_sa_child_delete(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in);
 /* New keys now, as at the end of a lifetime (1.3.2, 1.3.3): IKE_EV_REKEYED, or IKE_EV_CHILD_UP and later
@@ -255,6 +285,7 @@ struct ike_event {
 	bool no_request; /* ASKED by a stock peer: no TIELINE_REQUEST */
 	bool wants_child; /* ASKED: an SA payload is there */
 	struct ike_ts_list ts_local, ts_peer; /* ASKED: as proposed, seen from us */
+	struct ike_cp cp; /* ASKED, CHILD_ASKED: what is asked for; CHILD_UP: what was assigned to us */
 	struct ike_grant grant;
 	uint16_t wait_s, notify;
 	uint8_t refuse_reason;

@@ -2,11 +2,12 @@
 /* Copyright The tieline authors */
 /* IKE_AUTH, both roles (RFC 7296, 1.2, 2.15, 2.21.2; docs/protocol.md).
  *
- *   HDR, SK {IDi, CERT, CERTREQ, [IDr,] AUTH, SA, TSi, TSr, [N(TIELINE_REQUEST)]} -->
- *   <-- HDR, SK {IDr, CERT, AUTH, SA, TSi, TSr, [N(TIELINE_GRANT)+]}
+ *   HDR, SK {IDi, CERT, CERTREQ, [IDr,] AUTH, [CP,] SA, TSi, TSr, [N(TIELINE_REQUEST)]} -->
+ *   <-- HDR, SK {IDr, CERT, AUTH, [CP,] SA, TSi, TSr, [N(TIELINE_GRANT)+]}
  *   or  HDR, SK {IDr, CERT, AUTH, N(TS_UNACCEPTABLE), [N(TIELINE_WAIT) | N(TIELINE_REFUSE)]}
  *
  * The responder answers when the owner has decided (grant.c). */
+#include "ike/config_payload.h"
 #include "ike/sa_impl.h"
 
 #include <stdlib.h>
@@ -99,6 +100,10 @@ enum err ike_auth_build(const struct ike_sa *sa, struct ike_keys *keys, struct i
 	if (ike_mobike_wants(sa)) /* RFC 4555, 3.2 */
 		ike_build_notify(b, IKE_N_MOBIKE_SUPPORTED, SPAN_NONE);
 	if (wants_child(sa)) {
+		struct ike_cp cp = { .asks = cfg->cp_asks };
+
+		if (cp.asks) /* 2.19 */
+			ike_build_cp(b, IKE_CFG_REQUEST, &cp);
 		put_be32(spi, s->spi_in);
 		ike_build_offer(b, &sa->cfg.esp, IKE_PROTO_ESP, SPAN_OF(spi));
 		ike_build_ts(b, IKE_P_TSI, &cfg->tsi);
@@ -284,6 +289,7 @@ static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, 
 		.spi_in = s->spi_in,
 		.tsi = &sa->cfg.tsi,
 		.tsr = &sa->cfg.tsr,
+		.asked_cp = sa->cfg.cp_asks != 0,
 		.ni = span_of(s->ni, s->ni_len),
 		.nr = span_of(s->nr, s->nr_len),
 		.in_auth = true,
@@ -422,6 +428,7 @@ static enum err ask_parse(const struct ike_sa *sa, const struct ike_in *in, stru
 	e->wants_child = ask->wants_child;
 	e->ts_local = ask->tsr;
 	e->ts_peer = ask->tsi;
+	e->cp = ask->cp;
 	memcpy(e->peer_key, ask->peer_key, SPKI_HASH);
 	return OK;
 }

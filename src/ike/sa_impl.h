@@ -98,6 +98,7 @@ struct ike_ask {
 	uint8_t proposal;
 	uint32_t spi_out;
 	struct ike_ts_list tsi, tsr;
+	struct ike_cp cp; /* its CFG_REQUEST */
 	uint8_t ni[IKE_NONCE_MAX];
 	size_t ni_len;
 	uint8_t peer_key[SPKI_HASH];
@@ -142,6 +143,7 @@ struct ike_task {
 	enum ike_task_kind kind;
 	uint32_t request, grant_id, spi_in;
 	struct ike_ts_list tsi, tsr;
+	uint32_t cp_asks; /* CHILD: a CFG_REQUEST goes along */
 	struct ike_decision *decision; /* DECISION */
 	uint8_t nonce[IKE_NONCE_OURS];
 	uint64_t not_before_us; /* 0: at once */
@@ -314,6 +316,7 @@ MUST_CHECK enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, con
 struct ike_child_offer {
 	uint32_t spi_in, request, grant_id;
 	const struct ike_ts_list *tsi, *tsr;
+	bool asked_cp; /* then a CFG_REPLY counts */
 	struct span ni, nr;
 	const struct ike_group *group; /* PFS; NULL: none */
 	const struct kex *kex;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ike/payload.h"
+#include "ike/config_payload.h"
 #include "inspect/inspect_impl.h"
 
 struct name {
@@ -42,6 +42,8 @@ static const struct name notifies[] = {
 	{ IKE_N_INVALID_KE_PAYLOAD, "INVALID_KE_PAYLOAD" },
 	{ IKE_N_AUTHENTICATION_FAILED, "AUTHENTICATION_FAILED" },
 	{ IKE_N_NO_ADDITIONAL_SAS, "NO_ADDITIONAL_SAS" },
+	{ IKE_N_INTERNAL_ADDRESS_FAILURE, "INTERNAL_ADDRESS_FAILURE" },
+	{ IKE_N_FAILED_CP_REQUIRED, "FAILED_CP_REQUIRED" },
 	{ IKE_N_TS_UNACCEPTABLE, "TS_UNACCEPTABLE" },
 	{ IKE_N_UNACCEPTABLE_ADDRESSES, "UNACCEPTABLE_ADDRESSES" },
 	{ IKE_N_UNEXPECTED_NAT_DETECTED, "UNEXPECTED_NAT_DETECTED" },
@@ -66,6 +68,14 @@ static const struct name notifies[] = {
 	{ IKE_N_TIELINE_GRANT, "TIELINE_GRANT" },
 	{ IKE_N_TIELINE_REFUSE, "TIELINE_REFUSE" },
 	{ IKE_N_TIELINE_WAIT, "TIELINE_WAIT" },
+};
+
+static const struct name attributes[] = {
+	/* RFC 7296, 3.15.1 */
+	{ IKE_CP_IP4_ADDRESS, "INTERNAL_IP4_ADDRESS" }, { IKE_CP_IP4_NETMASK, "INTERNAL_IP4_NETMASK" },
+	{ IKE_CP_IP4_DNS, "INTERNAL_IP4_DNS" },         { IKE_CP_IP6_ADDRESS, "INTERNAL_IP6_ADDRESS" },
+	{ IKE_CP_IP6_DNS, "INTERNAL_IP6_DNS" },         { IKE_CP_IP4_SUBNET, "INTERNAL_IP4_SUBNET" },
+	{ IKE_CP_IP6_SUBNET, "INTERNAL_IP6_SUBNET" },
 };
 
 /* A payload that is being filled; o is NULL once memory ran out. */
@@ -268,6 +278,34 @@ static enum err fields_ts(struct span body, struct fields *o)
 	return OK;
 }
 
+static enum err fields_cp(struct span body, struct fields *o)
+{
+	struct rd r = rd_of(span_from(body, 4));
+	struct ike_cp cp;
+	uint8_t type;
+	json_t *list;
+	enum err e = ike_cp_parse(body, &type, &cp);
+
+	if (e != OK)
+		return e;
+	list = json_array();
+	while (rd_left(&r)) { /* its form is good */
+		uint16_t attribute = rd_u16(&r) & 0x7fff, len = rd_u16(&r);
+		struct span v = rd_span(&r, len);
+		json_t *one = json_pack("{s:i, s:o}", "type", (int)attribute, "value", inspect_hex(v));
+
+		if (FIND(attributes, attribute))
+			one = inspect_set(one, "name", json_string(FIND(attributes, attribute)));
+		if (ike_cp_size(attribute) > 0 && len) /* and what follows the address: a mask, a length */
+			one = inspect_set(one, "address",
+					  inspect_ip(span_sub(v, 0, ike_cp_size(attribute) < 16 ? 4 : 16)));
+		list = inspect_append(list, one);
+	}
+	set_number(o, "cfg_type", type);
+	set(o, "attributes", list);
+	return OK;
+}
+
 static enum err fields_vendor(struct span body, struct fields *o)
 {
 	set(o, "value", inspect_hex(body));
@@ -295,6 +333,7 @@ static enum err fields_of(const struct ike_payload *p, struct fields *o)
 	case IKE_P_NONCE: return fields_nonce(p->body, o);
 	case IKE_P_NOTIFY: return fields_notify(p->body, o);
 	case IKE_P_DELETE: return fields_delete(p->body, o);
+	case IKE_P_CP: return fields_cp(p->body, o);
 	case IKE_P_VENDOR: return fields_vendor(p->body, o);
 	case IKE_P_TSI:
 	case IKE_P_TSR: return fields_ts(p->body, o);

@@ -32,16 +32,30 @@ static const struct nlattr *attr_next(const struct nlmsghdr *nlh, const struct n
 /* ---- addresses ---- */
 
 struct address_list {
+	const char *except;
 	unsigned links[LINKS_MAX], n_links;
 	struct addr *to;
 	unsigned n, cap;
 };
+
+static bool is_named(const struct nlmsghdr *nlh, const char *name)
+{
+	const struct nlattr *attr = attr_first(nlh, sizeof(struct ifinfomsg));
+
+	for (; attr; attr = attr_next(nlh, attr))
+		if (mnl_attr_get_type(attr) == IFLA_IFNAME)
+			return mnl_attr_get_payload_len(attr) == strlen(name) + 1 &&
+			       !memcmp(mnl_attr_get_payload(attr), name, strlen(name) + 1);
+	return false;
+}
 
 static enum err each_link(void *arg, const struct nlmsghdr *nlh)
 {
 	struct address_list *l = arg;
 	const struct ifinfomsg *info = mnl_nlmsg_get_payload(nlh);
 
+	if (l->except && nlh->nlmsg_len >= mnl_nlmsg_size(sizeof(*info)) && is_named(nlh, l->except))
+		return OK;
 	if (nlh->nlmsg_type == RTM_NEWLINK && nlh->nlmsg_len >= mnl_nlmsg_size(sizeof(*info)) &&
 	    (info->ifi_flags & IFF_UP) && !(info->ifi_flags & IFF_LOOPBACK) && l->n_links < LINKS_MAX)
 		l->links[l->n_links++] = (unsigned)info->ifi_index;
@@ -102,9 +116,9 @@ static enum err dump(uint16_t type, enum err (*each)(void *arg, const struct nlm
 	return netlink_ask(NETLINK_ROUTE, nlh, false, each, l);
 }
 
-enum err local_addresses(struct addr *ret, unsigned cap, unsigned *ret_n)
+enum err local_addresses(const char *except, struct addr *ret, unsigned cap, unsigned *ret_n)
 {
-	struct address_list l = { .to = ret, .cap = cap };
+	struct address_list l = { .except = except, .to = ret, .cap = cap };
 	enum err e = dump(RTM_GETLINK, each_link, &l);
 
 	if (e == OK)

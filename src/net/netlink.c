@@ -124,10 +124,13 @@ enum err netlink_link_up(const char *name, unsigned mtu)
 
 /* ---- addresses and routes of a TUN ---- */
 
+#define ROUTE_PROTOCOL 193 /* ours, so that `ip route show proto 193` finds them (rtnetlink.h: above 4 for anybody) */
+
 struct change {
-	const char *name;
-	const struct addr *ip;
-	uint8_t prefix_len;
+	const char *name; /* NULL: an unreachable route */
+	struct addr_prefix to;
+	const struct addr *source;
+	uint32_t metric;
 	bool add;
 };
 
@@ -139,6 +142,7 @@ static uint8_t af_of(const struct addr *ip)
 static enum err change_address(void *arg)
 {
 	const struct change *c = arg;
+	const struct addr *ip = &c->to.base;
 	_Alignas(struct nlmsghdr) char buffer[256];
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buffer);
 	struct ifaddrmsg *m;
@@ -147,62 +151,81 @@ static enum err change_address(void *arg)
 
 	if (!index)
 		return ERR_NOTFOUND;
-	nlh->nlmsg_type = RTM_NEWADDR;
-	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+	nlh->nlmsg_type = c->add ? RTM_NEWADDR : RTM_DELADDR;
+	nlh->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | (c->add ? NLM_F_CREATE | NLM_F_EXCL : 0));
 	m = mnl_nlmsg_put_extra_header(nlh, sizeof(*m));
-	m->ifa_family = af_of(c->ip);
-	m->ifa_prefixlen = c->prefix_len;
+	m->ifa_family = af_of(ip);
+	m->ifa_prefixlen = c->to.len;
 	m->ifa_flags = IFA_F_NODAD | IFA_F_PERMANENT; /* nobody else is on this link to detect */
 	m->ifa_index = index;
-	mnl_attr_put(nlh, IFA_LOCAL, addr_ip_len(c->ip), c->ip->ip);
-	mnl_attr_put(nlh, IFA_ADDRESS, addr_ip_len(c->ip), c->ip->ip);
+	mnl_attr_put(nlh, IFA_LOCAL, addr_ip_len(ip), ip->ip);
+	mnl_attr_put(nlh, IFA_ADDRESS, addr_ip_len(ip), ip->ip);
 	e = netlink_ask(NETLINK_ROUTE, nlh, false, NULL, NULL);
-	return e == ERR_WRONG_STATE ? OK : e; /* it is there */
+	return e == ERR_WRONG_STATE && c->add ? OK : e; /* it is there */
+}
+
+static uint16_t route_flags(const struct change *c)
+{
+	if (!c->add)
+		return NLM_F_REQUEST | NLM_F_ACK;
+	/* beside others one with the same metric is not ours to replace, but for what nobody else makes */
+	return (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE |
+			  (c->metric && c->name ? NLM_F_EXCL : NLM_F_REPLACE));
 }
 
 static enum err change_route(void *arg)
 {
 	const struct change *c = arg;
+	const struct addr *ip = &c->to.base;
 	_Alignas(struct nlmsghdr) char buffer[256];
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buffer);
 	struct rtmsg *m;
-	unsigned index = if_nametoindex(c->name);
+	unsigned index = c->name ? if_nametoindex(c->name) : 0;
 
-	if (!index)
+	if (c->name && !index)
 		return ERR_NOTFOUND;
 	nlh->nlmsg_type = c->add ? RTM_NEWROUTE : RTM_DELROUTE;
-	nlh->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | (c->add ? NLM_F_CREATE | NLM_F_REPLACE : 0));
+	nlh->nlmsg_flags = route_flags(c);
 	m = mnl_nlmsg_put_extra_header(nlh, sizeof(*m));
-	m->rtm_family = af_of(c->ip);
-	m->rtm_dst_len = c->prefix_len;
+	m->rtm_family = af_of(ip);
+	m->rtm_dst_len = c->to.len;
 	m->rtm_table = RT_TABLE_MAIN;
-	m->rtm_protocol = RTPROT_STATIC;
-	m->rtm_scope = af_of(c->ip) == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
-	m->rtm_type = RTN_UNICAST;
-	mnl_attr_put(nlh, RTA_DST, addr_ip_len(c->ip), c->ip->ip);
-	mnl_attr_put_u32(nlh, RTA_OIF, index);
+	m->rtm_protocol = ROUTE_PROTOCOL;
+	m->rtm_scope = c->name && ip->family == ADDR_IP4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+	m->rtm_type = c->name ? RTN_UNICAST : RTN_UNREACHABLE;
+	mnl_attr_put(nlh, RTA_DST, addr_ip_len(ip), ip->ip);
+	if (index)
+		mnl_attr_put_u32(nlh, RTA_OIF, index);
+	if (c->source)
+		mnl_attr_put(nlh, RTA_PREFSRC, addr_ip_len(c->source), c->source->ip);
+	if (c->metric)
+		mnl_attr_put_u32(nlh, RTA_PRIORITY, c->metric);
 	return netlink_ask(NETLINK_ROUTE, nlh, false, NULL, NULL);
 }
 
 static enum err change(int ns_fd, struct change c, enum err (*fn)(void *arg))
 {
-	size_t len = addr_ip_len(c.ip);
+	size_t len = addr_ip_len(&c.to.base);
 
-	if (!len || c.prefix_len > len * 8)
+	if (!len || c.to.len > len * 8 || (c.source && c.source->family != c.to.base.family))
 		return ERR_UNSUPPORTED;
-	if (strlen(c.name) >= IFNAMSIZ)
+	if (c.name && strlen(c.name) >= IFNAMSIZ)
 		return ERR_LIMIT;
 	return netns_run(ns_fd, fn, &c);
 }
 
-enum err tun_address_add(int ns_fd, const char *name, const struct addr *ip, uint8_t prefix_len)
+enum err tun_address(int ns_fd, const char *name, const struct addr *ip, bool add)
 {
-	return change(ns_fd, (struct change){ name, ip, prefix_len, true }, change_address);
+	struct addr_prefix to = { .base = *ip, .len = (uint8_t)(addr_ip_len(ip) * 8) };
+
+	return change(ns_fd, (struct change){ .name = name, .to = to, .add = add }, change_address);
 }
 
-enum err tun_route(int ns_fd, const char *name, const struct addr *ip, uint8_t prefix_len, bool add)
+enum err tun_route(int ns_fd, const char *name, const struct addr_prefix *to, const struct addr *source,
+		   uint32_t metric, bool add)
 {
-	return change(ns_fd, (struct change){ name, ip, prefix_len, add }, change_route);
+	return change(ns_fd, (struct change){ .name = name, .to = *to, .source = source, .metric = metric, .add = add },
+		      change_route);
 }
 
 /* ---- a watch on this host's addresses ---- */

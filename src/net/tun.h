@@ -34,15 +34,18 @@ struct tun_config {
  * vnet_read() and vnet_write(). ret_offloads: what of the wanted is on, which is less where the kernel is older.
  * ERR_WRONG_STATE: there is such an interface. On error no descriptor is left. */
 MUST_CHECK enum err tun_open(int ns_fd, const struct tun_config *cfg, int *fds, unsigned *ret_offloads);
-MUST_CHECK enum err tun_address_add(int ns_fd, const char *name, const struct addr *ip, uint8_t prefix_len);
-/* Both may be asked for again; ERR_NOTFOUND: no such interface, or no route to remove. */
-MUST_CHECK enum err tun_route(int ns_fd, const char *name, const struct addr *ip, uint8_t prefix_len, bool add);
+/* One address, without a network around it. */
+MUST_CHECK enum err tun_address(int ns_fd, const char *name, const struct addr *ip, bool add);
+/* name NULL: an unreachable route. source, or NULL: what our packets come from. metric 0: instead of one that is there; else
+ * beside others, and the lowest counts. Both may be asked for again; ERR_NOTFOUND: no such interface, no route to remove. */
+MUST_CHECK enum err tun_route(int ns_fd, const char *name, const struct addr_prefix *to, const struct addr *source,
+			      uint32_t metric, bool add);
 /* The uid of the local socket that is connected from `from` to `to` (sock_diag, our own namespace); works
  * unprivileged. ERR_NOTFOUND; ERR_DENIED: sockets of different users share this UDP port. */
 MUST_CHECK enum err sock_owner(uint8_t protocol, const struct addr *from, const struct addr *to, uint32_t *ret_uid);
 /* This host's addresses usable as ICE host candidates: up, not loopback, link-local, multicast or
- * deprecated; at most cap. Works unprivileged. */
-MUST_CHECK enum err local_addresses(struct addr *ret, unsigned cap, unsigned *ret_n);
+ * deprecated, nor of the interface `except` (NULL: none); at most cap. Works unprivileged. */
+MUST_CHECK enum err local_addresses(const char *except, struct addr *ret, unsigned cap, unsigned *ret_n);
 /* A descriptor that becomes readable when addresses or routes change (RTNLGRP). */
 MUST_CHECK enum err address_watch_open(int *ret_fd);
 void address_watch_drain(int fd);

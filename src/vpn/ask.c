@@ -186,13 +186,7 @@ static void refuse(struct vpn *v, struct call *c, uint64_t now_us, uint8_t why, 
 static void tell_granted(struct vpn *v, const struct call *c, uint64_t now_us)
 {
 	for (unsigned i = 0; i < c->n_grants; i++) {
-		struct vpn_event e = vpn_event_of(c, now_us, VPN_EV_GRANTED);
-
-		memcpy(e.name, c->grants[i].g.name, sizeof(c->grants[i].g.name));
-		e.protocol = c->grants[i].g.protocol;
-		e.port = c->grants[i].g.port;
-		e.until_s = c->grants[i].until_s;
-		vpn_tell(v, &e);
+		grant_tell(v, c, now_us, &c->grants[i]);
 	}
 }
 
@@ -222,7 +216,7 @@ static enum err grant(struct vpn *v, struct call *c, uint64_t now_us, uint32_t s
 	e = c->n_grants ? send_grants(v, c, now_us) : ERR_DENIED;
 	if (e != OK) {
 		c->agreed = false;
-		c->n_grants = 0;
+		grants_drop(c);
 		if (e == ERR_DENIED)
 			refuse(v, c, now_us, REFUSE_NOT_ALLOWED, ASK_WITHDRAWN);
 		return e;

@@ -42,6 +42,7 @@ void call_free(struct call *c)
 	ike_sa_free(c->sa);
 	ice_agent_free(c->ice);
 	free(c->ask);
+	grants_drop(c);
 	if (c->ike_cfg)
 		ike_config_done(c->ike_cfg);
 	free(c->ike_cfg);
@@ -68,6 +69,8 @@ void call_take_down(struct vpn *v, struct call *c)
 	if (!c->peer_up)
 		return;
 	c->peer_up = false;
+	for (unsigned i = 0; i < c->n_grants; i++)
+		network_down(v, c, &c->grants[i]);
 	memcpy(w.self, v->self, 16);
 	memcpy(w.peer, c->peer_address, 16);
 	memcpy(w.spki, c->spki, c->spki_len);
@@ -96,7 +99,7 @@ void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, 
 	call_take_down(v, c);
 	esp_set_call_remove(v->esp, c->id);
 	c->state = CALL_CLOSING;
-	c->n_grants = 0;
+	grants_drop(c);
 	c->deadline_us = c->give_up_us = c->stale_us = TIME_NEVER;
 	drop_half_open(c);
 	if (c->sa) {

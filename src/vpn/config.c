@@ -44,11 +44,7 @@ static enum err daemon_interface(void *o, struct span v, const char **x)
 
 static enum err daemon_host(void *o, struct span v, const char **x)
 {
-	bool yes;
-
-	(void)o;
-	*x = "no (a tunnel in the host's own namespace is not available in this version)";
-	return conf_bool(v, &yes) == OK && !yes ? OK : ERR_UNSUPPORTED;
+	return config_set_bool(v, &((struct config *)o)->host, x);
 }
 
 static enum err daemon_dataplane(void *o, struct span v, const char **x)
@@ -67,6 +63,17 @@ static enum err daemon_max_calls(void *o, struct span v, const char **x)
 	if (span_u32(v, 256, &n) != OK || !n)
 		return ERR_MALFORMED;
 	c->max_calls = n;
+	return OK;
+}
+
+static enum err daemon_workers(void *o, struct span v, const char **x)
+{
+	uint32_t n;
+
+	*x = "a number from 1 to 8";
+	if (span_u32(v, CFG_WORKERS_MAX, &n) != OK || !n)
+		return ERR_MALFORMED;
+	((struct config *)o)->workers = n;
 	return OK;
 }
 
@@ -103,6 +110,7 @@ static const struct conf_key daemon_keys[] = {
 	{ "host", false, false, daemon_host },
 	{ "dataplane", false, false, daemon_dataplane },
 	{ "max-calls", false, false, daemon_max_calls },
+	{ "workers", false, false, daemon_workers },
 	{ "dead-after", false, false, daemon_dead_after },
 	{ "rekey-after", false, false, daemon_rekey_after },
 	{ "log-level", false, false, daemon_log_level },
@@ -315,17 +323,6 @@ static enum err service_end(void *arg, void *o, const char **x)
 	return OK;
 }
 
-/* ---- [network NAME] ---- */
-
-static enum err network_begin(void *arg, struct span name, void **ret, const char **x)
-{
-	(void)arg;
-	(void)name;
-	(void)ret;
-	*x = "no [network] without host = yes";
-	return ERR_UNSUPPORTED;
-}
-
 static const struct conf_key no_keys[] = { { NULL, false, false, NULL } };
 
 /* ---- [call NAME] ---- */
@@ -343,7 +340,7 @@ static const struct conf_section sections[] = {
 	{ "daemon", CONF_UNNAMED, false, daemon_keys, daemon_begin, NULL },
 	{ "account", CONF_UNNAMED, true, account_keys, account_begin, account_end },
 	{ "service", CONF_NAMED, true, service_keys, service_begin, service_end },
-	{ "network", CONF_NAMED, true, no_keys, network_begin, NULL },
+	{ "network", CONF_NAMED, true, config_network_keys, config_network_begin, config_network_end },
 	{ "peer", CONF_NAMED, true, config_peer_keys, config_peer_begin, config_peer_end },
 	{ "call", CONF_NAMED, true, no_keys, call_begin, NULL },
 	{ NULL, CONF_UNNAMED, false, NULL, NULL, NULL },
@@ -354,10 +351,11 @@ static enum err check_allowed(const char *file, const struct config *c, struct c
 {
 	for (unsigned i = 0; i < c->n_peers; i++)
 		for (unsigned k = 0; k < c->peers[i].n_allow; k++)
-			if (!config_service(c, c->peers[i].allow[k]))
-				return conf_fail(e, file, 0,
-						 "[peer %s] allows \"%s\"; expected the name of a [service]",
-						 c->peers[i].aor, c->peers[i].allow[k]);
+			if (!config_service(c, c->peers[i].allow[k]) && !config_network(c, c->peers[i].allow[k]))
+				return conf_fail(
+					e, file, 0,
+					"[peer %s] allows \"%s\"; expected the name of a [service] or [network]",
+					c->peers[i].aor, c->peers[i].allow[k]);
 	return OK;
 }
 
@@ -386,6 +384,7 @@ enum err config_parse(const char *file, struct span text, struct config **ret, s
 			      .max_calls = 16,
 			      .dead_after_s = 120,
 			      .rekey_after_s = 3600,
+			      .workers = 1,
 			      .log_level = LOG_INFO };
 	if (span_copy_str(span_str(file), c->file, sizeof(c->file)) != OK)
 		c->file[0] = 0; /* then it cannot be read again */
@@ -398,6 +397,8 @@ enum err config_parse(const char *file, struct span text, struct config **ret, s
 		r = check_addresses(file, c, e);
 	if (r == OK)
 		r = config_check_secrets(file, c, e);
+	if (r == OK)
+		r = config_check_networks(file, c, e);
 	if (r != OK) {
 		config_free(c);
 		return r;

@@ -21,7 +21,11 @@
 #define CFG_ACCOUNTS_MAX 8
 #define CFG_SERVICES_MAX 64
 #define CFG_PEERS_MAX 1024
+#define CFG_NETWORKS_MAX 16
+#define CFG_PREFIXES_MAX 4 /* of a network, of accept-prefix */
+#define CFG_DNS_MAX 4
 #define CFG_CALLS_MAX 16
+#define CFG_WORKERS_MAX 8
 
 enum trust_level { LEVEL_NONE, LEVEL_TOFU, LEVEL_IDENTITY, LEVEL_SAS, LEVEL_PINNED, LEVEL_COUNT };
 const char *trust_level_name(enum trust_level l);
@@ -48,6 +52,19 @@ struct cfg_service {
 	bool has_target;
 	struct addr target; /* absent: this machine, same port */
 	char accept[512]; /* command that agrees to each call, "" none */
+};
+
+struct cfg_prefixes {
+	struct addr_prefix p[CFG_PREFIXES_MAX];
+	unsigned n;
+};
+
+struct cfg_network { /* what a peer may join as a whole */
+	char name[CFG_NAME_MAX + 1];
+	struct cfg_prefixes prefix;
+	struct cfg_prefixes pool; /* addresses for who joins: at most one prefix of each family */
+	struct addr dns[CFG_DNS_MAX];
+	unsigned n_dns;
 };
 
 #define CFG_SECRET_MAX 64
@@ -79,6 +96,7 @@ struct cfg_peer {
 	bool has_address;
 	struct addr address; /* inner address of a stock peer */
 	struct ike_list ike, esp; /* n 0: the default list */
+	struct cfg_prefixes accept; /* what may be assigned to us, and reached by a network of this peer's */
 };
 
 struct cfg_call { /* [call NAME]: kept up unattended */
@@ -92,12 +110,16 @@ struct config {
 	char user[64], interface[16];
 	uint16_t port;
 	uint32_t max_calls, dead_after_s, rekey_after_s;
+	uint32_t workers; /* threads of the data plane */
+	bool host; /* the TUN is in the host's own namespace */
 	bool export_keys; /* of its own calls, to who made them and asked for it */
 	enum log_level log_level;
 	struct cfg_account accounts[CFG_ACCOUNTS_MAX];
 	unsigned n_accounts;
 	struct cfg_service services[CFG_SERVICES_MAX];
 	unsigned n_services;
+	struct cfg_network networks[CFG_NETWORKS_MAX];
+	unsigned n_networks;
 	struct cfg_peer *peers; /* n_peers, owned */
 	unsigned n_peers;
 	struct cfg_call calls[CFG_CALLS_MAX];
@@ -110,5 +132,11 @@ MUST_CHECK enum err config_parse(const char *file, struct span text, struct conf
 MUST_CHECK enum err config_set_ca(struct cfg_peer *p, struct span pem);
 void config_free(struct config *c); /* wipes passwords and keys */
 const struct cfg_service *config_service(const struct config *c, const char *name);
+const struct cfg_network *config_network(const struct config *c, const char *name);
+/* The pool of a family; NULL: none. */
+const struct addr_prefix *config_pool(const struct cfg_network *n, enum addr_family family);
+bool config_prefixes_have(const struct cfg_prefixes *l, const struct addr_prefix *p); /* all of p in one of them */
+/* May it be a network's, or be accepted as one? Not everything, and nothing that has a meaning of its own. */
+bool config_prefix_sane(const struct addr_prefix *p);
 const struct cfg_peer *config_peer(const struct config *c, const char *aor);
 bool config_plain_esp(const struct config *c); /* some peer may have ESP without UDP */

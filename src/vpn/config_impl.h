@@ -22,6 +22,16 @@ MUST_CHECK enum err config_set_ca_file(struct span v, struct cfg_peer *p, const 
 MUST_CHECK enum err config_check_proofs(const struct cfg_peer *p, const char **expected);
 /* A psk is of one peer only. */
 MUST_CHECK enum err config_check_secrets(const char *file, const struct config *c, struct conf_error *e);
+/* Prefixes, separated by commas or blanks, behind those that are there. */
+MUST_CHECK enum err config_set_prefixes(struct span v, struct cfg_prefixes *ret, const char **expected);
+/* The next word of a list; its rest stays in *v. */
+struct span config_word(struct span *v);
+/* config_network.c */
+extern const struct conf_key config_network_keys[];
+enum err config_network_begin(void *arg, struct span name, void **ret, const char **x);
+enum err config_network_end(void *arg, void *o, const char **x);
+/* What goes together across sections. */
+MUST_CHECK enum err config_check_networks(const char *file, const struct config *c, struct conf_error *e);
 void config_wipe_peer(struct cfg_peer *p);
 /* config_peer.c */
 extern const struct conf_key config_peer_keys[];

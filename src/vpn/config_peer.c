@@ -25,20 +25,13 @@ static enum err peer_allow(void *o, struct span v, const char **x)
 {
 	struct cfg_peer *p = o;
 
-	*x = "names of services, separated by commas or blanks, at most 16";
-	while (v.len) {
-		size_t n = 0;
-
-		while (n < v.len && v.p[n] != ',' && v.p[n] != ' ' && v.p[n] != '\t')
-			n++;
-		if (n) {
-			if (p->n_allow == CFG_ALLOW_MAX)
-				return ERR_LIMIT;
-			if (config_set_name(span_sub(v, 0, n), p->allow[p->n_allow], &(const char *){ NULL }) != OK)
-				return ERR_MALFORMED;
-			p->n_allow++;
-		}
-		v = span_from(v, n < v.len ? n + 1 : n);
+	*x = "names of services and networks, separated by commas or blanks, at most 16";
+	for (struct span w = config_word(&v); w.len; w = config_word(&v)) {
+		if (p->n_allow == CFG_ALLOW_MAX)
+			return ERR_LIMIT;
+		if (config_set_name(w, p->allow[p->n_allow], &(const char *){ NULL }) != OK)
+			return ERR_MALFORMED;
+		p->n_allow++;
 	}
 	return p->n_allow ? OK : ERR_MALFORMED;
 }
@@ -160,12 +153,9 @@ static enum err peer_ca(void *o, struct span v, const char **x)
 	return config_set_ca_file(v, o, x);
 }
 
-static enum err peer_unbuilt(void *o, struct span v, const char **x)
+static enum err peer_accept_prefix(void *o, struct span v, const char **x)
 {
-	(void)o;
-	(void)v;
-	*x = "no accept-prefix (accepted prefixes are not available in this version)";
-	return ERR_UNSUPPORTED;
+	return config_set_prefixes(v, &((struct cfg_peer *)o)->accept, x);
 }
 
 const struct conf_key config_peer_keys[] = {
@@ -188,7 +178,7 @@ const struct conf_key config_peer_keys[] = {
 	{ "dscp", false, false, peer_dscp },
 	{ "ppk", false, false, peer_ppk },
 	{ "udp-encap", false, false, peer_udp_encap },
-	{ "accept-prefix", false, true, peer_unbuilt },
+	{ "accept-prefix", false, true, peer_accept_prefix },
 	{ NULL, false, false, NULL },
 };
 

@@ -243,10 +243,13 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	}
 	if (proof_fill(v, c, k) != OK)
 		return ERR_AUTH;
-	if (c->outgoing || !c->ike_initiator)
+	if (c->outgoing || !c->ike_initiator) {
 		grant_propose_all(v, c, &k->tsi, &k->tsr);
-	else if (!grant_propose(v, c, &k->tsi, &k->tsr))
+		network_propose(v, c, &k->tsi, &k->tsr);
+		k->cp_asks = network_asks(v, c);
+	} else if (!grant_propose(v, c, &k->tsi, &k->tsr)) {
 		return ERR_DENIED;
+	}
 	k->export_keys = c->outgoing && c->export_keys;
 	k->spi_taken = spi_taken;
 	k->spi_arg = c;
@@ -320,6 +323,18 @@ static struct policy_answer ask_policy(struct vpn *v, const struct call *c, enum
 
 /* ---- an offer ---- */
 
+/* RFC 4145, 4.1: it leaves to us who begins. Without ICE its first message would not pass a NAT of ours, but ours does. Somebody who
+ * is to be asked is asked about a peer that begins. */
+static enum sdp_setup preferred_setup(const struct vpn *v, const struct call *c, const struct cfg_peer *peer)
+{
+	struct addr mapped, base;
+
+	for (unsigned i = 0; c->no_ice && !peer->ask && i < v->n_gathers; i++)
+		if (ice_gather_mapped(v->gathers[i], &mapped, &base) && !addr_eq(&mapped, &base))
+			return SDP_ACTIVE;
+	return SDP_PASSIVE;
+}
+
 static struct verdict check_bare_offer(struct vpn *v, struct call *c, struct span from)
 {
 	struct policy_answer a;
@@ -336,7 +351,7 @@ static struct verdict check_bare_offer(struct vpn *v, struct call *c, struct spa
 	c->no_ice = !a.peer->ice;
 	c->plain_esp = a.peer->plain_esp && v->media->fmt == SDP_IKE_ESP;
 	memcpy(c->peer_address, a.peer->address.ip, 16);
-	if (sdp_setup_answer(v->media->setup, SDP_PASSIVE, &setup) != OK)
+	if (sdp_setup_answer(v->media->setup, preferred_setup(v, c, a.peer), &setup) != OK)
 		return bad(488, REASON_INPUT, "no usable ike-setup");
 	c->ike_initiator = setup == SDP_ACTIVE;
 	return fine;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "crypto/secret.h"
+#include "ike/payload.h"
 #include "vpn/impl.h"
 
 #define ICMP6 58
@@ -65,7 +65,7 @@ static struct policy_answer ask_policy(const struct vpn *v, const struct call *c
 }
 
 /* Of a call that we made, our own section may say no; without one there is echo (docs/protocol.md). */
-static bool ping_allowed(const struct vpn *v, const struct call *c)
+bool grant_ping_allowed(const struct vpn *v, const struct call *c)
 {
 	const struct cfg_peer *p = config_peer(v->cfg, c->peer);
 
@@ -74,7 +74,7 @@ static bool ping_allowed(const struct vpn *v, const struct call *c)
 
 static void ping_ts(struct vpn *v, struct call *c, struct ike_ts_list *own, struct ike_ts_list *peer)
 {
-	if (!ping_allowed(v, c))
+	if (!grant_ping_allowed(v, c))
 		return;
 	/* A stock peer's policies need all of ICMP: its errors are not ours to decide by a selector, and strongSwan in user
 	 * space takes an ICMP packet's port for 0. The data plane lets pass echo and errors of flows only, in any case. */
@@ -82,7 +82,7 @@ static void ping_ts(struct vpn *v, struct call *c, struct ike_ts_list *own, stru
 	add_ts(peer, c->peer_address, ICMP6, c->bare ? 0 : ECHO_LO, c->bare ? 65535 : ECHO_HI);
 }
 
-static struct grant *by_id(struct call *c, uint32_t id)
+struct grant *grant_by_id(struct call *c, uint32_t id)
 {
 	for (unsigned i = 0; i < c->n_grants; i++)
 		if (c->grants[i].g.id == id)
@@ -90,18 +90,26 @@ static struct grant *by_id(struct call *c, uint32_t id)
 	return NULL;
 }
 
-static void forget(struct call *c, struct grant *g)
+void grant_forget(struct call *c, struct grant *g)
 {
+	network_drop(g);
 	*g = c->grants[--c->n_grants];
+	c->grants[c->n_grants].net = NULL;
+}
+
+void grants_drop(struct call *c)
+{
+	while (c->n_grants)
+		grant_forget(c, &c->grants[c->n_grants - 1]);
 }
 
 /* The Child SA of a grant could not be made. */
 void grant_failed(struct call *c, uint32_t id)
 {
-	struct grant *g = id ? by_id(c, id) : NULL;
+	struct grant *g = id ? grant_by_id(c, id) : NULL;
 
 	if (g && !g->spi_in)
-		forget(c, g);
+		grant_forget(c, g);
 	for (unsigned i = 0; c->bare && i < c->n_grants; i++)
 		c->grants[i].asked = false; /* the stock peer may begin one itself */
 }
@@ -113,6 +121,21 @@ enum policy_verdict grant_verdict(const struct vpn *v, const struct call *c, con
 	return ask_policy(v, c, POLICY_GRANT, name).verdict;
 }
 
+/* A network's addresses. False: there are none, or nobody asks for one; the exchange says which. */
+static bool lease(struct vpn *v, struct call *c, const struct policy_answer *a, struct vpn_network **ret)
+{
+	enum err e = a->network ? network_lease(v, c, a->network, ret) : OK;
+
+	if (e == OK)
+		return true;
+	c->cp_failed = e == ERR_DENIED ? IKE_N_FAILED_CP_REQUIRED : IKE_N_INTERNAL_ADDRESS_FAILURE;
+	vpn_audit(v, c, "refused %.63s: %s", a->network->name,
+		  e == ERR_DENIED  ? "no address was asked for"
+		  : e == ERR_LIMIT ? "no address is left in its pool"
+				   : "no memory");
+	return false;
+}
+
 enum policy_verdict grant_by_name(struct vpn *v, struct call *c, uint64_t now_us, uint32_t request, const char *name,
 				  uint32_t seconds)
 {
@@ -120,24 +143,26 @@ enum policy_verdict grant_by_name(struct vpn *v, struct call *c, uint64_t now_us
 		[POLICY_NO] = "refused", [POLICY_YES] = "granted", [POLICY_ASK] = "the owner is to decide about"
 	};
 	struct policy_answer a = ask_policy(v, c, POLICY_GRANT, name);
+	struct vpn_network *net = NULL;
 	struct grant *g;
 
+	for (unsigned i = 0; i < c->n_grants; i++)
+		if (a.verdict == POLICY_YES && !strcmp(c->grants[i].g.name, name))
+			return POLICY_YES; /* asked for twice */
+	if (a.verdict == POLICY_YES && (c->n_grants == IKE_GRANTS_MAX || !lease(v, c, &a, &net)))
+		return POLICY_NO;
 	vpn_audit(v, c, "%s %.63s: %s", words[a.verdict], name, a.rule);
 	if (a.verdict != POLICY_YES)
 		return a.verdict;
-	for (unsigned i = 0; i < c->n_grants; i++)
-		if (!strcmp(c->grants[i].g.name, name))
-			return POLICY_YES; /* asked for twice */
-	if (c->n_grants == IKE_GRANTS_MAX)
-		return POLICY_NO;
 	if (!seconds || (a.peer->for_s && a.peer->for_s < seconds))
 		seconds = a.peer->for_s;
 	g = &c->grants[c->n_grants++];
 	*g = (struct grant){ .g = { .request = request,
 				    .id = ++c->next_grant,
-				    .protocol = a.service->protocol,
-				    .port = a.service->port,
+				    .protocol = a.service ? a.service->protocol : 0,
+				    .port = a.service ? a.service->port : 0,
 				    .seconds = seconds },
+			     .net = net,
 			     .expires_us = TIME_NEVER };
 	(void)snprintf(g->g.name, sizeof(g->g.name), "%s", name);
 	if (seconds) {
@@ -163,18 +188,27 @@ static bool decide_all(struct vpn *v, struct call *c, uint64_t now_us, const str
 	return true;
 }
 
+static void selectors_of(struct vpn *v, struct call *c, const struct grant *g, struct ike_decision *d)
+{
+	if (g->net) {
+		network_ts(c, g->net, &d->ts_local, &d->ts_peer);
+		network_cp(g->net, &d->cp);
+	} else {
+		service_ts(v->self, c->peer_address, g->g.protocol, g->g.port, &d->ts_local, &d->ts_peer);
+	}
+}
+
 /* A stock peer has one Child SA for all that it may reach. */
-static void selectors_of_all(struct vpn *v, struct call *c, struct ike_decision *d)
+void grant_selectors_all(struct vpn *v, struct call *c, struct ike_decision *d)
 {
 	for (unsigned i = 0; i < c->n_grants; i++)
-		service_ts(v->self, c->peer_address, c->grants[i].g.protocol, c->grants[i].g.port, &d->ts_local,
-			   &d->ts_peer);
+		selectors_of(v, c, &c->grants[i], d);
 	ping_ts(v, c, &d->ts_local, &d->ts_peer);
 }
 
-static void selectors_of(struct vpn *v, struct call *c, const struct grant *g, struct ike_decision *d)
+static void selectors_of_one(struct vpn *v, struct call *c, const struct grant *g, struct ike_decision *d)
 {
-	service_ts(v->self, c->peer_address, g->g.protocol, g->g.port, &d->ts_local, &d->ts_peer);
+	selectors_of(v, c, g, d);
 	ping_ts(v, c, &d->ts_local, &d->ts_peer);
 }
 
@@ -193,6 +227,7 @@ void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_
 		return;
 	}
 	c->request = e->request;
+	c->cp_asks = e->cp.there ? e->cp.asks : 0;
 	if (c->outgoing && c->bare) { /* we called, it is the IKE initiator */
 		d.verdict = IKE_GRANTED;
 		grant_propose_all(v, c, &d.ts_local, &d.ts_peer);
@@ -209,10 +244,11 @@ void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_
 	c->agreed = c->n_grants != 0;
 	d.verdict = c->n_grants ? IKE_GRANTED : c->ask ? IKE_WAITING : IKE_REFUSED;
 	c->refused = d.verdict == IKE_REFUSED;
+	d.notify = c->cp_failed; /* nothing else was granted that would speak against it */
 	if (c->n_grants && c->bare)
-		selectors_of_all(v, c, &d);
+		grant_selectors_all(v, c, &d);
 	else if (c->n_grants)
-		selectors_of(v, c, &c->grants[0], &d);
+		selectors_of_one(v, c, &c->grants[0], &d);
 	for (unsigned i = 0; !c->bare && i < c->n_grants; i++)
 		d.grants[d.n_grants++] = c->grants[i].g;
 	ike_sa_decide(sa, now_us, &d);
@@ -228,7 +264,7 @@ bool grant_propose(struct vpn *v, struct call *c, struct ike_ts_list *ret_own, s
 
 		if (a.verdict == POLICY_ASK)
 			return false; /* without a Child SA we cannot begin */
-		if (a.verdict == POLICY_YES)
+		if (a.verdict == POLICY_YES && a.service) /* a network is asked for by who joins */
 			service_ts(v->self, c->peer_address, a.service->protocol, a.service->port, ret_own, ret_peer);
 	}
 	ping_ts(v, c, ret_own, ret_peer);
@@ -240,7 +276,7 @@ enum err grant_offer_stock(struct vpn *v, struct call *c, uint64_t now_us)
 	struct ike_decision d = { .n_grants = 0 };
 	enum err e;
 
-	selectors_of_all(v, c, &d);
+	grant_selectors_all(v, c, &d);
 	e = ike_sa_child_create(c->sa, now_us, 0, 0, &d.ts_local, &d.ts_peer);
 	for (unsigned i = 0; e == OK && i < c->n_grants; i++)
 		c->grants[i].asked = true;
@@ -259,30 +295,37 @@ void grant_unasked(struct vpn *v, struct call *c, uint64_t now_us)
 void grant_child_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_us, const struct ike_event *e)
 {
 	struct ike_decision d = { .verdict = IKE_REFUSED, .request = e->request };
-	struct grant *g = c->outgoing ? NULL : by_id(c, e->grant_id);
+	struct grant *g = c->outgoing ? NULL : grant_by_id(c, e->grant_id);
 
 	if (g && !c->bare && !g->spi_in && ask_policy(v, c, POLICY_GRANT, g->g.name).verdict == POLICY_YES) {
 		d.verdict = IKE_GRANTED;
 		d.grants[d.n_grants++] = g->g;
-		selectors_of(v, c, g, &d);
+		selectors_of_one(v, c, g, &d);
 	} else if (c->bare && !c->outgoing && c->n_grants && !c->grants[0].spi_in && !c->grants[0].asked) {
 		/* One at a time: a second one would not be found when its time is over or a grant is revoked. */
 		d.verdict = IKE_GRANTED;
-		selectors_of_all(v, c, &d);
+		grant_selectors_all(v, c, &d);
 	}
 	ike_sa_decide(sa, now_us, &d);
 }
 
 /* ---- the caller's side ---- */
 
+static bool well_formed(const struct vpn *v, const struct call *c, const struct ike_grant *g)
+{
+	if (g->protocol)
+		return (g->protocol == 6 || g->protocol == 17) && g->port;
+	return !g->port && network_asks(v, c);
+}
+
 void grant_received(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_grant *ig)
 {
 	struct grant *g;
 
-	/* only what was asked for, once, and never anything but a port of the peer's own address */
-	if (!c->outgoing || c->bare || c->told_up || ig->request != c->request ||
-	    (ig->protocol != 6 && ig->protocol != 17) || !ig->port || (c->named && strcmp(ig->name, c->service)) ||
-	    by_id(c, ig->id) || (ig->id & FORWARD_EXTRA) || c->n_grants == IKE_GRANTS_MAX) {
+	/* only what was asked for, once, and never anything but a port of the peer's own address, or a network if we want one */
+	if (!c->outgoing || c->bare || c->told_up || ig->request != c->request || !well_formed(v, c, ig) ||
+	    (c->named && strcmp(ig->name, c->service)) || grant_by_id(c, ig->id) || (ig->id & FORWARD_EXTRA) ||
+	    c->n_grants == IKE_GRANTS_MAX) {
 		log_info(&c->log, "call %u: a grant that was not asked for is ignored", c->id);
 		return;
 	}
@@ -307,31 +350,20 @@ void grant_more(struct vpn *v, struct call *c, uint64_t now_us)
 
 		if (g->asked || g->spi_in)
 			continue;
-		service_ts(c->peer_address, v->self, g->g.protocol, g->g.port, &peer, &own);
-		ping_ts(v, c, &own, &peer);
-		if (ike_sa_child_create(c->sa, now_us, c->request, g->g.id, &own, &peer) == OK)
+		if (g->g.protocol) {
+			service_ts(c->peer_address, v->self, g->g.protocol, g->g.port, &peer, &own);
+			ping_ts(v, c, &own, &peer);
+		} else {
+			grant_propose_all(v, c, &own, &peer);
+			network_propose(v, c, &own, &peer);
+		}
+		if (ike_sa_child_join(c->sa, now_us, c->request, g->g.id, &own, &peer,
+				      g->g.protocol ? 0 : network_asks(v, c)) == OK)
 			g->asked = true;
 	}
 }
 
-static void want_forward(struct vpn *v, struct call *c, uint32_t id, uint8_t protocol, uint16_t port,
-			 uint16_t local_port, const char *name)
-{
-	struct vpn_want w = { .kind = VPN_WANT_FORWARD,
-			      .call = c->id,
-			      .grant_id = id,
-			      .protocol = protocol,
-			      .port = port,
-			      .local_port = local_port,
-			      .owner = c->owner };
-
-	memcpy(w.self, v->self, 16);
-	memcpy(w.peer, c->peer_address, 16);
-	(void)snprintf(w.name, sizeof(w.name), "%s", name);
-	vpn_want(v, &w);
-}
-
-static struct vpn_event granted_event(const struct call *c, uint64_t now_us, const struct grant *g)
+void grant_tell(struct vpn *v, const struct call *c, uint64_t now_us, const struct grant *g)
 {
 	struct vpn_event e = vpn_event_of(c, now_us, VPN_EV_GRANTED);
 
@@ -340,42 +372,33 @@ static struct vpn_event granted_event(const struct call *c, uint64_t now_us, con
 	e.port = g->g.port;
 	e.local = g->local;
 	e.until_s = g->until_s;
-	return e;
+	e.has_network = g->net != NULL;
+	if (g->net)
+		e.network = *g->net;
+	vpn_tell(v, &e);
 }
 
-void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t grant_id, const struct addr *local)
+/* Its Child SA goes, whether it was taken or not. */
+void grant_give_up(struct vpn *v, struct call *c, uint64_t now_us, struct grant *g, const char *why)
 {
-	struct call *c = vpn_call_find(v, call);
-	struct grant extra = { .g = { .id = grant_id,
-				      .protocol = grant_id & FORWARD_UDP ? 17 : 6,
-				      .port = (uint16_t)grant_id } },
-		     *g;
-	struct vpn_event e;
+	struct vpn_event e = vpn_event_of(c, now_us, VPN_EV_REFUSED);
+	enum reason code = g->told ? REASON_REVOKED : REASON_NOT_ALLOWED;
+	uint32_t spi = g->spi_in;
 
-	if (!c)
-		return;
-	g = grant_id & FORWARD_EXTRA ? &extra : by_id(c, grant_id);
-	if (!g || g->told)
-		return;
-	if (local->family == ADDR_NONE) {
-		e = vpn_event_of(c, now_us, VPN_EV_REFUSED);
-		memcpy(e.name, g->g.name, sizeof(g->g.name));
-		e.code = REASON_USAGE;
-		(void)snprintf(e.reason, sizeof(e.reason),
-			       "no local port could be opened for it; is the wished one in use?");
-		vpn_tell(v, &e);
-		if (g != &extra && c->n_grants == 1) {
-			call_end(v, c, now_us, REASON_USAGE, e.reason);
-			vpn_tick(v, now_us);
-			return;
-		}
-	} else {
-		g->local = *local;
-		e = granted_event(c, now_us, g);
-		vpn_tell(v, &e);
-	}
-	g->told = true;
-	grant_check_up(v, c, now_us);
+	memcpy(e.name, g->g.name, sizeof(g->g.name));
+	e.code = code;
+	(void)snprintf(e.reason, sizeof(e.reason), "%s", why);
+	log_warn(&c->log, "call %u: %.63s is not used: %s", c->id, g->g.name, why);
+	vpn_tell(v, &e);
+	grant_close(v, c, g);
+	esp_set_grant_remove(v->esp, c->id, g->g.id);
+	grant_forget(c, g);
+	if (spi && c->sa)
+		(void)!ike_sa_child_delete(c->sa, now_us, spi);
+	if (!c->n_grants)
+		call_end(v, c, now_us, code, why);
+	else
+		grant_check_up(v, c, now_us);
 }
 
 void grant_check_up(struct vpn *v, struct call *c, uint64_t now_us)
@@ -393,157 +416,19 @@ void grant_check_up(struct vpn *v, struct call *c, uint64_t now_us)
 	vpn_say(v, c, now_us, VPN_EV_UP);
 }
 
-/* ---- Child SAs, both sides ---- */
+/* ---- the end of a grant ---- */
 
-static bool selectors_ours(const struct vpn *v, const struct call *c, const struct ike_child *k)
-{
-	for (unsigned i = 0; i < k->ts_local.n; i++)
-		if (memcmp(k->ts_local.ts[i].ip_lo, v->self, 16) || memcmp(k->ts_local.ts[i].ip_hi, v->self, 16))
-			return false;
-	for (unsigned i = 0; i < k->ts_peer.n; i++)
-		if (memcmp(k->ts_peer.ts[i].ip_lo, c->peer_address, 16) ||
-		    memcmp(k->ts_peer.ts[i].ip_hi, c->peer_address, 16))
-			return false;
-	return k->ts_local.n && k->ts_peer.n;
-}
-
-static void copy_ts(const struct ike_ts_list *from, struct esp_ts *to, unsigned *ret_n)
-{
-	for (unsigned i = 0; i < from->n && i < ESP_TS_MAX; i++) {
-		const struct ike_ts *t = &from->ts[i];
-
-		to[i] = (struct esp_ts){
-			.family = t->family, .protocol = t->protocol, .port_lo = t->port_lo, .port_hi = t->port_hi
-		};
-		memcpy(to[i].ip_lo, t->ip_lo, 16);
-		memcpy(to[i].ip_hi, t->ip_hi, 16);
-		*ret_n = i + 1;
-	}
-}
-
-/* What a stock peer that calls us may carry, whoever proposed it and whatever was agreed on: what its grants cover. */
-static void cut_to_grants(struct vpn *v, struct call *c, struct ike_child *k)
-{
-	struct ike_decision d = { .n_grants = 0 };
-	struct ike_ts_list own, peer;
-
-	selectors_of_all(v, c, &d);
-	ike_ts_narrow(&k->ts_local, &d.ts_local, &own);
-	ike_ts_narrow(&k->ts_peer, &d.ts_peer, &peer);
-	k->ts_local = own;
-	k->ts_peer = peer;
-}
-
-static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_child *k)
-{
-	struct esp_sa_config s = { .spi_in = k->spi_in,
-				   .spi_out = k->spi_out,
-				   .alg = k->alg,
-				   .open = c->outgoing ? ESP_OPEN_OUT : ESP_OPEN_IN,
-				   .esn = k->esn,
-				   .call = c->id,
-				   .grant_id = k->grant_id,
-				   .path = tunnel_esp_path(c, &c->path),
-				   .mtu = pmtu_size(&c->mtu),
-				   .standby = k->standby,
-				   .replaces = k->redundant ? 0 : k->replaces,
-				   .soft_packets = CHILD_SOFT_PACKETS - rng_below(v->env.rng, 1u << 28),
-				   .soft_bytes = CHILD_SOFT_BYTES,
-				   .hard_bytes = CHILD_HARD_BYTES };
-	const struct cfg_peer *p = config_peer(v->cfg, c->peer);
-	enum err e;
-
-	s.allow_ping = ping_allowed(v, c);
-	s.copy_dscp = p && p->copy_dscp;
-	memcpy(s.key_in, k->key_in, sizeof(s.key_in));
-	memcpy(s.key_out, k->key_out, sizeof(s.key_out));
-	copy_ts(&k->ts_local, s.ts_local, &s.n_local);
-	copy_ts(&k->ts_peer, s.ts_peer, &s.n_peer);
-	e = selectors_ours(v, c, k) ? esp_set_add(v->esp, now_us, &s) : ERR_DENIED;
-	secret_wipe(&s, sizeof(s));
-	return e;
-}
-
-void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_event *e)
-{
-	struct ike_child *k = &e->child;
-	struct grant *g = by_id(c, k->grant_id);
-	enum err r;
-
-	if (c->bare && !c->outgoing)
-		cut_to_grants(v, c, k);
-	r = g || c->bare ? install(v, c, now_us, k) : ERR_DENIED;
-	if (r != OK) {
-		log_warn(&c->log, "call %u: a Child SA is refused: %s", c->id, err_name(r));
-		if (g && k->replaces) /* then it ends with all that it has */
-			g->spi_in = k->spi_in;
-		if (c->sa)
-			(void)!ike_sa_child_delete(c->sa, now_us, k->spi_in);
-		return;
-	}
-	if (c->held)
-		esp_set_hold(v->esp, c->id, true);
-	if (k->redundant) { /* of two that both sides made at once: it receives, never sends, and goes */
-		esp_set_retire(v->esp, now_us, k->spi_in);
-		return;
-	}
-	for (unsigned i = 0; c->bare && i < c->n_grants; i++) {
-		c->grants[i].spi_in = k->spi_in;
-		c->grants[i].asked = false;
-	}
-	if (g)
-		g->spi_in = k->spi_in;
-	if (k->replaces) /* rekeyed: grant, flows and forward are as they were */
-		return;
-	if (!c->outgoing) {
-		c->state = CALL_UP;
-		if (!c->told_up)
-			vpn_say(v, c, now_us, VPN_EV_UP);
-		c->told_up = true;
-		return;
-	}
-	if (g && !g->forward_wanted) {
-		g->forward_wanted = true;
-		want_forward(v, c, g->g.id, g->g.protocol, g->g.port, c->n_grants == 1 ? c->local_port : 0, g->g.name);
-	}
-	grant_more(v, c, now_us);
-	grant_check_up(v, c, now_us);
-}
-
-static void close_forward(struct vpn *v, const struct call *c, const struct grant *g)
+void grant_close(struct vpn *v, const struct call *c, struct grant *g)
 {
 	struct vpn_want w = { .kind = VPN_WANT_FORWARD_CLOSE, .call = c->id, .grant_id = g->g.id, .owner = c->owner };
 
+	network_down(v, c, g);
+	if (!g->g.protocol)
+		return;
 	if (!c->outgoing)
 		(void)snprintf(w.name, sizeof(w.name), "%s", g->g.name);
 	if (!c->outgoing || g->forward_wanted)
 		vpn_want(v, &w);
-}
-
-void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
-{
-	uint32_t spi_in = e->child.spi_in;
-	bool ours = true; /* a Delete of ours, of a grant that was revoked */
-
-	if (e->replaced) {
-		esp_set_retire(v->esp, now_us, spi_in);
-		return;
-	}
-	esp_set_grant_remove(v->esp, c->id, e->grant_id);
-	for (unsigned i = c->n_grants; i-- > 0;) {
-		if (c->grants[i].spi_in != spi_in)
-			continue;
-		ours = false;
-		close_forward(v, c, &c->grants[i]);
-		if (c->bare) /* a stock peer makes a new one in its place; its time runs on */
-			c->grants[i].spi_in = 0;
-		else
-			forget(c, &c->grants[i]);
-	}
-	if (ours && c->n_revoking)
-		c->n_revoking--;
-	if (!c->n_grants && ((c->revoked && !c->n_revoking) || (c->outgoing && c->told_up)))
-		call_end(v, c, now_us, REASON_REVOKED, NULL);
 }
 
 /* Local first: the flow is cut before the other side is told. After the last grant the call lives on until the other side
@@ -553,11 +438,11 @@ static void revoke(struct vpn *v, struct call *c, uint64_t now_us, unsigned i, c
 	uint32_t spi = c->grants[i].spi_in, id = c->grants[i].g.id;
 
 	vpn_audit(v, c, "revoked %s: %s", c->grants[i].g.name, why);
-	close_forward(v, c, &c->grants[i]);
-	forget(c, &c->grants[i]);
+	grant_close(v, c, &c->grants[i]);
+	grant_forget(c, &c->grants[i]);
 	for (unsigned k = 0; spi && k < c->n_grants; k++)
 		if (c->grants[k].spi_in == spi) { /* a stock peer's one Child SA: it may make a narrower one */
-			close_forward(v, c, &c->grants[k]);
+			grant_close(v, c, &c->grants[k]);
 			c->grants[k].spi_in = 0;
 		}
 	if (spi)
@@ -611,28 +496,16 @@ void grant_recheck(struct vpn *v, struct call *c, uint64_t now_us)
 		call_end(v, c, now_us, REASON_REVOKED, NULL);
 		return;
 	}
-	if (!ping_allowed(v, c))
+	if (!grant_ping_allowed(v, c))
 		esp_set_ping_off(v->esp, c->id);
+	for (unsigned i = c->n_grants; c->outgoing && i-- > 0 && call_live(c);) {
+		const char *why = i < c->n_grants && c->grants[i].net ? network_objection(v, c, &c->grants[i]) : NULL;
+
+		if (why)
+			grant_give_up(v, c, now_us, &c->grants[i], why);
+	}
 	for (unsigned i = c->n_grants; !c->outgoing && i-- > 0 && call_live(c);)
 		if (i < c->n_grants &&
 		    (!known || ask_policy(v, c, POLICY_GRANT, c->grants[i].g.name).verdict != POLICY_YES))
 			revoke(v, c, now_us, i, "the configuration changed");
-}
-
-enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t protocol, uint16_t port,
-		     uint16_t local_port)
-{
-	struct call *c = vpn_call_find(v, call);
-	bool covered = c && c->bare;
-
-	(void)now_us;
-	if (!c)
-		return ERR_NOTFOUND;
-	for (unsigned i = 0; i < c->n_grants; i++)
-		covered |= c->grants[i].g.protocol == protocol && c->grants[i].g.port == port;
-	if (!c->outgoing || c->state != CALL_UP || !covered)
-		return ERR_DENIED;
-	want_forward(v, c, FORWARD_EXTRA | (protocol == 17 ? FORWARD_UDP : 0) | (c->n_forwards++ & 0x3fff) << 16 | port,
-		     protocol, port, local_port, "");
-	return OK;
 }

@@ -7,6 +7,8 @@
  *   grant.c     what is asked, granted, forwarded and revoked   status.c    what is told about it
  *   proof.c     shared keys, CAs, first contact                 ask.c       what the owner is asked (`ask = yes`)
  *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog
+ *   child.c     Child SAs come and go           network.c   grants of networks
+ *   forward.c   local ports into the tunnel
  *   keylog.c    keys for who made the call and may have them  move.c    which path ESP goes by
  *   mtu.c       how long its packets may be */
 #pragma once
@@ -73,6 +75,8 @@ struct grant {
 	uint32_t spi_in; /* of its Child SA, 0: none (yet) */
 	bool asked; /* caller: CREATE_CHILD_SA is under way or done */
 	bool forward_wanted, told;
+	struct vpn_network *net; /* owned; NULL: a service, or a network that is not up yet */
+	bool net_up; /* the host has it */
 	struct addr local; /* caller: where it is reachable */
 	uint64_t expires_us; /* TIME_NEVER: unlimited */
 	int64_t until_s;
@@ -169,6 +173,8 @@ struct call {
 	uint32_t request, next_grant, n_forwards;
 	struct grant grants[IKE_GRANTS_MAX];
 	unsigned n_grants;
+	uint32_t cp_asks; /* callee: the addresses that the peer asks for */
+	uint16_t cp_failed; /* callee: why a network was not granted, as an error notify; 0: no such reason */
 	bool told_up;
 	struct call *next;
 };
@@ -356,6 +362,38 @@ enum policy_verdict grant_by_name(struct vpn *v, struct call *c, uint64_t now_us
 /* Selectors of everything between the two inner addresses: what a caller proposes first. */
 void grant_propose_all(const struct vpn *v, const struct call *c, struct ike_ts_list *ret_own,
 		       struct ike_ts_list *ret_peer);
+
+bool grant_ping_allowed(const struct vpn *v, const struct call *c);
+void grant_selectors_all(struct vpn *v, struct call *c, struct ike_decision *d); /* of a stock peer */
+void grant_forget(struct call *c, struct grant *g);
+/* What it is about is granted no more: its flows, sockets, addresses and memory go. */
+void grant_close(struct vpn *v, const struct call *c, struct grant *g);
+void grants_drop(struct call *c);
+struct grant *grant_by_id(struct call *c, uint32_t id);
+void grant_tell(struct vpn *v, const struct call *c, uint64_t now_us, const struct grant *g);
+/* Caller: it was granted and cannot be used. */
+void grant_give_up(struct vpn *v, struct call *c, uint64_t now_us, struct grant *g, const char *why);
+
+/* forward.c */
+void forward_want(struct vpn *v, struct call *c, const struct grant *g, uint16_t local_port);
+
+/* network.c */
+MUST_CHECK enum err network_lease(const struct vpn *v, const struct call *c, const struct cfg_network *cfg,
+				  struct vpn_network **ret);
+void network_ts(const struct call *c, const struct vpn_network *n, struct ike_ts_list *server,
+		struct ike_ts_list *client);
+void network_cp(const struct vpn_network *n, struct ike_cp *cp); /* added to what is there */
+uint32_t network_asks(const struct vpn *v, const struct call *c); /* caller: for ike_config.cp_asks */
+void network_propose(const struct vpn *v, const struct call *c, struct ike_ts_list *own, struct ike_ts_list *peer);
+/* Caller: a sentence, or g->net is set. */
+const char *network_take(const struct vpn *v, const struct call *c, struct grant *g, const struct ike_event *e);
+const char *network_objection(const struct vpn *v, const struct call *c, const struct grant *g); /* NULL: none */
+bool network_is(const struct call *c, const struct ike_child *k);
+bool network_inside(const struct vpn_network *n, const struct ike_ts *t);
+bool network_selector(const struct call *c, const struct grant *g, const struct ike_ts *t, bool local);
+void network_up(struct vpn *v, const struct call *c, struct grant *g);
+void network_down(struct vpn *v, const struct call *c, struct grant *g);
+void network_drop(struct grant *g);
 
 /* ask.c: note each service, then begin; false: no memory, or too many questions, and nobody is asked. */
 MUST_CHECK bool ask_note(struct call *c, const char *name);

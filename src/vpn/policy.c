@@ -14,8 +14,8 @@ static const char *const why_texts[POLICY_WHY_COUNT] = {
 	[POLICY_NO_PIN] = "no key is pinned for this address",
 	[POLICY_LEVEL] = "the key is known, but not well enough for what the configuration requires",
 	[POLICY_NO_PEER] = "no [peer] section names this address",
-	[POLICY_NOT_ALLOWED] = "the [peer] section does not allow this service",
-	[POLICY_NO_SERVICE] = "no [service] section has this name",
+	[POLICY_NOT_ALLOWED] = "the [peer] section does not allow this",
+	[POLICY_NO_SERVICE] = "no [service] or [network] section has this name",
 	[POLICY_EVIDENCE] = "the key has not been proved yet",
 	[POLICY_BARE_NOT_ALLOWED] =
 		"the description has no security lines and the [peer] section does not say bare = yes",
@@ -130,7 +130,8 @@ static void decide_grant(const struct config *cfg, const struct policy_question 
 		return;
 	}
 	a->service = q->service ? config_service(cfg, q->service) : NULL;
-	if (!a->service) {
+	a->network = q->service ? config_network(cfg, q->service) : NULL;
+	if (!a->service && !a->network) {
 		no(a, POLICY_NO_SERVICE);
 		return;
 	}

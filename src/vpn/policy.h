@@ -58,6 +58,7 @@ struct policy_answer {
 	enum trust_level level; /* of this key under this AOR, given the evidence */
 	const struct cfg_peer *peer; /* the section that decided, or NULL */
 	const struct cfg_service *service;
+	const struct cfg_network *network; /* POLICY_GRANT: one of the two */
 	char rule[192]; /* "[peer sip:bob@example.net] allow = desktop", or why not */
 };
 void policy_decide(const struct config *cfg, const struct trust *trust, const struct policy_question *q,

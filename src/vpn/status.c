@@ -77,6 +77,9 @@ static void services_of(const struct call *c, struct vpn_call_status *s)
 						  .local = g->local,
 						  .until_s = g->until_s };
 		memcpy(x->name, g->g.name, sizeof(g->g.name));
+		x->has_network = g->net != NULL;
+		if (g->net)
+			x->network = *g->net;
 	}
 }
 
@@ -114,10 +117,20 @@ bool vpn_call_status(const struct vpn *v, unsigned *at, struct vpn_call_status *
 	return true;
 }
 
+/* Its inner address, or one that it was assigned. */
+static bool comes_from(const struct call *c, const uint8_t ip[16])
+{
+	for (unsigned i = 0; i < c->n_grants; i++)
+		if (c->grants[i].net && c->grants[i].net->ip6.family == ADDR_IP6 &&
+		    !memcmp(c->grants[i].net->ip6.ip, ip, 16))
+			return true;
+	return !memcmp(c->peer_address, ip, 16);
+}
+
 unsigned vpn_call_of_peer(const struct vpn *v, const uint8_t peer[16])
 {
 	for (const struct call *c = v->calls; c; c = c->next)
-		if (call_live(c) && !c->outgoing && c->authenticated && !memcmp(c->peer_address, peer, 16))
+		if (call_live(c) && !c->outgoing && c->authenticated && comes_from(c, peer))
 			return c->id;
 	return 0;
 }

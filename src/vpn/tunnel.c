@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "crypto/secret.h"
+#include "ike/payload.h"
 #include "vpn/impl.h"
 
 static void start_ike(struct vpn *v, struct call *c, uint64_t now_us)
@@ -157,15 +158,21 @@ static bool cookie_needed(struct vpn *v, struct call *c, uint64_t now_us, const 
 	return true;
 }
 
+/* Without a tag nothing tells the calls between two addresses apart: a first message is for the one that has seen it, else for one
+ * that still waits. The peer may have been started again, and have lost what is up here. */
 static struct call *call_of_init(struct vpn *v, const struct ike_peek *p, const struct path *path)
 {
+	struct call *found = NULL;
+
 	for (struct call *c = v->calls; c; c = c->next) {
-		if (!call_live(c) || !c->ike_cfg || c->ike_initiator || !path_allowed(c, path))
+		if (!call_live(c) || !c->ike_cfg || c->ike_initiator || !path_allowed(c, path) || c->bare == p->has_tag)
 			continue;
-		if (c->bare ? !p->has_tag : p->has_tag && secret_eq(p->tag, c->ike_cfg->tag, sizeof(p->tag)))
+		if (c->bare ? half_open_of(c, p->spi_i) != NULL : secret_eq(p->tag, c->ike_cfg->tag, sizeof(p->tag)))
 			return c;
+		if (c->bare && (!found || (found->sa && !c->sa)))
+			found = c;
 	}
-	return NULL;
+	return found;
 }
 
 static bool input_init(struct vpn *v, uint64_t now_us, const struct path *path, const struct ike_peek *p,
@@ -402,12 +409,16 @@ static void refused(struct vpn *v, struct call *c, uint64_t now_us, const struct
 	const char *text = e->notify ? ike_notify_text(e->notify) : rows[i].text;
 
 	out.code = rows[i].code;
+	if (e->notify == IKE_N_NO_PROPOSAL_CHOSEN) { /* that is no policy of its owner's */
+		out.code = REASON_IKE;
+		text = "the key exchange failed: the other side has no ESP algorithms in common with us";
+	}
 	(void)snprintf(out.name, sizeof(out.name), "%s", c->service);
-	(void)snprintf(out.reason, sizeof(out.reason), "%s", text ? text : reason_text(rows[i].code));
+	(void)snprintf(out.reason, sizeof(out.reason), "%s", text ? text : reason_text(out.code));
 	vpn_tell(v, &out);
 	grant_failed(c, e->grant_id);
 	if (!c->n_grants)
-		call_end(v, c, now_us, rows[i].code, text);
+		call_end(v, c, now_us, out.code, text);
 	else
 		grant_check_up(v, c, now_us);
 }

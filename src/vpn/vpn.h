@@ -68,14 +68,29 @@ enum vpn_channel {
 	VPN_STUN,
 	VPN_IKE
 }; /* IKE: the host adds the non-ESP marker. STUN: as it is, by the data socket; it may be ESP, too */
+/* The data plane, for who works on its shards. */
+struct esp_set *vpn_data(struct vpn *v);
 bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *ret);
 
 /* ---- things only the host can do ---- */
+/* A network that one side of a call granted to the other. */
+#define VPN_PREFIXES_MAX 8
+struct vpn_network {
+	struct addr_prefix prefixes[VPN_PREFIXES_MAX];
+	unsigned n_prefixes;
+	struct addr ip4, ip6; /* assigned to who joins; NONE: none, then it is its inner address in IPv6 */
+	struct addr dns[CFG_DNS_MAX];
+	unsigned n_dns;
+};
 enum vpn_want_kind {
 	VPN_WANT_PEER_UP, /* route `peer` into the TUN (again, if another call has it already) */
 	VPN_WANT_PEER_DOWN, /* every forward and relayed socket of `call` closed; the route away if `last` */
 	VPN_WANT_FORWARD, /* caller: open a local listener for `grant`; answer vpn_forward_ready() */
 	VPN_WANT_FORWARD_CLOSE, /* one grant ended; callee: of the service `name` */
+	/* `network` of `call`. `ours`: we have joined: the assigned addresses on the TUN, routes to the prefixes into it, and
+	 * vpn_network_ready(). Else routes to the assigned addresses. */
+	VPN_WANT_NETWORK_UP,
+	VPN_WANT_NETWORK_DOWN,
 	VPN_WANT_SAVE_PINS, /* trust_write(vpn_trust()) to the pins file */
 	VPN_WANT_AUDIT /* a line for audit.log: text */
 };
@@ -87,6 +102,9 @@ struct vpn_want {
 	uint16_t port, local_port; /* local_port: wished, 0 any */
 	char name[CFG_NAME_MAX + 1];
 	uint8_t self[16], peer[16]; /* inner addresses */
+	struct addr target; /* FORWARD: where to; mostly `peer` */
+	bool ours; /* NETWORK_UP, NETWORK_DOWN */
+	struct vpn_network network;
 	bool last; /* PEER_DOWN: no other call has this peer */
 	uint8_t spki[SDP_SPKI_MAX]; /* the peer's key, whose hash `peer` is; empty for a stock peer */
 	size_t spki_len;
@@ -96,6 +114,9 @@ struct vpn_want {
 bool vpn_poll_want(struct vpn *v, struct vpn_want *ret);
 /* local: where the forward listens; family NONE: it failed. */
 void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t grant_id, const struct addr *local);
+
+/* The answer to a NETWORK_UP of ours. */
+void vpn_network_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t grant_id, bool ok);
 
 /* ---- users ---- */
 struct vpn_call_request {
@@ -113,10 +134,11 @@ struct vpn_call_request {
 MUST_CHECK enum err vpn_call(struct vpn *v, uint64_t now_us, const struct vpn_call_request *r, unsigned *ret_call);
 /* ERR_NOTFOUND: no such call. */
 MUST_CHECK enum err vpn_hangup(struct vpn *v, uint64_t now_us, unsigned call);
-/* One more local forward of a call that is up, to a port that its grants cover (a stock peer names no services). The
- * host is asked by VPN_WANT_FORWARD with an id that is no grant's. ERR_NOTFOUND, ERR_DENIED. */
-MUST_CHECK enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t protocol, uint16_t port,
-				uint16_t local_port);
+/* One more local forward of a call that is up, to a port that its grants cover (a stock peer names no services): of the peer
+ * itself (host NULL), or of a host of a granted network. The host is asked by VPN_WANT_FORWARD with an id that is no grant's.
+ * ERR_NOTFOUND, ERR_DENIED. */
+MUST_CHECK enum err vpn_forward(struct vpn *v, uint64_t now_us, unsigned call, uint8_t protocol,
+				const struct addr *host, uint16_t port, uint16_t local_port);
 /* The owner's answer to VPN_EV_ASKED. On error *ret_why is a sentence; nothing has changed then, but that ERR_DENIED (the policy
  * forbids it meanwhile) refuses the caller. ERR_NOTFOUND: nobody is asked (any more); ERR_NOMEM and others: try again. */
 struct vpn_answer {
@@ -166,7 +188,9 @@ struct vpn_event {
 	bool has_key;
 	enum trust_level level;
 	char name[CFG_NAME_MAX + 1]; /* GRANTED, REFUSED */
-	uint8_t protocol;
+	bool has_network;
+	struct vpn_network network; /* GRANTED */
+	uint8_t protocol; /* 0: a network */
 	uint16_t port;
 	struct addr local, remote; /* GRANTED: where the forward listens; PATH: the pair */
 	char path_type[8]; /* host, srflx, prflx, relay */
@@ -199,6 +223,8 @@ struct vpn_service_status {
 	uint32_t grant_id;
 	struct addr local;
 	int64_t until_s;
+	bool has_network;
+	struct vpn_network network;
 };
 struct vpn_call_status {
 	unsigned id;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* A configuration file of either daemon.
- * covers: src/vpn/config.c src/vpn/config_peer.c src/vpn/config_value.c src/ike/suite.c src/exchange/config.c */
+ * covers: src/vpn/config.c src/vpn/config_peer.c src/vpn/config_network.c src/vpn/config_value.c src/ike/suite.c src/exchange/config.c */
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,14 +29,23 @@ static void tielined(struct span text)
 	for (unsigned i = 0; i < c->n_services; i++)
 		if (config_service(c, c->services[i].name) != &c->services[i] || !c->services[i].port)
 			abort(); /* two of one name, or one that nothing reaches */
+	for (unsigned i = 0; i < c->n_networks; i++) {
+		const struct cfg_network *n = &c->networks[i];
+
+		if (!c->host || config_network(c, n->name) != n || !n->prefix.n || n->pool.n > 2)
+			abort();
+	}
 	for (unsigned i = 0; i < c->n_peers; i++) {
 		const struct cfg_peer *p = &c->peers[i];
 
 		if (config_peer(c, p->aor) != p || p->n_keys > CFG_KEYS_MAX || p->n_allow > CFG_ALLOW_MAX)
 			abort();
 		for (unsigned k = 0; k < p->n_allow; k++)
-			if (!config_service(c, p->allow[k]))
-				abort(); /* a grant of something that is not there */
+			if (!config_service(c, p->allow[k]) == !config_network(c, p->allow[k]))
+				abort(); /* a grant of something that is not there, or of two things */
+		for (unsigned k = 0; k < p->accept.n; k++)
+			if (!config_prefix_sane(&p->accept.p[k]))
+				abort();
 	}
 	if (config_service(c, "") || config_peer(c, ""))
 		abort();

@@ -2,13 +2,13 @@
 /* Copyright The tieline authors */
 /* A message through everything that reads IKE without keys: header, chain, payloads, proposals, peek, cookies. The
  * first byte says what follows: 0 a message, else the body of a payload of that type.
- * covers: src/ike/payload.c src/ike/payload_sa.c src/ike/payload_ts.c src/ike/peek.c src/ike/cookie.c
+ * covers: src/ike/payload.c src/ike/payload_sa.c src/ike/payload_ts.c src/ike/config_payload.c src/ike/peek.c src/ike/cookie.c
    src/ike/proposal.c */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/timers.h"
-#include "ike/payload.h"
+#include "ike/config_payload.h"
 #include "ike/peek.h"
 #include "ike/proposal.h"
 
@@ -40,6 +40,29 @@ static void choose(const struct ike_offer *o, enum ike_protocol protocol)
 	    ike_proposal_chosen(&ours, &again, protocol, &back, &p) != OK || back.encr != s.encr || back.prf != s.prf ||
 	    back.group != s.group || back.integ != s.integ || back.esn != s.esn)
 		abort();
+}
+
+/* What is assigned, written, says the same. */
+static void assigned(struct span body)
+{
+	struct ike_header h = { .spi_i = 1, .exchange = IKE_AUTH };
+	struct ike_cp cp, back;
+	struct ike_chain c;
+	struct ike_build b;
+	struct span msg;
+	uint8_t mem[1024], type;
+
+	if (ike_cp_parse(body, &type, &cp) != OK || type != IKE_CFG_REPLY)
+		return;
+	ike_build_start(&b, mem, sizeof(mem), &h);
+	ike_build_cp(&b, IKE_CFG_REPLY, &cp);
+	if (ike_build_done(&b, &msg) != OK || ike_chain_parse(span_from(msg, IKE_HDR), IKE_P_CP, &c) != OK ||
+	    !ike_cp_find(&c, IKE_CFG_REPLY, &back) || !addr_ip_eq(&cp.ip4, &back.ip4) ||
+	    !addr_ip_eq(&cp.ip6, &back.ip6) || back.n_dns != cp.n_dns || back.n_subnets != cp.n_subnets)
+		abort();
+	for (unsigned i = 0; i < cp.n_subnets; i++)
+		if (!addr_prefix_eq(&cp.subnets[i], &back.subnets[i]))
+			abort();
 }
 
 /* Selectors: a narrowing lies inside both, and what we write is what we read. */
@@ -99,6 +122,8 @@ static void payloads(const struct ike_chain *c)
 		}
 		if ((c->p[i].type == IKE_P_TSI || c->p[i].type == IKE_P_TSR) && ike_ts_parse(c->p[i].body, &ts) == OK)
 			selectors(&ts);
+		if (c->p[i].type == IKE_P_CP)
+			assigned(c->p[i].body);
 		if (c->p[i].type == IKE_P_NOTIFY && ike_notify_parse(c->p[i].body, &n) == OK)
 			notifies(n.data);
 	}

@@ -139,6 +139,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	p.cfg[ALICE].dpd_s = 30;
 	if (start & 0x20)
 		secrets(&p);
+	if (start & 0x10) { /* an address is asked for, and assigned */
+		p.cfg[ALICE].cp_asks = IKE_CP_BIT(IKE_CP_IP4_ADDRESS) | IKE_CP_BIT(IKE_CP_IP6_ADDRESS);
+		p.decision.cp = p.child_decision.cp =
+			(struct ike_cp){ .there = true, .ip4 = addr_ip4(0xc0000209, 0), .ip4_len = 24 };
+	}
 	if (pair_new(&p) != OK)
 		abort();
 	if ((start & 0x40) == 0 && ike_sa_start(p.sa[ALICE], p.now_us, &p.path[ALICE]) != OK)

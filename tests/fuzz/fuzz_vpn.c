@@ -195,8 +195,8 @@ static void owner(struct rd *in)
 	switch (what % 8) {
 	case 0: (void)!vpn_call(s->vpn, now_us, &rq, &s->call); break;
 	case 1: (void)!vpn_hangup(s->vpn, now_us, s->call); break;
-	case 2: (void)!vpn_forward(s->vpn, now_us, s->call, 6, SERVICE_PORT, 0); break;
-	case 3: (void)!vpn_forward(s->vpn, now_us, s->call, 17, 7777, 0); break;
+	case 2: (void)!vpn_forward(s->vpn, now_us, s->call, 6, NULL, SERVICE_PORT, 0); break;
+	case 3: (void)!vpn_forward(s->vpn, now_us, s->call, 17, NULL, 7777, 0); break;
 	case 4: vpn_set_locals(s->vpn, now_us, what & 0x10 ? more : &local, what & 0x10 ? 2 : 1); break;
 	case 5: (void)!vpn_trust_changed(s->vpn, now_us); break;
 	case 6:

@@ -124,6 +124,8 @@ static void want(struct side *s, const struct vpn_want *x)
 			abort(); /* bob grants nothing else */
 		vpn_forward_ready(s->vpn, now_us, x->call, x->grant_id, &local);
 		break;
+	case VPN_WANT_NETWORK_UP:
+	case VPN_WANT_NETWORK_DOWN: abort(); /* bob grants none */
 	case VPN_WANT_FORWARD_CLOSE:
 	case VPN_WANT_SAVE_PINS:
 	case VPN_WANT_AUDIT: break;

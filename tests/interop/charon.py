@@ -9,8 +9,8 @@ import lablib
 CHARON = "/usr/lib/ipsec/charon"
 NEEDS = [CHARON, "swanctl", "openssl", "ip", "ping"]
 PORT = 4511
-_PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm openssl curve25519 pem pkcs1 pkcs8 pubkey x509 constraints revocation vici "
-            "kernel-libipsec kernel-netlink socket-default updown")
+_PLUGINS = ("random nonce openssl aes sha1 sha2 hmac kdf gcm curve25519 pem pkcs1 pkcs8 pubkey x509 constraints revocation vici "
+            "%s socket-default updown")
 # The port without the marker is any free one; only PORT is ever spoken of.
 _STRONGSWAN = """
 charon {
@@ -38,9 +38,9 @@ connections {
 		local_port = %(port)d
 		remote_port = %(remote_port)d
 		proposals = %(ike)s
-		encap = yes
+		encap = %(encap)s
 		mobike = %(mobike)s
-		dpd_delay = 1s
+		dpd_delay = %(dpd)s
 		send_cert = always
 		local { auth = %(auth)s
 			certs = %(cert)s.pem
@@ -48,8 +48,8 @@ connections {
 		remote { auth = pubkey
 			certs = peer.pem
 			id = %(peer_id)s }
-		children { tunnel { local_ts = %(inner)s/128
-			remote_ts = %(peer_inner)s/128
+		children { tunnel { local_ts = %(local_ts)s
+			remote_ts = %(remote_ts)s
 			esp_proposals = %(esp)s
 			mode = tunnel } }
 	}
@@ -59,6 +59,8 @@ connections {
 
 class Charon:
     """One charon. `aor` without sip: is its identity; `inner` its inner address, on lo."""
+    port = PORT
+    kernel = "kernel-libipsec kernel-netlink"      # the plugins that are its ESP
 
     def __init__(self, lab, name, ns, aor, inner):
         self.lab, self.ns, self.aor, self.inner, self.process = lab, ns, aor, inner, None
@@ -86,7 +88,7 @@ class Charon:
     def start(self):
         """Starts it, without connections."""
         with open(self.dir + "/strongswan.conf", "w") as f:
-            f.write(_STRONGSWAN % {"plugins": _PLUGINS, "port": PORT, "dir": self.dir})
+            f.write(_STRONGSWAN % {"plugins": _PLUGINS % self.kernel, "port": PORT, "dir": self.dir})
         # `ip netns exec` has made a mount namespace: this /run is charon's alone
         argv = ["sh", "-c", "mount -t tmpfs none /run && exec " + CHARON]
         env = dict(os.environ, STRONGSWAN_CONF=self.dir + "/strongswan.conf")
@@ -106,20 +108,49 @@ class Charon:
             return None
 
     def connection(self, local, remote, remote_port, peer_cert_pem, peer_id, peer_inner, cert="own", **more):
-        """Loads the one connection: only this peer, by its certificate; `cert` is ours, own or other. more: ike, esp (proposals), mobike, auth
-        (how it proves itself), own_id and inner, where they are not the usual ones."""
+        """Loads the one connection: only this peer, by its certificate; `cert` is ours, own or other. more: ike, esp (proposals), auth
+        (how it proves itself), own_id, inner, local_ts, remote_ts, encap, mobike and dpd, where they are not the usual ones."""
         with open(self.dir + "/swanctl/x509/peer.pem", "w") as f:
             f.write(peer_cert_pem)
         with open(self.dir + "/swanctl/swanctl.conf", "w") as f:
             f.write(_CONNECTION % dict({"local": local, "remote": remote, "port": PORT, "remote_port": remote_port, "own_id": self.aor,
-                                        "peer_id": peer_id, "inner": self.inner, "peer_inner": peer_inner, "cert": cert, "auth": "pubkey",
+                                        "peer_id": peer_id, "local_ts": more.get("inner", self.inner) + "/128", "remote_ts": peer_inner + "/128",
+                                        "cert": cert, "auth": "pubkey", "encap": "yes", "dpd": "1s",
                                         "ike": "aes128gcm16-prfsha256-x25519", "esp": "aes128gcm16", "mobike": "no"}, **more))
         self.swanctl("--load-all")
+
+    def initiate(self):
+        """Brings its Child SA up; Failed with what it says."""
+        return self.swanctl("--initiate", "--child", "tunnel", "--timeout", "10")
+
+    def terminate(self):
+        """Ends its IKE SA."""
+        return self.swanctl("--terminate", "--ike", "call", "--timeout", "10")
 
     def sas(self):
         """swanctl's list of SAs."""
         return self.swanctl("--list-sas")
 
+    def empty(self):
+        """It has none."""
+        return not self.sas().strip()
+
     def ping(self, peer_inner, count=2, inner=None):
         """ping from its inner address; Failed without a reply."""
         return self.lab.ns_exec(self.ns, ["ping", "-6", "-n", "-c", str(count), "-i", "0.2", "-W", "3", "-I", inner or self.inner, peer_inner])
+
+
+class KernelCharon(Charon):
+    """The same with the kernel's ESP. Policies want a route towards what they are for."""
+    kernel = "kernel-netlink"
+
+    def connection(self, *args, **more):
+        self.lab.ip(self.ns, "-6", "route", "replace", args[5] + "/128", "dev", "eth0", "src", self.inner)
+        super().connection(*args, **more)
+
+    def states(self):
+        """The kernel's SAs, with their counters."""
+        return self.lab.ip(self.ns, "-s", "xfrm", "state")
+
+    def empty(self):
+        return not self.sas().strip() and not self.states().strip()

@@ -59,10 +59,10 @@ def snippets(path):
 
 
 def daemon_examples(lab):
-    "tielined takes the examples of both homes"
+    "tielined takes the examples of both homes, of the home router and of who joins it"
     os.chmod(lab.dir, 0o755)
-    for name in ("home-a", "home-b"):
-        with open("%s/examples/%s/tielined.conf" % (lablib.ROOT, name)) as f:
+    for name in ("home-a/tielined.conf", "home-b/tielined.conf", "home-router/tielined.conf", "home-router/joins.conf"):
+        with open("%s/examples/%s" % (lablib.ROOT, name)) as f:
             daemon_takes(lab, f.read(), "examples/" + name)
 
 

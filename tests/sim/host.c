@@ -147,6 +147,21 @@ bool host_start(struct host *h)
 	return true;
 }
 
+enum err host_reload(struct host *h, const char *extra)
+{
+	struct config *cfg;
+	struct trust *trust;
+	enum err e;
+
+	free((void *)(uintptr_t)h->setup.extra);
+	h->setup.extra = (char *)sim_copy(span_str(extra));
+	if (host_load(h, &cfg, &trust) != OK)
+		return ERR_MALFORMED;
+	e = vpn_reload(h->vpn, h->w->now_us, cfg, trust);
+	host_drain(h);
+	return e;
+}
+
 void host_kill(struct host *h)
 {
 	world_trace(h->w, "%s: the daemon dies", h->name);
@@ -156,7 +171,8 @@ void host_kill(struct host *h)
 	h->deadline_us = TIME_NEVER;
 	h->n_restarts++;
 	h->n_events = 0; /* call numbers begin again */
-	h->n_peers = h->n_forwards = 0; /* the end of the daemon is the end of every address, route and socket (7.6) */
+	h->n_networks = h->n_peers = h->n_forwards =
+		0; /* the end of the daemon is the end of every address, route and socket (7.6) */
 }
 
 /* ---- what only a host can do ---- */
@@ -213,6 +229,27 @@ static void want_close(struct host *h, const struct vpn_want *x)
 		h->n_bad_wants++;
 }
 
+/* Each once, and never two of one call's grant. */
+static void want_network(struct host *h, const struct vpn_want *x, bool up)
+{
+	unsigned i = 0;
+
+	while (i < h->n_networks && (h->networks[i].call != x->call || h->networks[i].grant_id != x->grant_id))
+		i++;
+	if (up ? i < h->n_networks || i == SIM_NETWORKS_MAX : i == h->n_networks) {
+		h->n_bad_wants++;
+		return;
+	}
+	if (up)
+		h->networks[h->n_networks++] = (struct sim_network){
+			.call = x->call, .grant_id = x->grant_id, .ours = x->ours, .n = x->network
+		};
+	else
+		h->networks[i] = h->networks[--h->n_networks];
+	if (up && x->ours)
+		vpn_network_ready(h->vpn, h->w->now_us, x->call, x->grant_id, true);
+}
+
 static void save_pins(struct host *h)
 {
 	char *text;
@@ -227,9 +264,8 @@ static void save_pins(struct host *h)
 
 static void carry_out(struct host *h, const struct vpn_want *x)
 {
-	static const char *const names[] = {
-		"peer up", "peer down", "forward", "close forward", "save pins", "audit:"
-	};
+	static const char *const names[] = { "peer up",    "peer down",    "forward",   "close forward",
+					     "network up", "network down", "save pins", "audit:" };
 
 	world_trace(h->w, "%s wants %s %s (call %u)", h->name, names[x->kind], x->text, x->call);
 	switch (x->kind) {
@@ -237,6 +273,8 @@ static void carry_out(struct host *h, const struct vpn_want *x)
 	case VPN_WANT_PEER_DOWN: want_peer(h, x, false); break;
 	case VPN_WANT_FORWARD: want_forward(h, x); break;
 	case VPN_WANT_FORWARD_CLOSE: want_close(h, x); break;
+	case VPN_WANT_NETWORK_UP: want_network(h, x, true); break;
+	case VPN_WANT_NETWORK_DOWN: want_network(h, x, false); break;
 	case VPN_WANT_SAVE_PINS: save_pins(h); break;
 	case VPN_WANT_AUDIT: h->n_audit++; break;
 	}

@@ -72,12 +72,12 @@ static void send_packet(struct host *h, const uint8_t src[16], const uint8_t dst
 	send_raw(h, packet, w.len);
 }
 
-static void send_echo(struct host *h, const uint8_t dst[16], uint8_t type, uint16_t id)
+static void send_echo(struct host *h, const uint8_t src[16], const uint8_t dst[16], uint8_t type, uint16_t id)
 {
 	uint8_t body[64] = { type };
 
 	put_be16(body + 4, id);
-	send_packet(h, h->self, dst, ICMP6, body, sizeof(body), 2);
+	send_packet(h, src, dst, ICMP6, body, sizeof(body), 2);
 }
 
 static void send_tcp(struct host *h, const uint8_t src[16], const uint8_t dst[16], uint16_t sport, uint16_t dport,
@@ -162,7 +162,7 @@ static uint16_t open_flow(struct host *h, uint8_t protocol, const uint8_t peer[1
 void inner_ping(struct host *h, const struct host *to)
 {
 	if (h->vpn)
-		send_echo(h, to->self, ECHO, (uint16_t)(h->index + 1));
+		send_echo(h, h->self, to->self, ECHO, (uint16_t)(h->index + 1));
 }
 
 void inner_syn(struct host *h, const struct host *to, uint16_t port)
@@ -175,6 +175,18 @@ void inner_syn_as(struct host *h, const uint8_t src[16], const struct host *to, 
 {
 	if (h->vpn)
 		send_tcp(h, src, to->self, 40000, port, SYN);
+}
+
+void inner_syn_from(struct host *h, const uint8_t src[16], const uint8_t dst[16], uint16_t port)
+{
+	if (h->vpn)
+		send_tcp(h, src, dst, open_flow(h, TCP, dst, port), port, SYN);
+}
+
+void inner_ping_from(struct host *h, const uint8_t src[16], const uint8_t dst[16])
+{
+	if (h->vpn)
+		send_echo(h, src, dst, ECHO, 7);
 }
 
 uint16_t inner_udp(struct host *h, const struct host *to, uint16_t port)
@@ -237,12 +249,49 @@ static bool peer_is_up(const struct host *h, const uint8_t ip[16])
 	return false;
 }
 
+/* May who joins from `own` and a host at `there` speak, by what these two hosts are allowed and told to route? */
+static bool network_has(const struct world *w, const struct host *caller, const struct host *callee,
+			const uint8_t own[16], const uint8_t there[16])
+{
+	struct addr a = addr_of(span_of(own, 16), 0), b = addr_of(span_of(there, 16), 0);
+	bool allowed = false, joined = false, routed = false;
+
+	for (unsigned i = 0; i < w->n_networks; i++)
+		allowed |= w->networks[i].caller == caller->index && w->networks[i].callee == callee->index &&
+			   addr_prefix_has(&w->networks[i].prefix, &b);
+	for (unsigned i = 0; i < callee->n_networks; i++)
+		routed |= !callee->networks[i].ours && addr_ip_eq(&callee->networks[i].n.ip6, &a);
+	for (unsigned i = 0; i < caller->n_networks; i++)
+		joined |= caller->networks[i].ours && addr_ip_eq(&caller->networks[i].n.ip6, &a);
+	return allowed && (joined || caller->hostile) && (routed || callee->hostile);
+}
+
+/* Between who has joined a network and one of its hosts, opened by the first. */
+static bool of_network(struct host *h, const uint8_t *p)
+{
+	uint16_t sport = be16(p + IP6_HEADER), dport = be16(p + IP6_HEADER + 2);
+	bool reply = p[6] == ICMP6 ? p[IP6_HEADER] == ECHO_REPLY : opened(&h->inner, p[6], p + 8, dport, sport);
+
+	if (p[6] != TCP && (p[6] != ICMP6 || (p[IP6_HEADER] != ECHO && p[IP6_HEADER] != ECHO_REPLY)))
+		return false;
+	for (unsigned i = 0; i < h->w->n_hosts; i++) {
+		const struct host *o = h->w->hosts[i];
+
+		if (o != h && (reply ? network_has(h->w, h, o, p + 24, p + 8) : network_has(h->w, o, h, p + 8, p + 24)))
+			return true;
+	}
+	return false;
+}
+
 static const char *objection(struct host *h, const uint8_t *p, size_t len)
 {
 	const struct host *from = of_address(h->w, p + 8);
 	uint8_t protocol = p[6];
 	uint16_t sport = be16(p + IP6_HEADER), dport = be16(p + IP6_HEADER + 2);
 
+	if (of_network(h, p))
+		return sum(p + 8, p + 24, protocol, span_of(p + IP6_HEADER, len - IP6_HEADER)) ? "has a wrong checksum"
+											       : NULL;
 	if (memcmp(p + 24, h->self, 16))
 		return "is for another address";
 	if (!from || from == h)
@@ -275,7 +324,7 @@ static void tcp_in(struct host *h, const uint8_t *p)
 		h->inner.n_synacks++;
 	} else if (flags & SYN) {
 		h->inner.n_syn_in++;
-		send_tcp(h, h->self, p + 8, dport, sport, SYN | ACK);
+		send_tcp(h, p + 24, p + 8, dport, sport, SYN | ACK); /* or a host of our network */
 	} else if (flags & RST) {
 		h->inner.n_resets++;
 	}
@@ -348,7 +397,7 @@ void inner_input(struct host *h, uint8_t *p, size_t len)
 	}
 	if (p[6] == ICMP6 && p[IP6_HEADER] == ECHO) {
 		h->inner.n_echo_in++;
-		send_echo(h, p + 8, ECHO_REPLY, be16(p + 44));
+		send_echo(h, p + 24, p + 8, ECHO_REPLY, be16(p + 44));
 	} else if (p[6] == ICMP6) {
 		h->inner.n_echo_replies++;
 	} else if (p[6] == TCP && len >= IP6_HEADER + 20) {

@@ -74,10 +74,12 @@ static void trace_datagram(struct world *w, const char *who, const struct addr *
 /* A link between two hosts drops what is too long for it, with no word about it. IKE may be in fragments, which arrive. */
 static bool too_long(const struct host *h, const struct host *o, const struct addr *from, struct span d)
 {
-	size_t len = d.len + (from->family == ADDR_IP6 ? 48 : 28);
+	bool six = from->family == ADDR_IP6;
+	size_t len = d.len + (six ? 48 : 28);
+	unsigned here = six && h->mtu6 ? h->mtu6 : h->mtu, there = !o ? 0 : six && o->mtu6 ? o->mtu6 : o->mtu;
 
 	return from->port == h->tunnel_port && demux_classify(d) != DEMUX_IKE &&
-	       ((h->mtu && len > h->mtu) || (o && o->mtu && len > o->mtu));
+	       ((here && len > here) || (there && len > there));
 }
 
 /* Inside one LAN: no NAT, hardly any delay. True: it was for there. */

@@ -17,6 +17,7 @@ const struct scenario scenarios[] = {
 	{ .name = "ask", .run = run_ask, .n_variants = ask_variants, .variant_name = ask_name },
 	{ .name = "trouble", .run = run_trouble, .n_variants = trouble_variants, .variant_name = trouble_name },
 	{ .name = "evil", .run = run_evil, .n_variants = evil_cases, .variant_name = evil_case_name },
+	{ .name = "network", .run = run_network, .n_variants = network_variants, .variant_name = network_name },
 	{ .name = "rekey", .run = run_rekey, .n_variants = rekey_variants, .variant_name = rekey_name },
 	{ .name = "mtu", .run = run_mtu, .n_variants = mtu_variants, .variant_name = mtu_name },
 	{ .name = "move", .run = run_move, .n_variants = move_variants, .variant_name = move_name },

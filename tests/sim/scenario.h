@@ -47,6 +47,10 @@ const char *refuse_name(unsigned i);
 void run_ask(struct world *w, const struct scenario_run *r);
 unsigned ask_variants(void);
 const char *ask_name(unsigned i);
+/* scenario_network.c */
+void run_network(struct world *w, const struct scenario_run *r);
+unsigned network_variants(void);
+const char *network_name(unsigned i);
 /* scenario_trouble.c */
 void run_trouble(struct world *w, const struct scenario_run *r);
 unsigned trouble_variants(void);
@@ -60,6 +64,8 @@ void run_mtu(struct world *w, const struct scenario_run *r);
 unsigned mtu_variants(void);
 const char *mtu_name(unsigned i);
 /* scenario_move.c */
+/* Another pair that passed a check is nominated, as if it had become the better one. False: there is none. */
+bool nominate_other(struct host *h);
 void run_move(struct world *w, const struct scenario_run *r);
 unsigned move_variants(void);
 const char *move_name(unsigned i);

@@ -184,8 +184,7 @@ static void rebound(struct world *w, bool caller)
 	end(w, &p);
 }
 
-/* Another pair that passed a check is nominated, as if it had become the better one. False: there is none. */
-static bool nominate_other(struct host *h)
+bool nominate_other(struct host *h)
 {
 	struct ice_agent *a = call_of(h)->ice;
 

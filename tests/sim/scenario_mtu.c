@@ -6,6 +6,7 @@
 
 #include "esp/pmtu.h"
 #include "scenario.h"
+#include "vpn/impl.h"
 
 #define GAME_PORT 27015
 #define SEARCH_US SECONDS(30)
@@ -15,16 +16,18 @@ static const struct {
 	unsigned a, b; /* links */
 	unsigned then; /* both, after a while; 0: as before */
 	bool ip6;
+	unsigned ip6_mtu; /* of the path by IPv6, which is taken first; 0: the same */
 } rows[] = {
-	{ "1280", 1280, 1500, 0, false },
-	{ "1300", 1300, 1300, 0, false },
-	{ "1400", 1400, 1400, 0, false },
-	{ "1500", 1500, 1500, 0, false },
-	{ "1400-and-1500", 1400, 1500, 0, false },
-	{ "black-hole-1320", 1500, 1500, 1320, false },
-	{ "black-hole-1280", 1400, 1500, 1280, false },
-	{ "grows", 1300, 1300, 1500, false },
-	{ "ip6-1400", 1400, 1400, 0, true },
+	{ "1280", 1280, 1500, 0, false, 0 },
+	{ "1300", 1300, 1300, 0, false, 0 },
+	{ "1400", 1400, 1400, 0, false, 0 },
+	{ "1500", 1500, 1500, 0, false, 0 },
+	{ "1400-and-1500", 1400, 1500, 0, false, 0 },
+	{ "black-hole-1320", 1500, 1500, 1320, false, 0 },
+	{ "black-hole-1280", 1400, 1500, 1280, false, 0 },
+	{ "grows", 1300, 1300, 1500, false, 0 },
+	{ "ip6-1400", 1400, 1400, 0, true, 0 },
+	{ "another-path", 1320, 1320, 0, true, 1480 },
 };
 
 unsigned mtu_variants(void)
@@ -109,6 +112,10 @@ static bool up(struct world *w, const struct scenario_run *r, struct couple *p)
 	p->b = host_new(w, &b);
 	p->a->mtu = rows[r->variant].a;
 	p->b->mtu = rows[r->variant].b;
+	/* the pair that is not in use stays one */
+	if (rows[r->variant].ip6_mtu && p->a->firewall && p->b->firewall)
+		p->a->firewall->timeout_us = p->b->firewall->timeout_us = SECONDS(3600);
+	p->a->mtu6 = p->b->mtu6 = rows[r->variant].ip6_mtu;
 	if (world_below(w, 2))
 		w->loss_ppm = w->reorder_ppm = 0;
 	if (!start_all(w))
@@ -117,10 +124,43 @@ static bool up(struct world *w, const struct scenario_run *r, struct couple *p)
 	return (dial(w, p, NULL) || !w->failed) && both_up(w, p);
 }
 
+static enum addr_family family_of(const struct host *h)
+{
+	return h->vpn->calls ? h->vpn->calls->path.local.family : ADDR_NONE;
+}
+
+/* ICE takes another pair, and back: what was known of the old path is not used on the new one. */
+static bool other_path(struct world *w, struct couple *p, uint16_t port)
+{
+	enum addr_family family = family_of(p->a) == ADDR_IP4 ? ADDR_IP6 : ADDR_IP4;
+	unsigned carries = family == ADDR_IP6 ? p->a->mtu6 : p->a->mtu;
+
+	for (int i = 0; i < 100 && !w->failed && (family_of(p->a) != family || family_of(p->b) != family); i++) {
+		/* one may come to nothing where packets are lost */
+		if (i % 25 == 0 && family_of(p->a) != family && !nominate_other(p->a)) {
+			world_fail(w, "there is no other pair");
+			return false;
+		}
+		world_for(w, MS(200));
+	}
+	if (w->failed || family_of(p->a) != family || family_of(p->b) != family) {
+		world_fail(w, "the call has not moved");
+		return false;
+	}
+	if (mtu_of(p->a) > carries || mtu_of(p->b) > carries) {
+		world_fail(w, "the new path is used like the old one");
+		return false;
+	}
+	if (!exchange_of(w, p, port, 1232, false) || !exchange_of(w, p, port, 3000, false))
+		return false;
+	world_for(w, SEARCH_US);
+	return !w->failed && found(w, p, carries) && every_size(w, p, port);
+}
+
 void run_mtu(struct world *w, const struct scenario_run *r)
 {
 	unsigned a = rows[r->variant].a, b = rows[r->variant].b, then = rows[r->variant].then;
-	unsigned carries = a < b ? a : b;
+	unsigned six = rows[r->variant].ip6_mtu, carries = a < b ? a : b;
 	struct couple p;
 	uint16_t port;
 
@@ -131,6 +171,8 @@ void run_mtu(struct world *w, const struct scenario_run *r)
 	if (!exchange_of(w, &p, port, 1232, false) || !exchange_of(w, &p, port, 3000, false))
 		return;
 	world_for(w, SEARCH_US);
+	if (six && family_of(p.a) == ADDR_IP6)
+		carries = six;
 	if (w->failed || !found(w, &p, carries) || !every_size(w, &p, port))
 		return;
 	if (then) {
@@ -143,6 +185,8 @@ void run_mtu(struct world *w, const struct scenario_run *r)
 		if (w->failed || !found(w, &p, then) || !every_size(w, &p, port))
 			return;
 	}
+	if (six && (!other_path(w, &p, port) || !other_path(w, &p, port)))
+		return;
 	if (!traffic(w, &p, 0))
 		return;
 	host_hangup(p.a, p.call);

@@ -268,21 +268,6 @@ static void twice(struct world *w, const struct scenario_run *r)
 		(void)both_clean(w, &p, OTHER_END_US);
 }
 
-static enum err reload(struct host *h, const char *extra)
-{
-	struct config *cfg;
-	struct trust *trust;
-	enum err e;
-
-	free((void *)(uintptr_t)h->setup.extra);
-	h->setup.extra = (char *)sim_copy(span_str(extra));
-	if (host_load(h, &cfg, &trust) != OK)
-		return ERR_MALFORMED;
-	e = vpn_reload(h->vpn, h->w->now_us, cfg, trust);
-	host_drain(h);
-	return e;
-}
-
 /* The owner takes the grant, or the key, out of his configuration: at once nothing passes any more. */
 static void revoked(struct world *w, const struct scenario_run *r)
 {
@@ -291,7 +276,7 @@ static void revoked(struct world *w, const struct scenario_run *r)
 	if (!up(w, r, &p))
 		return;
 	w->n_grants = 0; /* from now on nothing may be delivered */
-	if (reload(p.b, world_below(w, 2) ? SERVICE_DESKTOP : "") != OK)
+	if (host_reload(p.b, world_below(w, 2) ? SERVICE_DESKTOP : "") != OK)
 		world_fail(w, "the new configuration is not taken");
 	for (int i = 0; i < 10; i++) {
 		inner_syn(p.a, p.b, 5900);

@@ -81,6 +81,13 @@ struct sim_forward {
 	uint8_t peer[16];
 	bool open;
 };
+#define SIM_NETWORKS_MAX 32
+struct sim_network {
+	unsigned call;
+	uint32_t grant_id;
+	bool ours;
+	struct vpn_network n;
+};
 struct sim_peer {
 	unsigned call;
 	uint8_t peer[16];
@@ -135,7 +142,8 @@ struct host {
 	struct nat *nat, *firewall, *outer; /* NULL: none; owned, but for the nat of a shared LAN */
 	uint64_t delay_us; /* one way to the middle of the network */
 	bool cut; /* no network */
-	unsigned mtu; /* of its link, for what the tunnel's data socket sends; 0: any */
+	unsigned mtu,
+		mtu6; /* of its link, for what the tunnel's data socket sends; 0: any; mtu6 0: the same for IPv6 */
 	bool hostile; /* its own data plane checks nothing */
 	uint64_t deadline_us;
 	char *pins; /* the pins file */
@@ -144,6 +152,8 @@ struct host {
 	struct sim_forward forwards[SIM_FORWARDS_MAX];
 	unsigned n_forwards, n_bad_wants;
 	struct sim_peer peers[SIM_PEERS_MAX];
+	struct sim_network networks[SIM_NETWORKS_MAX];
+	unsigned n_networks;
 	unsigned n_peers, n_audit, n_saves, n_restarts;
 	bool refuse_forwards;
 	struct inner inner;
@@ -159,6 +169,8 @@ void host_free(struct host *h);
 bool host_start(struct host *h); /* the daemon begins to run */
 /* What its configuration and pins file say now. */
 MUST_CHECK enum err host_load(struct host *h, struct config **ret_cfg, struct trust **ret_trust);
+/* Its sections are these now, and it reads them again. */
+MUST_CHECK enum err host_reload(struct host *h, const char *extra);
 void host_kill(struct host *h); /* it dies without a word */
 void host_drain(struct host *h);
 void host_tick(struct host *h);
@@ -184,6 +196,11 @@ struct oracle_grant {
 	uint16_t port;
 };
 
+struct oracle_network {
+	unsigned caller, callee;
+	struct addr_prefix prefix;
+};
+
 /* ---- inner.c ---- */
 /* Probes from a host's inner stack to a peer's inner address. */
 void inner_ping(struct host *h, const struct host *to);
@@ -192,6 +209,9 @@ uint16_t inner_udp(struct host *h, const struct host *to, uint16_t port); /* its
 void inner_udp_on(struct host *h, const struct host *to, uint16_t own_port, uint16_t port); /* one that there is */
 /* A datagram of so many bytes, which is answered with as many; over 1232 in fragments, or whole. */
 void inner_udp_big(struct host *h, const struct host *to, uint16_t own_port, uint16_t port, size_t len, bool whole);
+/* From an address that was assigned, or of a host behind. */
+void inner_syn_from(struct host *h, const uint8_t src[16], const uint8_t dst[16], uint16_t port);
+void inner_ping_from(struct host *h, const uint8_t src[16], const uint8_t dst[16]);
 void inner_syn_as(struct host *h, const uint8_t src[16], const struct host *to, uint16_t port);
 void inner_input(struct host *h, uint8_t *packet, size_t len);
 
@@ -267,6 +287,8 @@ struct world {
 	/* oracle and findings */
 	struct oracle_grant grants[16];
 	unsigned n_grants;
+	struct oracle_network networks[4];
+	unsigned n_networks;
 	struct sim_sa sas[SIM_SAS_MAX];
 	unsigned n_sas; /* so many there were; the newest are kept */
 	unsigned n_delivered, n_steps, n_datagrams, n_lost;
@@ -291,6 +313,7 @@ void world_for(struct world *w, uint64_t us);
 uint64_t world_below(struct world *w, uint64_t n); /* a number of the network's */
 void world_allow(struct world *w, const struct host *caller, const struct host *callee, uint8_t protocol,
 		 uint16_t port);
+void world_allow_network(struct world *w, const struct host *caller, const struct host *callee, const char *prefix);
 /* All hang up and unregister; then nothing may be left anywhere. */
 void world_finish(struct world *w);
 /* Both ends of this call hold the same keys and identities. */

@@ -146,6 +146,15 @@ void world_allow(struct world *w, const struct host *caller, const struct host *
 	w->grants[w->n_grants++] = (struct oracle_grant){ caller->index, callee->index, protocol, port };
 }
 
+void world_allow_network(struct world *w, const struct host *caller, const struct host *callee, const char *prefix)
+{
+	struct oracle_network n = { .caller = caller->index, .callee = callee->index };
+
+	if (addr_prefix_parse(span_str(prefix), &n.prefix) != OK)
+		abort();
+	w->networks[w->n_networks++] = n;
+}
+
 /* ---- time ---- */
 
 static uint64_t next_us(const struct world *w)
@@ -312,6 +321,8 @@ static void check_balance(struct world *w, struct host *h)
 	for (unsigned i = 0; i < h->n_forwards; i++)
 		if (h->forwards[i].open)
 			world_fail(w, "%s: forward of call %u is not closed", h->name, h->forwards[i].call);
+	if (h->n_networks)
+		world_fail(w, "%s: %u networks are left", h->name, h->n_networks);
 	if (h->n_bad_wants)
 		world_fail(w, "%s: %u requests to the host make no sense", h->name, h->n_bad_wants);
 }

@@ -57,6 +57,27 @@ static void progress_and_a_good_end(void **state)
 				      "60.000 s  ended: the other side hung up\n");
 }
 
+static void a_network(void **state)
+{
+	(void)state;
+	assert_int_equal(
+		client_with(
+			SCRIPT(CALL,
+			       ">{\"id\":1,\"event\":\"granted\",\"t_ms\":310,\"name\":\"lan\",\"protocol\":"
+			       "\"network\",\"port\":0,\"local\":null,\"until\":0,\"prefixes\":[\"192.0.2.0/24\","
+			       "\"2001:db8::/64\"],\"addresses\":[\"192.0.2.130\"],\"dns\":[\"192.0.2.1\",5]}",
+			       ">{\"id\":1,\"event\":\"granted\",\"t_ms\":320,\"name\":\"own\",\"protocol\":"
+			       "\"network\",\"port\":0,\"local\":null,\"until\":0,\"prefixes\":[\"2001:db8:1::/64\"],"
+			       "\"addresses\":[],\"dns\":[]}",
+			       DONE("0", "hung up")),
+			ARGS("call", "home@example.org")),
+		0);
+	assert_string_equal(out_text, "0.310 s  granted lan (network)\n"
+				      "lan: 192.0.2.0/24, 2001:db8::/64 as 192.0.2.130, DNS 192.0.2.1, \n"
+				      "0.320 s  granted own (network)\n"
+				      "own: 2001:db8:1::/64\n");
+}
+
 static void every_end_has_its_code(void **state)
 {
 	static const int codes[] = { 1, 2, 10, 11, 12, 13, 14, 15, 16, 17, 20, 30, 31, 32, 33, 34, 35, 36, 40 };
@@ -331,6 +352,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, folder_new, folder_free)
 		CASE(progress_and_a_good_end),
+		CASE(a_network),
 		CASE(every_end_has_its_code),
 		CASE(no_daemon),
 		CASE(the_daemon_breaks),

@@ -43,6 +43,8 @@ static void usage(void **state)
 		{ "forward", "1", "tcp" },
 		{ "forward", "1", "tcp/0" },
 		{ "forward", "1", "tcp/70000" },
+		{ "forward", "1", "tcp/192.0.2.9:" },
+		{ "forward", "1", "tcp/:80" },
 		{ "trust" },
 		{ "trust", "add" },
 		{ "trust", "add", "a@b.example" },
@@ -126,6 +128,12 @@ static void what_is_asked(void **state)
 		{ { "forward", "a@b.example", "udp/53", "--port", "5353" },
 		  "<{\"id\":1,\"do\":\"forward\",\"peer\":\"a@b.example\",\"protocol\":\"udp\",\"port\":53,\"local_"
 		  "port\":5353}" },
+		{ { "forward", "2", "tcp/192.0.2.9:80" },
+		  "<{\"id\":1,\"do\":\"forward\",\"call\":2,\"protocol\":\"tcp\",\"port\":80,\"local_port\":0,"
+		  "\"host\":\"192.0.2.9\"}" },
+		{ { "forward", "2", "udp/[2001:db8::9]:53" },
+		  "<{\"id\":1,\"do\":\"forward\",\"call\":2,\"protocol\":\"udp\",\"port\":53,\"local_port\":0,"
+		  "\"host\":\"2001:db8::9\"}" },
 		{ { "forward", "2", "tcp/80" },
 		  "<{\"id\":1,\"do\":\"forward\",\"call\":2,\"protocol\":\"tcp\",\"port\":80,\"local_port\":0}" },
 	};

@@ -113,7 +113,7 @@ static int works(void)
 	TRY(udp_send_batch(fd, msgs, 1) == 1);
 	TRY(ioctl(fd, FIONREAD, &done) == 0);
 	TRY(udp_source_towards(&mine, &any) == OK);
-	TRY(local_addresses(list, 8, &n) == OK);
+	TRY(local_addresses(NULL, list, 8, &n) == OK);
 	TRY(sock_owner(17, &mine, &mine, &uid) == OK && uid == getuid());
 	TRY(address_watch_open(&watch) == OK);
 	TRY(loop_new(&l) == OK);

@@ -249,6 +249,30 @@ static void ping_refused(void **state)
 	pair_free(p);
 }
 
+/* Of a network: only who may open flows asks, only the other answers. A called. */
+static void ping_one_way(void **state)
+{
+	struct pkt there = pkt_echo(true, HOST_A, HOST_B, false), back = pkt_echo(true, HOST_B, HOST_A, true);
+	struct pkt asks = pkt_echo(true, HOST_B, HOST_A, false), answers = pkt_echo(true, HOST_A, HOST_B, true);
+	struct esp_sa_config a = pair_config_a(true);
+	struct pair *p;
+
+	(void)state;
+	a.ping_one_way = true;
+	p = pair_with(&a, true, 64);
+	assert_int_equal(carry(p, true, there), PASS);
+	assert_int_equal(carry(p, false, back), PASS);
+	assert_int_equal(carry(p, false, asks), ESP_DROP_NO_SA);
+	assert_int_equal(carry(p, true, answers), ESP_DROP_NO_SA);
+	/* `ping` taken back is about the peer's own address, not about a network */
+	esp_call_ping_off(p->a, PAIR_CALL);
+	assert_int_equal(carry(p, true, there), PASS);
+	pair_free(p);
+	p = pair_with(&a, true, 64);
+	assert_int_equal(hostile(p, answers), AT_RECEIVER(ESP_DROP_DIRECTION));
+	pair_free(p);
+}
+
 /* ---- numbers, hold, limits ---- */
 
 /* Taken back while the call is up: both ends' own echo and what a hostile peer sends, but not the service. */
@@ -501,6 +525,32 @@ static void odd_contents(void **state)
 	assert_int_equal(hostile_raw(p, 6, span_of(pk.b + 40, len - 40)), AT_RECEIVER(ESP_DROP_FORMAT));
 	for (size_t n = 0; n < len; n++)
 		assert_int_equal(hostile_raw(p, 41, span_of(pk.b, n)), AT_RECEIVER(ESP_DROP_FORMAT));
+	/* AH, ESP in ESP, transport mode, wrapped ESP: nothing but tunnel mode */
+	for (unsigned next = 0; next < 256; next++)
+		if (next != ESP_NEXT_IP4 && next != ESP_NEXT_IP6 && next != ESP_NEXT_DUMMY)
+			assert_int_equal(hostile_raw(p, (uint8_t)next, span_of(pk.b, len)),
+					 AT_RECEIVER(ESP_DROP_FORMAT));
+	/* a dummy of any length, without any contents as well */
+	assert_int_equal(hostile_raw(p, 59, SPAN_NONE), AT_RECEIVER(ESP_DROP_DUMMY));
+	assert_int_equal(hostile_raw(p, 59, span_of(pk.b, 1400)), AT_RECEIVER(ESP_DROP_DUMMY));
+	pair_free(p);
+	/* IPv4's length rules over what follows it, too */
+	p = pair_new(false);
+	pk = a_tcp(p, 1, 5900, SYN);
+	len = pk.len;
+	memset(pk.b + len, 0x5a, 1000);
+	assert_int_equal(hostile_raw(p, 4, span_of(pk.b, len + 1000)), PASS);
+	assert_int_equal(p->got.len, len);
+	assert_memory_equal(p->got.b, pk.b, len);
+	/* RFC 4303, 2.2: the first number is 1 */
+	{
+		size_t n;
+
+		assert_int_equal(esp_packet_seal(&p->raw, PAIR_SPI_B, 0, 0, ESP_NEXT_IP4, span_of(pk.b, len), p->outer,
+						 sizeof(p->outer), &n),
+				 OK);
+		assert_int_equal(deliver(p, p->b, p->outer, n), AT_RECEIVER(ESP_DROP_REPLAY));
+	}
 	pair_free(p);
 }
 
@@ -543,6 +593,7 @@ int main(void)
 		cmocka_unit_test(network_grant),
 		cmocka_unit_test(ping_rate),
 		cmocka_unit_test(ping_refused),
+		cmocka_unit_test(ping_one_way),
 		cmocka_unit_test(ping_taken_back),
 		cmocka_unit_test(replay_and_forgery),
 		cmocka_unit_test(held),

@@ -474,6 +474,33 @@ static void ike_ours(void **state)
 	json_decref(r);
 }
 
+static void ike_configuration(void **state)
+{
+	static const uint8_t d[] = {
+		0,   0,   0,   0,    0,   0,   0,   1,   0, 0,  0, 0, 0,   0,
+		0,   0,   47,  0x20, 34,  8,   0,   0,   0, 0,  0, 0, 0,   28 + 36, /* header */
+		0,   0,   0,   36,   2,   0,   0,   0, /* CP, reply */
+		0,   1,   0,   4,    198, 51,  100, 234, 0, 13, 0, 8, 198, 51,
+		100, 192, 255, 255,  255, 192, 0,   99,  0, 0,  0, 3, 0,   0,
+	};
+	json_t *r = run("ike", SPAN_OF(d), NULL), *p, *a;
+
+	(void)state;
+	assert_true(inspect_ok(r));
+	p = json_array_get(payloads(r), 0);
+	assert_int_equal(json_integer_value(json_object_get(p, "cfg_type")), 2);
+	a = json_object_get(p, "attributes");
+	assert_int_equal(json_array_size(a), 4);
+	assert_string_equal(harness_text(json_array_get(a, 0), "name"), "INTERNAL_IP4_ADDRESS");
+	assert_string_equal(harness_text(json_array_get(a, 0), "address"), "198.51.100.234");
+	assert_string_equal(harness_text(json_array_get(a, 1), "address"), "198.51.100.192");
+	assert_int_equal(json_integer_value(json_object_get(json_array_get(a, 2), "type")), 99);
+	assert_null(json_object_get(json_array_get(a, 2), "name"));
+	assert_null(json_object_get(json_array_get(a, 3), "address"));
+	json_decref(r);
+	ladder("ike", SPAN_OF(d), NULL);
+}
+
 static void keys_files(void **state)
 {
 	static const char *const wrong[] = {
@@ -698,6 +725,7 @@ int main(void)
 		cmocka_unit_test(ike_single_payloads),
 		cmocka_unit_test(ike_ours),
 		cmocka_unit_test(esp_aes_cbc),
+		cmocka_unit_test(ike_configuration),
 		cmocka_unit_test(keys_files),
 		cmocka_unit_test(esp_of_the_rfc),
 		cmocka_unit_test(esp_aes_gcm),

@@ -70,6 +70,7 @@ static void namespace_and_tun(void **state)
 {
 	struct addr self = ip6_of("fd00::1"), peer = ip6_of("fd00::2"), any6 = { .family = ADDR_IP6 };
 	struct addr self4 = ip6_of("10.77.0.1"), peer4 = ip6_of("10.77.0.2");
+	struct addr_prefix to = { .base = peer, .len = 128 }, to4 = { .base = peer4, .len = 32 };
 	struct sockaddr_storage ss;
 	struct tun_config cfg = { .name = tun_name, .mtu = TUN_MTU, .n_queues = 1 };
 	const struct vnet whole = { 0 };
@@ -96,10 +97,9 @@ static void namespace_and_tun(void **state)
 	assert_int_equal(tun_open(ns, &cfg, &again, &on), ERR_LIMIT);
 	cfg = (struct tun_config){ .name = "a name that is too long", .n_queues = 1 };
 	assert_int_equal(tun_open(ns, &cfg, &again, &on), ERR_LIMIT);
-	assert_int_equal(tun_address_add(ns, tun_name, &self, 128), OK);
-	assert_int_equal(tun_address_add(ns, tun_name, &self, 128), OK);
-	assert_int_equal(tun_address_add(ns, "nosuch", &self, 128), ERR_NOTFOUND);
-	assert_int_equal(tun_address_add(ns, tun_name, &self4, 33), ERR_UNSUPPORTED);
+	assert_int_equal(tun_address(ns, tun_name, &self, true), OK);
+	assert_int_equal(tun_address(ns, tun_name, &self, true), OK);
+	assert_int_equal(tun_address(ns, "nosuch", &self, true), ERR_NOTFOUND);
 
 	/* a socket of the namespace has no way out before the route, and one after it */
 	assert_int_equal(netns_socket(ns, AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, &fd), OK);
@@ -111,8 +111,8 @@ static void namespace_and_tun(void **state)
 	peer.port = 6000;
 	assert_int_equal(sendto(fd, payload, sizeof(payload), 0, (struct sockaddr *)&ss, addr_to_sockaddr(&peer, &ss)),
 			 -1);
-	assert_int_equal(tun_route(ns, tun_name, &peer, 128, true), OK);
-	assert_int_equal(tun_route(ns, tun_name, &peer, 128, true), OK);
+	assert_int_equal(tun_route(ns, tun_name, &to, NULL, 0, true), OK);
+	assert_int_equal(tun_route(ns, tun_name, &to, NULL, 0, true), OK);
 	assert_int_equal(sendto(fd, payload, sizeof(payload), 0, (struct sockaddr *)&ss, addr_to_sockaddr(&peer, &ss)),
 			 sizeof(payload));
 	n = read_packet(tun, 6, IPPROTO_UDP, packet, sizeof(packet));
@@ -141,15 +141,15 @@ static void namespace_and_tun(void **state)
 	assert_true(addr_eq(&msgs[0].path.remote, &peer));
 	assert_int_equal(msgs[0].len, sizeof(payload));
 
-	assert_int_equal(tun_route(ns, tun_name, &peer, 128, false), OK);
-	assert_int_equal(tun_route(ns, tun_name, &peer, 128, false), ERR_NOTFOUND);
+	assert_int_equal(tun_route(ns, tun_name, &to, NULL, 0, false), OK);
+	assert_int_equal(tun_route(ns, tun_name, &to, NULL, 0, false), ERR_NOTFOUND);
 	assert_int_equal(sendto(fd, payload, sizeof(payload), 0, (struct sockaddr *)&ss, addr_to_sockaddr(&peer, &ss)),
 			 -1);
 	(void)close(fd);
 
 	/* IPv4 the same way */
-	assert_int_equal(tun_address_add(ns, tun_name, &self4, 32), OK);
-	assert_int_equal(tun_route(ns, tun_name, &peer4, 32, true), OK);
+	assert_int_equal(tun_address(ns, tun_name, &self4, true), OK);
+	assert_int_equal(tun_route(ns, tun_name, &to4, NULL, 0, true), OK);
 	assert_int_equal(netns_socket(ns, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0, &fd), OK);
 	peer4.port = 7;
 	assert_int_equal(sendto(fd, "x", 1, 0, (struct sockaddr *)&ss, addr_to_sockaddr(&peer4, &ss)), 1);
@@ -324,14 +324,14 @@ static void addresses(void **state)
 	unsigned n = 99, few;
 
 	(void)state;
-	assert_int_equal(local_addresses(a, 32, &n), OK);
+	assert_int_equal(local_addresses(NULL, a, 32, &n), OK);
 	assert_true(n <= 32);
 	for (unsigned i = 0; i < n; i++) {
 		assert_int_not_equal(a[i].family, ADDR_NONE);
 		assert_int_equal(a[i].port, 0);
 		assert_false(addr_is_loopback(&a[i]) || addr_is_link_local(&a[i]) || addr_is_any(&a[i]));
 	}
-	assert_int_equal(local_addresses(a, 0, &few), OK);
+	assert_int_equal(local_addresses(NULL, a, 0, &few), OK);
 	assert_int_equal(few, 0);
 }
 

@@ -128,7 +128,7 @@ static void never_in_fragments(void **state)
 		assert_int_equal(getsockopt(fds[1], v6 ? IPPROTO_IPV6 : IPPROTO_IP,
 					    v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER, &value, &len),
 				 0);
-		assert_int_equal(value, v6 ? IPV6_PMTUDISC_PROBE : IP_PMTUDISC_PROBE);
+		assert_int_equal(value, IP_PMTUDISC_PROBE); /* IPV6_PMTUDISC_PROBE is the same number */
 		assert_int_equal(udp_send(fds[1], &path, SPAN_NONE, span_of(big, 1400)), OK);
 		if (v6) { /* loopback carries 65536 bytes: nothing of IPv4 is longer */
 			assert_int_equal(udp_send(fds[1], &path, SPAN_NONE, SPAN_OF(big)), ERR_LIMIT);

@@ -15,6 +15,8 @@
 
 #define HEX16 "9c1e72d04ab85f36e1087d2bc4935af6"
 #define BARE ACCOUNT "[peer p@e]\nbare = yes\naddress = fd00::1\n"
+#define HOST ACCOUNT "[daemon]\nhost = yes\n"
+#define LAN "[network n]\nprefix = 192.0.2.0/24\npool = 198.51.100.0/29\n"
 
 static const char whole[] =
 	"# a home\n[daemon]\nuser = nobody\nport = 0\ninterface = tie9\nhost = no\ndataplane = auto\nmax-calls = 3\n"
@@ -76,6 +78,37 @@ static void every_key(void **state)
 	config_free(c);
 }
 
+static void networks(void **state)
+{
+	static const char text[] =
+		HOST "[network n]\nprefix = 192.0.2.0/24, 2001:db8::/64\nprefix = 203.0.113.0/25\n"
+		     "pool = 198.51.100.0/29 2001:db8:1::/64\ndns = 192.0.2.1\ndns = 2001:db8::1\n"
+		     "[peer p@e]\nallow = n\naccept-prefix = 10.0.0.0/8, fd00:1:2::/48\naccept-prefix = 192.0.2.0/24\n";
+	struct addr_prefix p;
+	const struct cfg_network *n;
+	struct conf_error e;
+	struct config *c;
+	char dst[ADDR_TEXT];
+
+	(void)state;
+	assert_int_equal(config_parse("f", span_str(text), &c, &e), OK);
+	assert_true(c->host);
+	n = config_network(c, "n");
+	assert_non_null(n);
+	assert_null(config_network(c, "m"));
+	assert_int_equal(n->prefix.n, 3);
+	assert_string_equal(addr_prefix_write(&n->prefix.p[2], dst), "203.0.113.0/25");
+	assert_string_equal(addr_prefix_write(config_pool(n, ADDR_IP6), dst), "2001:db8:1::/64");
+	assert_string_equal(addr_prefix_write(config_pool(n, ADDR_IP4), dst), "198.51.100.0/29");
+	assert_int_equal(n->n_dns, 2);
+	assert_int_equal(c->peers[0].accept.n, 3);
+	assert_int_equal(addr_prefix_parse(SPAN_LIT("10.1.0.0/16"), &p), OK);
+	assert_true(config_prefixes_have(&c->peers[0].accept, &p));
+	assert_int_equal(addr_prefix_parse(SPAN_LIT("10.0.0.0/7"), &p), OK);
+	assert_false(config_prefixes_have(&c->peers[0].accept, &p));
+	config_free(c);
+}
+
 /* Each is refused with a sentence that holds these words, and nothing is returned. */
 static void refusals(void **state)
 {
@@ -134,9 +167,27 @@ static void refusals(void **state)
 		{ BARE "cert = " KEY_A "\nppk = house 0x" HEX16 "\n", "64 to 128" },
 		{ BARE "cert = " KEY_A "\nppk = house 0x" HEX16 HEX16 "\n", "64 to 128" }, /* half of it twice */
 		{ ACCOUNT "[peer p@e]\n[peer sips:p@E]\n", "each peer once" },
-		{ ACCOUNT "[network n]\n", "host = yes" },
+		{ ACCOUNT "[network n]\nprefix = 192.0.2.0/24\npool = 198.51.100.0/29\n", "host = yes" },
+		{ HOST "[network n]\n", "prefix" },
+		{ HOST "[network n]\nprefix = 192.0.2.1/24\n", "without host bits" },
+		{ HOST "[network n]\nprefix = 0.0.0.0/0\n", "/8" },
+		{ HOST "[network n]\nprefix = fd00::/8\n", "/32" },
+		{ HOST "[network n]\nprefix = 127.0.0.0/8\n", "prefixes such as" },
+		{ HOST "[network n]\nprefix = 192.0.2.0/24\n", "IPv4 pool" },
+		{ HOST "[network n]\nprefix = 2001:db8::/64\npool = 192.0.2.0/24\n", "no pool of a family" },
+		{ HOST LAN "pool = 198.51.100.64/29\n", "one pool of each" },
+		{ HOST LAN "dns = 198.51.100.1\n", "outside of the pool" },
+		{ HOST LAN "dns = router\n", "name servers" },
+		{ HOST LAN "dns = 192.0.2.1,192.0.2.2 192.0.2.3\ndns = 192.0.2.4 192.0.2.5\n", "at most 4" },
+		{ HOST LAN "[network m]\nprefix = 203.0.113.0/24\npool = 198.51.100.4/30\n", "a pool of its own" },
+		{ HOST LAN "[service n]\nlisten = tcp/1\n", "the name of a [service]" },
+		{ HOST LAN "[peer p@e]\nbare = yes\nask = yes\naddress = fd00::1\ncert = " KEY_A "\nallow = n\n",
+		  "not all three" },
+		{ ACCOUNT "[peer p@e]\naccept-prefix = everything\n", "prefixes such as" },
+		{ ACCOUNT "[peer p@e]\naccept-prefix = 10.0.0.0/8,10.0.0.0/9,10.0.0.0/10,10.0.0.0/11 10.0.0.0/12\n",
+		  "at most 4" },
 		{ ACCOUNT "[call n]\n", "not available" },
-		{ ACCOUNT "[daemon]\nhost = yes\n", "not available" },
+		{ ACCOUNT "[daemon]\nhost = perhaps\n", "yes or no" },
 		{ ACCOUNT "[daemon]\nport = 65536\n", "a port from 0 to 65535" },
 		{ ACCOUNT "[daemon]\nmax-calls = 0\n", "from 1 to 256" },
 		{ ACCOUNT "[daemon]\ndead-after = 5\n", "within its limits" },
@@ -215,9 +266,9 @@ static void secrets_hidden(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_key),           cmocka_unit_test(refusals),
-		cmocka_unit_test(secrets_hidden),      cmocka_unit_test(every_truncation),
-		cmocka_unit_test(allocation_failures),
+		cmocka_unit_test(every_key),        cmocka_unit_test(networks),
+		cmocka_unit_test(refusals),         cmocka_unit_test(secrets_hidden),
+		cmocka_unit_test(every_truncation), cmocka_unit_test(allocation_failures),
 	};
 
 	return HARNESS_RUN(tests);

@@ -124,6 +124,20 @@ static void exchange(void)
 	}
 }
 
+/* A call of the box's, that waits for its IKE. */
+static void ring(void)
+{
+	c = vpn_call_new(v, now_us, 0, false);
+	c->bare = c->no_ice = true;
+	(void)snprintf(c->peer, sizeof(c->peer), "sip:alice@example.com");
+	c->peer_address[0] = 0xfd;
+	c->peer_address[15] = 9;
+	c->fixed = c->path = (struct path){ .local = path.remote, .remote = path.local };
+	c->state = CALL_CONNECTING;
+	c->ike_cfg = malloc(sizeof(*c->ike_cfg));
+	*c->ike_cfg = stock(pair_ids[BOB], pair_ids[ALICE], false);
+}
+
 static void begin(const char *rest)
 {
 	struct vpn_env env = { .rng = &rng, .wall_s = wall };
@@ -138,15 +152,7 @@ static void begin(const char *rest)
 	configure(rest, &cfg, &trust);
 	assert_int_equal(vpn_new(&env, cfg, trust, pair_ids[BOB], &v), OK);
 	path = (struct path){ .local = addr_ip4(0xc0000201, 4500), .remote = addr_ip4(0xc0000202, 4500) };
-	c = vpn_call_new(v, now_us, 0, false);
-	c->bare = c->no_ice = true;
-	(void)snprintf(c->peer, sizeof(c->peer), "sip:alice@example.com");
-	c->peer_address[0] = 0xfd;
-	c->peer_address[15] = 9;
-	c->fixed = c->path = (struct path){ .local = path.remote, .remote = path.local };
-	c->state = CALL_CONNECTING;
-	c->ike_cfg = malloc(sizeof(*c->ike_cfg));
-	*c->ike_cfg = stock(pair_ids[BOB], pair_ids[ALICE], false);
+	ring();
 	box_cfg = stock(pair_ids[ALICE], pair_ids[BOB], true);
 	box_cfg.tsi.n = box_cfg.tsr.n = 1;
 	box_cfg.tsi.ts[0] = everything(c->peer_address);
@@ -196,6 +202,25 @@ static void time_is_over(void **state)
 	vpn_tick(v, now_us);
 	for (unsigned i = 0; i < n_children; i++)
 		assert_false(installed(i));
+	end();
+}
+
+/* The peer is started again and calls, from the same address: its first message is for that call, not for the one that it has lost. */
+static void peer_started_again(void **state)
+{
+	unsigned older;
+
+	(void)state;
+	begin("allow = desktop\n");
+	dial();
+	older = c->id;
+	ike_sa_free(box);
+	box = NULL;
+	n_children = 0;
+	now_us += SECONDS(1);
+	ring();
+	dial();
+	assert_true(!vpn_call_find(v, older) || !call_live(vpn_call_find(v, older)));
 	end();
 }
 
@@ -558,6 +583,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(time_is_over),
+		cmocka_unit_test(peer_started_again),
 		cmocka_unit_test(one_of_two_is_revoked),
 		cmocka_unit_test(proof_replaced),
 		cmocka_unit_test(first_messages_that_come_to_nothing),

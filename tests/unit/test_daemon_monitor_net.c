@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* The monitor's requests about networks, each against the configuration; in a network namespace of the test's own, so that
+ * host = yes changes nothing of this machine. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/monitor.h"
+#include "harness.h"
+
+static int mon = -1, tun = -1;
+static pid_t mon_pid;
+static struct config *cfg;
+
+#define ACCOUNT "[account]\naor = sip:me@example.net\nserver = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n"
+#define HOST_YES                                                                                                       \
+	"[daemon]\nhost = yes\ninterface = tietest2\n" ACCOUNT                                                         \
+	"[network lan]\nprefix = 10.3.0.0/24\npool = 10.77.0.0/29\n"                                                   \
+	"[peer a@example.net]\naccept-prefix = 10.8.0.0/16, 2001:db8:8::/64\n"
+#define HOST_NO "[daemon]\ninterface = tietest2\n" ACCOUNT "[peer a@example.net]\n"
+
+static void need_privilege(void)
+{
+	if (geteuid() != 0 || access("/dev/net/tun", R_OK | W_OK) != 0 || unshare(CLONE_NEWNET) < 0) {
+		print_message("# needs root and /dev/net/tun\n");
+		skip();
+	}
+}
+
+static enum err ask(const struct monitor_request *rq)
+{
+	struct monitor_reply reply;
+	int fd = -1;
+	enum err e = monitor_ask(mon, rq, &reply, &fd);
+
+	if (fd >= 0)
+		(void)close(fd);
+	return e;
+}
+
+static struct addr ip(const char *text)
+{
+	struct addr a;
+
+	assert_int_equal(addr_parse_ip(span_str(text), &a), OK);
+	return a;
+}
+
+static enum err assigned(const char *text, bool add)
+{
+	struct monitor_request rq = { .op = MONITOR_ASSIGNED, .add = add, .peer = ip(text) };
+
+	return ask(&rq);
+}
+
+static enum err route(const char *prefix, const char *source, bool add)
+{
+	struct monitor_request rq = { .op = MONITOR_NETWORK_ROUTE, .add = add };
+	struct addr_prefix p;
+
+	assert_int_equal(addr_prefix_parse(span_str(prefix), &p), OK);
+	rq.peer = p.base;
+	rq.bits = p.len;
+	if (source)
+		rq.source = ip(source);
+	return ask(&rq);
+}
+
+static void begin(const char *text)
+{
+	struct monitor_request rq = { .op = MONITOR_TUN };
+	struct monitor_reply reply;
+	struct conf_error e;
+
+	need_privilege();
+	assert_int_equal(config_parse("f", span_str(text), &cfg, &e), OK);
+	assert_int_equal(monitor_start(cfg, &mon, &mon_pid), OK);
+	assert_int_equal(assigned("10.8.0.5", true), ERR_WRONG_STATE);
+	assert_int_equal(route("10.8.1.0/24", NULL, true), ERR_WRONG_STATE);
+	assert_int_equal(monitor_ask(mon, &rq, &reply, &tun), OK);
+	rq = (struct monitor_request){ .op = MONITOR_SELF_ADDRESS, .spki_len = 7 };
+	memcpy(rq.spki, "our key", 7);
+	assert_int_equal(ask(&rq), OK);
+}
+
+static void end(void)
+{
+	int status = -1;
+
+	(void)close(tun);
+	(void)close(mon);
+	assert_int_equal(waitpid(mon_pid, &status, 0), mon_pid);
+	assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
+	config_free(cfg);
+}
+
+/* Is this in what `ip` shows of the namespace? */
+static bool shows(const char *command, const char *words)
+{
+	char text[4096];
+	/* NOLINTNEXTLINE(cert-env33-c) the commands are the test's own */
+	FILE *f = popen(command, "r");
+	size_t n;
+
+	assert_non_null(f);
+	n = fread(text, 1, sizeof(text) - 1, f);
+	text[n] = 0;
+	(void)pclose(f);
+	return strstr(text, words) != NULL;
+}
+
+#define ROUTES "ip -4 route show proto 193; ip -6 route show proto 193"
+
+static void in_the_host(void **state)
+{
+	(void)state;
+	begin(HOST_YES);
+	assert_true(shows(ROUTES, "unreachable 10.8.0.0/16"));
+	assert_true(shows(ROUTES, "unreachable 2001:db8:8::/64"));
+	/* an address: accept-prefix lists it, or not */
+	assert_int_equal(assigned("10.9.0.5", true), ERR_DENIED);
+	assert_int_equal(assigned("10.77.0.1", true), ERR_DENIED); /* our own pool is not what others assign */
+	assert_int_equal(assigned("127.0.0.1", true), ERR_DENIED);
+	assert_int_equal(assigned("10.8.0.5", false), ERR_NOTFOUND);
+	assert_int_equal(assigned("10.8.0.5", true), OK);
+	assert_int_equal(assigned("10.8.0.5", true), OK);
+	assert_true(shows("ip address show dev tietest2", "10.8.0.5/32"));
+	/* a network: from an address of ours, and accepted */
+	assert_int_equal(route("10.8.1.0/24", "10.8.0.6", true), ERR_DENIED);
+	assert_int_equal(route("10.8.1.0/24", "2001:db8::1", true), ERR_DENIED);
+	assert_int_equal(route("10.8.1.0/24", NULL, true), ERR_DENIED);
+	assert_int_equal(route("10.9.0.0/24", "10.8.0.5", true), ERR_DENIED);
+	assert_int_equal(route("10.0.0.0/8", "10.8.0.5", true), ERR_DENIED);
+	assert_int_equal(route("0.0.0.0/0", "10.8.0.5", true), ERR_DENIED);
+	assert_int_equal(route("10.8.1.0/24", "10.8.0.5", true), OK);
+	assert_int_equal(route("10.8.1.0/24", "10.8.0.5", true), OK);
+	assert_true(shows(ROUTES, "10.8.1.0/24 dev tietest2"));
+	/* who joins our network: one address of its pool */
+	assert_int_equal(route("10.77.0.0/29", NULL, true), ERR_DENIED);
+	assert_int_equal(route("10.77.1.1/32", NULL, true), ERR_DENIED);
+	assert_int_equal(route("10.77.0.2/32", NULL, true), OK);
+	assert_true(shows(ROUTES, "10.77.0.2 dev tietest2"));
+	/* another's route of the same prefix is left alone */
+	assert_true(shows("ip link add d0 type veth peer name d1 && ip link set d1 up && ip link set d0 up && ip route "
+			  "add 10.8.2.0/24 dev d0 metric 1024 && "
+			  "ip route show 10.8.2.0/24",
+			  "d0"));
+	assert_int_equal(route("10.8.2.0/24", "10.8.0.5", true), ERR_WRONG_STATE);
+	assert_true(shows("ip route show 10.8.2.0/24", "d0"));
+	/* and back */
+	assert_int_equal(route("10.77.0.2/32", NULL, false), OK);
+	assert_int_equal(route("10.8.1.0/24", NULL, false), OK);
+	assert_int_equal(route("10.8.1.0/24", NULL, false), ERR_NOTFOUND);
+	assert_int_equal(assigned("10.8.0.5", false), OK);
+	assert_false(shows("ip address show dev tietest2", "10.8.0.5"));
+	assert_false(shows(ROUTES, "dev tietest2"));
+	assert_true(shows(ROUTES, "unreachable 10.8.0.0/16"));
+	end();
+	assert_false(shows(ROUTES, "unreachable"));
+}
+
+/* The peer's own address keeps its unreachable route when its call is over, and loses it at the end. */
+static void peers(void **state)
+{
+	struct monitor_request rq = { .op = MONITOR_PEER_ROUTE, .add = 1, .spki_len = 8 };
+
+	(void)state;
+	begin(HOST_YES);
+	memcpy(rq.spki, "his key.", 8);
+	assert_int_equal(ask(&rq), OK);
+	assert_true(shows("ip -6 route show dev tietest2", "fd"));
+	rq.add = 0;
+	assert_int_equal(ask(&rq), OK);
+	assert_false(shows("ip -6 route show dev tietest2 proto 193", "fd"));
+	assert_true(shows("ip -6 route show proto 193", "unreachable fd"));
+	end();
+	assert_false(shows("ip -6 route show proto 193", "unreachable"));
+}
+
+static void in_private(void **state)
+{
+	struct monitor_request rq = { .op = MONITOR_CONNECT, .protocol = 17, .port = 53, .peer = ip("192.0.2.9") };
+
+	(void)state;
+	begin(HOST_NO);
+	assert_int_equal(ask(&rq), ERR_DENIED);
+	assert_int_equal(assigned("192.0.2.130", true), OK); /* whatever it is */
+	assert_int_equal(assigned("224.0.0.1", true), ERR_DENIED);
+	assert_int_equal(route("192.0.2.0/24", "192.0.2.130", true), OK);
+	assert_int_equal(route("0.0.0.0/0", "192.0.2.130", true), ERR_DENIED);
+	assert_int_equal(route("10.77.0.2/32", NULL, true), ERR_DENIED);
+	assert_int_equal(ask(&rq), OK);
+	assert_false(shows("ip address; ip route", "192.0.2"));
+	end();
+}
+
+static void out_of_form(void **state)
+{
+	struct monitor_request rq = { .op = MONITOR_NETWORK_ROUTE, .add = 1, .bits = 24, .peer = ip("10.8.1.1") };
+
+	(void)state;
+	begin(HOST_YES);
+	assert_int_equal(ask(&rq), ERR_MALFORMED); /* host bits */
+	rq.peer = ip("10.8.1.0");
+	rq.bits = 33;
+	assert_int_equal(ask(&rq), ERR_MALFORMED);
+	rq.bits = 24;
+	rq.peer.ip[9] = 1; /* beyond an IPv4 address */
+	assert_int_equal(ask(&rq), ERR_MALFORMED);
+	rq.peer = ip("10.8.1.0");
+	rq.source = (struct addr){ .family = (enum addr_family)7 };
+	assert_int_equal(ask(&rq), ERR_MALFORMED);
+	rq = (struct monitor_request){ .op = MONITOR_ASSIGNED, .add = 1 };
+	assert_int_equal(ask(&rq), ERR_MALFORMED);
+	rq.peer.family = ADDR_IP6;
+	memset(rq.peer.ip + 10, 0xff, 2); /* a mapped address */
+	assert_int_equal(ask(&rq), ERR_MALFORMED);
+	end();
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(in_the_host),
+		cmocka_unit_test(peers),
+		cmocka_unit_test(in_private),
+		cmocka_unit_test(out_of_form),
+	};
+
+	return HARNESS_RUN(tests);
+}
