@@ -53,8 +53,13 @@ static void end_open(struct end *e, uint8_t last, unsigned n, unsigned offloads)
 	e->ip6 = addr_of(SPAN_OF(ip), 0);
 	assert_int_equal(netns_new(&e->ns), OK);
 	assert_int_equal(tun_open(e->ns, &cfg, e->fds, &e->on), OK);
-	assert_int_equal(tun_address_add(e->ns, cfg.name, &e->ip4, 24), OK);
-	assert_int_equal(tun_address_add(e->ns, cfg.name, &e->ip6, 64), OK);
+	for (int six = 0; six < 2; six++) {
+		struct addr_prefix net = { .base = six ? e->ip6 : e->ip4, .len = six ? 64 : 24 };
+
+		net.base.ip[six ? 15 : 3] = 0;
+		assert_int_equal(tun_address(e->ns, cfg.name, six ? &e->ip6 : &e->ip4, true), OK);
+		assert_int_equal(tun_route(e->ns, cfg.name, &net, NULL, 0, true), OK);
+	}
 }
 
 static void end_close(struct end *e)
