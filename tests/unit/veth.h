@@ -108,16 +108,6 @@ static enum err veth_up(void *arg)
 	return netlink_link_up(arg, 1500);
 }
 
-/* An address, and the way to its neighbours: 24 or 64 bits of it. */
-static inline void veth_address(int ns, const char *name, const struct addr *ip)
-{
-	struct addr_prefix net = { .base = *ip, .len = ip->family == ADDR_IP6 ? 64 : 24 };
-
-	net.base.ip[ip->family == ADDR_IP6 ? 15 : 3] = 0;
-	assert_int_equal(tun_address(ns, name, ip, true), OK);
-	assert_int_equal(tun_route(ns, name, &net, NULL, 0, true), OK);
-}
-
 static inline void veth_open(struct veth *v)
 {
 	assert_int_equal(netns_new(&v->ns[0]), OK);
@@ -128,9 +118,17 @@ static inline void veth_open(struct veth *v)
 
 		v->ip4[i] = addr_ip4(0x0a090001 + (uint32_t)i, 0);
 		v->ip6[i] = addr_of(SPAN_OF(ip), 0);
+		assert_int_equal(tun_address(v->ns[i], veth_names[i], &v->ip4[i], true), OK);
+		assert_int_equal(tun_address(v->ns[i], veth_names[i], &v->ip6[i], true), OK);
 		assert_int_equal(netns_run(v->ns[i], veth_up, (void *)(uintptr_t)veth_names[i]), OK);
-		veth_address(v->ns[i], veth_names[i], &v->ip4[i]);
-		veth_address(v->ns[i], veth_names[i], &v->ip6[i]);
+	}
+	for (int i = 0; i < 2; i++) {
+		struct addr_prefix to4 = { .base = addr_ip4(0x0a090000, 0), .len = 24 };
+		struct addr_prefix to6 = { .base = v->ip6[0], .len = 64 };
+
+		to6.base.ip[15] = 0;
+		assert_int_equal(tun_route(v->ns[i], veth_names[i], &to4, NULL, 0, true), OK);
+		assert_int_equal(tun_route(v->ns[i], veth_names[i], &to6, NULL, 0, true), OK);
 	}
 }
 
