@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-_Static_assert(sizeof(struct net_buffers) == 1344 * 1024, "as it is said to be");
+_Static_assert(sizeof(struct net_buffers) == 1088 * 1024, "as it is said to be");
 
 struct net_buffers *net_buffers_new(void)
 {

@@ -9,14 +9,11 @@
 /* Our choices. Trains are few in a batch, single datagrams would be many: they are taken for a longer batch at once, and then
  * take a page each of a buffer. */
 #define NET_IN 16
-#define NET_OUT 128
-#define NET_OUT_SIZE 2048
 
-/* 16 * 64 KiB + 64 KiB + 128 * 2 KiB: 1344 KiB. Pages that were never used are not resident. */
+/* 16 * 64 KiB + 64 KiB: 1088 KiB. Pages that were never used are not resident. */
 struct net_buffers {
 	uint8_t in[NET_IN][UDP_TRAIN_MAX]; /* udp_recv_trains(): opened in place, and written from here into the TUN */
 	uint8_t tun[VNET_PACKET_MAX]; /* vnet_read() */
-	uint8_t out[NET_OUT][NET_OUT_SIZE]; /* datagrams to be sealed in place and sent */
 };
 struct net_buffers *net_buffers_new(void); /* NULL: out of memory */
 void net_buffers_free(struct net_buffers *b);
