@@ -77,6 +77,25 @@ static void group_close(struct group *g)
 		(void)close(g->fds[i]);
 }
 
+static const uint8_t warm[4] = { 0xff, 0xff, 0xff, 0xff };
+
+/* A first datagram finds the neighbour, and waits for addresses that the kernel has not made ready yet. Later ones may still come,
+ * and are nobody's. */
+static void warm_up(int fd, const struct path *path, int to_fd, struct net_buffers *b)
+{
+	struct pollfd p = { .fd = to_fd, .events = POLLIN };
+	struct udp_msg in[NET_IN];
+
+	for (int i = 0; i < 200; i++) {
+		(void)!udp_send(fd, path, SPAN_NONE, SPAN_OF(warm));
+		if (poll(&p, 1, 20) != 1)
+			continue;
+		(void)udp_recv_trains(to_fd, 1, b->in, NET_IN, in);
+		return;
+	}
+	fail_msg("no way to the other end");
+}
+
 /* What comes within a while to one socket, datagram by datagram into msgs (with memory of its own); returns how many
  * datagrams, and in *trains by how many messages. */
 static unsigned take(int fd, uint16_t port, struct net_buffers *b, struct udp_msg *msgs, unsigned cap, unsigned want,
@@ -93,15 +112,21 @@ static unsigned take(int fd, uint16_t port, struct net_buffers *b, struct udp_ms
 		if (poll(&p, 1, 2000) != 1)
 			break;
 		k = udp_recv_trains(fd, port, b->in, NET_IN, in);
-		*trains += k;
 		for (unsigned i = 0; i < k; i++) {
-			for (size_t at = 0; n < cap && udp_next(&in[i], &at, &msgs[n]); n++) {
-				uint8_t *copy = malloc(msgs[n].len + 1);
+			unsigned before = n;
 
+			for (size_t at = 0; n < cap && udp_next(&in[i], &at, &msgs[n]);) {
+				uint8_t *copy;
+
+				/* the kernel may have made a train of them as well */
+				if (span_eq(span_of(msgs[n].p, msgs[n].len), SPAN_OF(warm)))
+					continue;
+				copy = malloc(msgs[n].len + 1);
 				assert_non_null(copy);
 				memcpy(copy, msgs[n].p, msgs[n].len);
-				msgs[n].p = copy;
+				msgs[n++].p = copy;
 			}
+			*trains += n > before;
 		}
 	}
 	return n;
@@ -111,25 +136,6 @@ static void release(struct udp_msg *msgs, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		free(msgs[i].p);
-}
-
-/* A first datagram finds the neighbour, and waits for addresses that the kernel has not made ready yet. */
-static void warm_up(int fd, const struct path *path, int to_fd, struct net_buffers *b)
-{
-	struct pollfd p = { .fd = to_fd, .events = POLLIN };
-	struct udp_msg in[NET_IN];
-
-	for (int i = 0; i < 100; i++) {
-		(void)!udp_send(fd, path, SPAN_NONE, SPAN_LIT("\xff\xff\xff\xff"));
-		if (poll(&p, 1, 50) != 1)
-			continue;
-		do {
-			while (udp_recv_trains(to_fd, 1, b->in, NET_IN, in) > 0)
-				;
-		} while (poll(&p, 1, 100) == 1);
-		return;
-	}
-	fail_msg("no way to the other end");
 }
 
 static unsigned count_sent(const enum udp_fate *fates, unsigned n)
