@@ -9,14 +9,15 @@
 /* Words that a tuple is hashed as. */
 #define HASH_WORDS 10
 
-/* Every list has one time-out, and a packet moves its flow to the end: each is in order of expiry. */
+/* Every list of a state has one time-out, and a packet moves its flow to the end: each is in order of expiry. */
 struct list {
 	uint32_t first, last, n;
 };
 
 struct owner {
-	struct list half;
+	struct list half, rest; /* half: in order of expiry, too */
 	uint32_t n; /* all flows */
+	uint32_t prev, next; /* 1-based, of those with as many half-open ones */
 };
 
 struct esp_flows {
@@ -24,8 +25,10 @@ struct esp_flows {
 	uint32_t *bucket, mask;
 	uint32_t max, n, free, owner_max;
 	uint32_t top; /* places above it were never used: their memory is untouched */
-	struct list lists[ESP_FLOW_STATES]; /* HALF: see the owners */
+	struct list lists[ESP_FLOW_STATES];
 	struct owner *owner;
+	uint32_t *with; /* first owner with so many half-open ones, 1 and more; 1-based */
+	uint32_t most; /* an owner has so many, none has more */
 	unsigned n_owners;
 	uint64_t key[HASH_WORDS + 1];
 };
@@ -84,13 +87,14 @@ enum err esp_flows_new(const struct rng *rng, unsigned max_flows, unsigned n_own
 	f->flow = calloc((size_t)max_flows + 1, sizeof(*f->flow));
 	f->bucket = calloc(n, sizeof(*f->bucket));
 	f->owner = calloc(n_owners, sizeof(*f->owner));
-	if (!f->flow || !f->bucket || !f->owner) {
+	f->owner_max = max_flows > 1 ? max_flows / 2 : 1;
+	f->with = calloc((size_t)f->owner_max + 1, sizeof(*f->with));
+	if (!f->flow || !f->bucket || !f->owner || !f->with) {
 		esp_flows_free(f);
 		return ERR_NOMEM;
 	}
 	f->mask = n - 1;
 	f->max = max_flows;
-	f->owner_max = max_flows > 1 ? max_flows / 2 : 1;
 	f->n_owners = n_owners;
 	rng_fill(rng, f->key, sizeof(f->key));
 	*ret = f;
@@ -104,6 +108,7 @@ void esp_flows_free(struct esp_flows *f)
 	free(f->flow);
 	free(f->bucket);
 	free(f->owner);
+	free(f->with);
 	free(f);
 }
 
@@ -112,14 +117,59 @@ unsigned esp_flows_len(const struct esp_flows *f)
 	return f->n;
 }
 
-static struct list *list_of(struct esp_flows *f, const struct esp_flow *fl)
+/* The owner's number of half-open ones was `before`. */
+static void rank(struct esp_flows *f, struct owner *own, uint32_t before)
 {
-	return fl->state == ESP_FLOW_HALF ? &f->owner[fl->owner].half : &f->lists[fl->state];
+	uint32_t now = own->half.n, at = (uint32_t)(own - f->owner) + 1;
+
+	if (before) {
+		*(own->prev ? &f->owner[own->prev - 1].next : &f->with[before]) = own->next;
+		if (own->next)
+			f->owner[own->next - 1].prev = own->prev;
+	}
+	own->prev = own->next = 0;
+	if (now) {
+		own->next = f->with[now];
+		if (own->next)
+			f->owner[own->next - 1].prev = at;
+		f->with[now] = at;
+	}
+	f->most = now > f->most ? now : f->most;
+	while (f->most && !f->with[f->most]) /* once at most: it counts one by one */
+		f->most--;
+}
+
+static void own_unlink(struct esp_flows *f, struct esp_flow *fl)
+{
+	struct owner *own = &f->owner[fl->owner];
+	struct list *l = fl->state == ESP_FLOW_HALF ? &own->half : &own->rest;
+
+	*(fl->own_prev ? &f->flow[fl->own_prev].own_next : &l->first) = fl->own_next;
+	*(fl->own_next ? &f->flow[fl->own_next].own_prev : &l->last) = fl->own_prev;
+	fl->own_prev = fl->own_next = 0;
+	l->n--;
+	if (l == &own->half)
+		rank(f, own, l->n + 1);
+}
+
+static void own_link(struct esp_flows *f, struct esp_flow *fl)
+{
+	struct owner *own = &f->owner[fl->owner];
+	struct list *l = fl->state == ESP_FLOW_HALF ? &own->half : &own->rest;
+	uint32_t at = (uint32_t)(fl - f->flow);
+
+	fl->own_prev = l->last;
+	fl->own_next = 0;
+	*(l->last ? &f->flow[l->last].own_next : &l->first) = at;
+	l->last = at;
+	l->n++;
+	if (l == &own->half)
+		rank(f, own, l->n - 1);
 }
 
 static void unlink_flow(struct esp_flows *f, struct esp_flow *fl)
 {
-	struct list *l = list_of(f, fl);
+	struct list *l = &f->lists[fl->state];
 
 	*(fl->prev ? &f->flow[fl->prev].next : &l->first) = fl->next;
 	*(fl->next ? &f->flow[fl->next].prev : &l->last) = fl->prev;
@@ -129,7 +179,7 @@ static void unlink_flow(struct esp_flows *f, struct esp_flow *fl)
 
 static void link_flow(struct esp_flows *f, struct esp_flow *fl)
 {
-	struct list *l = list_of(f, fl);
+	struct list *l = &f->lists[fl->state];
 	uint32_t at = (uint32_t)(fl - f->flow);
 
 	fl->prev = l->last;
@@ -147,6 +197,7 @@ void esp_flow_remove(struct esp_flows *f, struct esp_flow *fl)
 		link = &f->flow[*link].chain;
 	*link = fl->chain;
 	unlink_flow(f, fl);
+	own_unlink(f, fl);
 	f->owner[fl->owner].n--;
 	f->n--;
 	memset(fl, 0, sizeof(*fl));
@@ -184,7 +235,6 @@ static void evict(struct esp_flows *f, uint32_t owner)
 bool esp_flow_make_room(struct esp_flows *f, uint32_t owner)
 {
 	struct owner *own = &f->owner[owner];
-	uint32_t worst = 0;
 
 	if (own->n < f->owner_max && f->n < f->max)
 		return true;
@@ -192,27 +242,20 @@ bool esp_flow_make_room(struct esp_flows *f, uint32_t owner)
 		evict(f, owner);
 		return true;
 	}
-	if (own->n >= f->owner_max)
+	if (own->n >= f->owner_max || !f->most)
 		return false;
-	for (uint32_t i = 1; i < f->n_owners; i++)
-		if (f->owner[i].half.n > f->owner[worst].half.n)
-			worst = i;
-	if (!f->owner[worst].half.n)
-		return false;
-	evict(f, worst);
+	evict(f, f->with[f->most] - 1);
 	return true;
 }
 
-static void enter(struct esp_flows *f, uint64_t now_us, struct esp_flow *fl, enum esp_flow_state to)
+static uint64_t expiry(const struct esp_flow *fl, enum esp_flow_state state, uint64_t now_us)
 {
 	static const uint64_t life[2][ESP_FLOW_STATES] = {
 		{ ESP_UDP_US, 0, ESP_UDP_US, 0 }, /* datagrams */
 		{ ESP_TCP_SHORT_US, ESP_TCP_OPEN_US, 0, ESP_TCP_SHORT_US }, /* TCP */
 	};
 
-	fl->state = to;
-	fl->expires_us = now_us + life[fl->tuple.protocol == ESP_PROTO_TCP][to];
-	link_flow(f, fl);
+	return now_us + life[fl->tuple.protocol == ESP_PROTO_TCP][state];
 }
 
 struct esp_flow *esp_flow_open(struct esp_flows *f, uint64_t now_us, const struct esp_tuple *t, bool inbound,
@@ -224,13 +267,19 @@ struct esp_flow *esp_flow_open(struct esp_flows *f, uint64_t now_us, const struc
 	assert(at <= f->max && owner < f->n_owners);
 	if (at == f->free)
 		f->free = fl->next;
-	*fl = (struct esp_flow){
-		.tuple = *t, .opened_inbound = inbound, .owner = owner, .grant = grant, .sa = sa, .chain = *bucket
-	};
+	*fl = (struct esp_flow){ .tuple = *t,
+				 .state = ESP_FLOW_HALF,
+				 .opened_inbound = inbound,
+				 .owner = owner,
+				 .grant = grant,
+				 .sa = sa,
+				 .chain = *bucket };
 	*bucket = at;
 	f->n++;
 	f->owner[owner].n++;
-	enter(f, now_us, fl, ESP_FLOW_HALF);
+	fl->expires_us = expiry(fl, fl->state, now_us);
+	link_flow(f, fl);
+	own_link(f, fl);
 	return fl;
 }
 
@@ -270,6 +319,7 @@ static enum esp_flow_state tcp_after(struct esp_flow *fl, const struct esp_inner
 void esp_flow_note(struct esp_flows *f, uint64_t now_us, struct esp_flow *fl, const struct esp_inner *p, bool inbound)
 {
 	enum esp_flow_state to;
+	bool own;
 
 	if (fl->tuple.protocol == ESP_PROTO_TCP) {
 		to = tcp_after(fl, p, inbound);
@@ -279,47 +329,48 @@ void esp_flow_note(struct esp_flows *f, uint64_t now_us, struct esp_flow *fl, co
 		fl->replied |= inbound != fl->opened_inbound;
 		to = fl->replied ? ESP_FLOW_SHORT : ESP_FLOW_HALF;
 	}
-	unlink_flow(f, fl);
-	enter(f, now_us, fl, to);
-}
-
-struct esp_flow *esp_flow_next(struct esp_flows *f, uint32_t *at)
-{
-	while (*at < f->top) {
-		struct esp_flow *fl = &f->flow[++*at];
-
-		if (fl->tuple.family != ADDR_NONE)
-			return fl;
+	if (to == fl->state && !fl->next) { /* the last already */
+		fl->expires_us = expiry(fl, to, now_us);
+		return;
 	}
-	return NULL;
+	own = to == ESP_FLOW_HALF || fl->state == ESP_FLOW_HALF;
+	unlink_flow(f, fl);
+	if (own)
+		own_unlink(f, fl);
+	fl->state = to;
+	fl->expires_us = expiry(fl, to, now_us);
+	link_flow(f, fl);
+	if (own)
+		own_link(f, fl);
 }
 
-static void expire(struct esp_flows *f, uint64_t now_us, const struct list *l)
+void esp_flows_walk(struct esp_flows *f, uint32_t owner, bool (*keep)(void *arg, struct esp_flow *fl), void *arg)
 {
-	while (l->first && f->flow[l->first].expires_us <= now_us)
-		esp_flow_remove(f, &f->flow[l->first]);
+	const uint32_t first[2] = { f->owner[owner].half.first, f->owner[owner].rest.first };
+
+	for (int i = 0; i < 2; i++)
+		for (uint32_t at = first[i], next; at; at = next) {
+			next = f->flow[at].own_next;
+			if (!keep(arg, &f->flow[at]))
+				esp_flow_remove(f, &f->flow[at]);
+		}
 }
 
 void esp_flows_tick(struct esp_flows *f, uint64_t now_us)
 {
 	for (unsigned i = 0; i < ESP_FLOW_STATES; i++)
-		expire(f, now_us, &f->lists[i]);
-	for (unsigned i = 0; i < f->n_owners; i++)
-		expire(f, now_us, &f->owner[i].half);
-}
-
-static uint64_t sooner(const struct esp_flows *f, const struct list *l, uint64_t due_us)
-{
-	return l->first && f->flow[l->first].expires_us < due_us ? f->flow[l->first].expires_us : due_us;
+		while (f->lists[i].first && f->flow[f->lists[i].first].expires_us <= now_us)
+			esp_flow_remove(f, &f->flow[f->lists[i].first]);
 }
 
 uint64_t esp_flows_deadline_us(const struct esp_flows *f)
 {
 	uint64_t due_us = TIME_NEVER;
 
-	for (unsigned i = 0; i < ESP_FLOW_STATES; i++)
-		due_us = sooner(f, &f->lists[i], due_us);
-	for (unsigned i = 0; i < f->n_owners; i++)
-		due_us = sooner(f, &f->owner[i].half, due_us);
+	for (unsigned i = 0; i < ESP_FLOW_STATES; i++) {
+		uint64_t us = f->lists[i].first ? f->flow[f->lists[i].first].expires_us : TIME_NEVER;
+
+		due_us = us < due_us ? us : due_us;
+	}
 	return due_us;
 }

@@ -45,6 +45,7 @@ struct esp_flow {
 	uint32_t grant;
 	void *sa; /* what sends it; the SADB's */
 	uint32_t chain, prev, next; /* 1-based places in the table; 0: none */
+	uint32_t own_prev, own_next; /* among its owner's */
 };
 
 struct esp_flows;
@@ -71,7 +72,7 @@ bool esp_flow_admits(const struct esp_flow *fl, const struct esp_inner *p, bool 
 void esp_flow_note(struct esp_flows *f, uint64_t now_us, struct esp_flow *fl, const struct esp_inner *p, bool inbound);
 
 void esp_flow_remove(struct esp_flows *f, struct esp_flow *fl);
-/* Walks all flows in use: *at starts at 0; NULL at the end. Removing the one returned is allowed. */
-struct esp_flow *esp_flow_next(struct esp_flows *f, uint32_t *at);
+/* All of an owner's, until it has seen them; false: the flow is removed. */
+void esp_flows_walk(struct esp_flows *f, uint32_t owner, bool (*keep)(void *arg, struct esp_flow *fl), void *arg);
 void esp_flows_tick(struct esp_flows *f, uint64_t now_us);
 uint64_t esp_flows_deadline_us(const struct esp_flows *f); /* TIME_NEVER: none */

@@ -197,26 +197,28 @@ static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struc
 static enum esp_drop choose(const struct esp_plane *p, const struct esp_tuple *t, const struct esp_inner *pkt,
 			    struct esp_sa **ret)
 {
-	bool covered = false, opening = pkt->icmp != ESP_ICMP_ECHO;
+	struct esp_candidates c = esp_index_ends(p->sadb.index, t);
+	bool opening = pkt->icmp != ESP_ICMP_ECHO;
+	struct esp_sa *sa;
 
 	*ret = NULL;
-	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
-		if (!plane_sends(sa))
+	while ((sa = esp_candidates_next(&c)) != NULL) {
+		if (!plane_sends(sa) || !esp_sa_covers(sa, t))
 			continue;
-		if (!esp_sa_covers(sa, t)) {
-			if (!*ret && esp_sa_covers_hosts(sa, t))
-				*ret = sa;
-			continue;
-		}
 		if (opening ? plane_may_open(sa, false) : echo_may(sa, pkt, false)) {
 			*ret = sa;
 			return PASSED;
 		}
-		if (!covered)
+		if (!*ret)
 			*ret = sa;
-		covered = true;
 	}
-	return covered && opening ? ESP_DROP_DIRECTION : ESP_DROP_NO_SA;
+	if (*ret)
+		return opening ? ESP_DROP_DIRECTION : ESP_DROP_NO_SA;
+	c = esp_index_hosts(p->sadb.index, t);
+	while ((sa = esp_candidates_next(&c)) != NULL && !(plane_sends(sa) && esp_sa_covers_hosts(sa, t)))
+		;
+	*ret = sa;
+	return ESP_DROP_NO_SA;
 }
 
 /* By the SA of its first fragment. */

@@ -148,7 +148,8 @@ struct esp_due {
 };
 bool esp_plane_poll_due(struct esp_plane *p, struct esp_due *ret);
 bool esp_plane_has_due(const struct esp_plane *p);
-bool esp_plane_has_news(const struct esp_plane *p); /* esp_plane_poll_due or esp_plane_poll_echo has something to tell */
+bool esp_plane_has_news(
+	const struct esp_plane *p); /* esp_plane_poll_due or esp_plane_poll_echo has something to tell */
 
 /* Counters by reason. */
 enum esp_drop {

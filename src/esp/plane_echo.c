@@ -14,14 +14,15 @@ enum { HEADERS = 40 + 8, ECHO = 128, REPLY = 129, LONGEST = 1400 };
 static struct esp_sa *sa_for(const struct esp_plane *p, uint32_t call, const uint8_t peer[16])
 {
 	struct esp_tuple t = { .family = ADDR_IP6, .protocol = ESP_PROTO_ICMP6 };
+	const struct esp_call *c = esp_sadb_call(&p->sadb, call);
 	struct esp_sa *sa;
 
 	t.local_port = t.peer_port = ECHO << 8;
 	memcpy(t.local_ip, p->self, 16);
 	memcpy(t.peer_ip, peer, 16);
-	for (sa = p->sadb.newest; sa; sa = sa->older)
-		if (sa->call->call == call && sa->allow_ping && (!sa->ping_one_way || plane_may_open(sa, false)) &&
-		    plane_sends(sa) && esp_sa_covers(sa, &t))
+	for (sa = c ? c->newest : NULL; sa; sa = sa->older)
+		if (sa->allow_ping && (!sa->ping_one_way || plane_may_open(sa, false)) && plane_sends(sa) &&
+		    esp_sa_covers(sa, &t))
 			break;
 	return sa;
 }

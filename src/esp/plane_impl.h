@@ -46,7 +46,8 @@ struct esp_plane {
 	struct esp_flows *flows;
 	struct esp_frags *frags;
 	struct esp_counters counters;
-	unsigned n_due; /* SAs with something to tell */
+	struct esp_sa *due_first; /* SAs with something to tell */
+	struct esp_sa *late_first, *late_last; /* that were replaced, in the order in which they go */
 	struct log_limit ecn_limit;
 	uint8_t self[16];
 	struct held held[ESP_HELD_MAX];

@@ -72,18 +72,29 @@ static bool carries(const struct esp_plane *p, const struct esp_sa *sa, const st
 	       plane_may_open(sa, fl->opened_inbound) && esp_sa_covers(sa, &fl->tuple);
 }
 
+struct walk {
+	struct esp_plane *p;
+	struct esp_sa *sa;
+};
+
+static bool take_over(void *arg, struct esp_flow *fl)
+{
+	const struct walk *w = arg;
+
+	if (carries(w->p, w->sa, fl))
+		fl->sa = w->sa;
+	return true;
+}
+
 void plane_activate(struct esp_plane *p, struct esp_sa *sa)
 {
 	struct esp_sa *old = sa->replaces ? esp_sadb_find(&p->sadb, sa->replaces) : NULL;
-	struct esp_flow *fl;
-	uint32_t at = 0;
+	struct walk w = { p, sa };
 
 	sa->standby = sa->superseded = false;
 	if (old && old != sa && old->call == sa->call && old->grant == sa->grant)
 		old->superseded = true;
-	while ((fl = esp_flow_next(p->flows, &at)) != NULL)
-		if (carries(p, sa, fl))
-			fl->sa = sa;
+	esp_flows_walk(p->flows, plane_owner_of(p, sa->call), take_over, &w);
 }
 
 /* Of the others of its grant one must send: the newest that waits, or at last one that was superseded. */
@@ -91,8 +102,8 @@ static void successor_wake(struct esp_plane *p, const struct esp_sa *gone)
 {
 	struct esp_sa *waits = NULL, *last = NULL;
 
-	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older) {
-		if (sa == gone || sa->call != gone->call || sa->grant != gone->grant || sa->end_us != TIME_NEVER)
+	for (struct esp_sa *sa = gone->call->newest; sa; sa = sa->older) {
+		if (sa == gone || sa->grant != gone->grant || sa->end_us != TIME_NEVER)
 			continue;
 		if (plane_sends(sa))
 			return;
@@ -107,7 +118,7 @@ static void successor_wake(struct esp_plane *p, const struct esp_sa *gone)
 
 struct esp_sa *plane_heir_of(const struct esp_plane *p, const struct esp_sa *gone, const struct esp_flow *fl)
 {
-	struct esp_sa *sa = p->sadb.newest;
+	struct esp_sa *sa = gone->call->newest;
 
 	while (sa && (sa == gone || !plane_sends(sa) || !carries(p, sa, fl)))
 		sa = sa->older;
@@ -131,30 +142,73 @@ enum err esp_sa_add(struct esp_plane *p, uint64_t now_us, const struct esp_sa_co
 	return OK;
 }
 
-/* Flows through it go as well, unless another SA of the same grant carries them: after a rekeying. */
-static void flows_pass_on(struct esp_plane *p, const struct esp_sa *gone)
+static bool pass_on(void *arg, struct esp_flow *fl)
 {
-	struct esp_flow *fl;
-	uint32_t at = 0;
+	const struct walk *w = arg;
+	struct esp_sa *heir;
+
+	if (fl->sa != w->sa)
+		return true;
+	heir = plane_heir_of(w->p, w->sa, fl);
+	if (heir)
+		fl->sa = heir;
+	return heir;
+}
+
+/* Flows through it go as well, unless another SA of the same grant carries them: after a rekeying. */
+static void flows_pass_on(struct esp_plane *p, struct esp_sa *gone)
+{
+	struct walk w = { p, gone };
 
 	successor_wake(p, gone);
-	while ((fl = esp_flow_next(p->flows, &at)) != NULL) {
-		struct esp_sa *heir;
+	esp_flows_walk(p->flows, plane_owner_of(p, gone->call), pass_on, &w);
+}
 
-		if (fl->sa != gone)
-			continue;
-		heir = plane_heir_of(p, gone, fl);
-		if (heir)
-			fl->sa = heir;
-		else
-			esp_flow_remove(p->flows, fl);
-	}
+/* ---- SAs that wait for something: in lists, so that nobody has to ask all of them ---- */
+
+static void late_link(struct esp_plane *p, struct esp_sa *sa)
+{
+	struct esp_sa *before = p->late_last;
+
+	/* they come in their order, but for what clocks are read late */
+	while (before && before->end_us > sa->end_us)
+		before = before->late.prev;
+	sa->late.prev = before;
+	sa->late.next = before ? before->late.next : p->late_first;
+	*(before ? &before->late.next : &p->late_first) = sa;
+	*(sa->late.next ? &sa->late.next->late.prev : &p->late_last) = sa;
+}
+
+static void late_unlink(struct esp_plane *p, struct esp_sa *sa)
+{
+	*(sa->late.prev ? &sa->late.prev->late.next : &p->late_first) = sa->late.next;
+	*(sa->late.next ? &sa->late.next->late.prev : &p->late_last) = sa->late.prev;
+}
+
+static void due_link(struct esp_plane *p, struct esp_sa *sa)
+{
+	sa->due.prev = NULL;
+	sa->due.next = p->due_first;
+	if (p->due_first)
+		p->due_first->due.prev = sa;
+	p->due_first = sa;
+}
+
+static void due_unlink(struct esp_plane *p, struct esp_sa *sa)
+{
+	*(sa->due.prev ? &sa->due.prev->due.next : &p->due_first) = sa->due.next;
+	if (sa->due.next)
+		sa->due.next->due.prev = sa->due.prev;
+	sa->due_soft = sa->due_hard = false;
 }
 
 static void sa_remove(struct esp_plane *p, struct esp_sa *gone)
 {
 	flows_pass_on(p, gone);
-	p->n_due -= gone->due_soft || gone->due_hard;
+	if (gone->end_us != TIME_NEVER)
+		late_unlink(p, gone);
+	if (gone->due_soft || gone->due_hard)
+		due_unlink(p, gone);
 	log_info(&p->log, "SA down in=%08x out=%08x call=%u grant=%u", gone->spi_in, gone->spi_out, gone->call->call,
 		 gone->grant);
 	esp_sadb_remove(&p->sadb, gone);
@@ -175,17 +229,25 @@ void esp_sa_retire(struct esp_plane *p, uint64_t now_us, uint32_t spi_in)
 	if (!sa || sa->end_us != TIME_NEVER)
 		return;
 	sa->end_us = now_us + ESP_LATE_US;
+	late_link(p, sa);
 	flows_pass_on(p, sa);
+}
+
+static struct esp_sa *newest_of(const struct esp_plane *p, uint32_t call)
+{
+	const struct esp_call *c = esp_sadb_call(&p->sadb, call);
+
+	return c ? c->newest : NULL;
 }
 
 void esp_grant_remove(struct esp_plane *p, uint32_t call, uint32_t grant_id)
 {
-	struct esp_sa *sa = p->sadb.newest;
+	struct esp_sa *sa = newest_of(p, call);
 
 	while (sa) {
 		struct esp_sa *older = sa->older;
 
-		if (sa->call->call == call && sa->grant == grant_id)
+		if (sa->grant == grant_id)
 			sa_remove(p, sa);
 		sa = older;
 	}
@@ -194,28 +256,21 @@ void esp_grant_remove(struct esp_plane *p, uint32_t call, uint32_t grant_id)
 void esp_call_remove(struct esp_plane *p, uint32_t call)
 {
 	struct esp_call *c = esp_sadb_call(&p->sadb, call);
-	struct esp_sa *sa = p->sadb.newest;
 
 	if (!c)
 		return;
-	while (sa) {
-		struct esp_sa *older = sa->older;
-
-		if (sa->call == c)
-			sa_remove(p, sa);
-		sa = older;
-	}
+	while (c->newest)
+		sa_remove(p, c->newest);
 	plane_call_gone(p, c);
-	memset(c, 0, sizeof(*c));
+	esp_sadb_call_forget(&p->sadb, c);
 }
 
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path)
 {
-	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
-		if (sa->call->call == call) {
-			sa->path = *path;
-			esp_sa_fit(sa);
-		}
+	for (struct esp_sa *sa = newest_of(p, call); sa; sa = sa->older) {
+		sa->path = *path;
+		esp_sa_fit(sa);
+	}
 }
 
 void esp_call_set_mtu(struct esp_plane *p, uint32_t call, unsigned mtu)
@@ -225,9 +280,8 @@ void esp_call_set_mtu(struct esp_plane *p, uint32_t call, unsigned mtu)
 	if (!c)
 		return;
 	c->mtu = mtu;
-	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
-		if (sa->call == c)
-			esp_sa_fit(sa);
+	for (struct esp_sa *sa = c->newest; sa; sa = sa->older)
+		esp_sa_fit(sa);
 }
 
 void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold)
@@ -240,8 +294,8 @@ void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold)
 
 void esp_call_ping_off(struct esp_plane *p, uint32_t call)
 {
-	for (struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
-		if (sa->call->call == call && !sa->ping_one_way)
+	for (struct esp_sa *sa = newest_of(p, call); sa; sa = sa->older)
+		if (!sa->ping_one_way)
 			sa->allow_ping = false;
 }
 
@@ -267,17 +321,10 @@ bool esp_call_counters(const struct esp_plane *p, uint32_t call, struct esp_coun
 
 void esp_plane_tick(struct esp_plane *p, uint64_t now_us)
 {
-	struct esp_sa *sa = p->sadb.newest;
-
 	esp_flows_tick(p->flows, now_us);
 	plane_held_tick(p, now_us);
-	while (sa) {
-		struct esp_sa *older = sa->older;
-
-		if (now_us >= sa->end_us)
-			sa_remove(p, sa);
-		sa = older;
-	}
+	while (p->late_first && p->late_first->end_us <= now_us)
+		sa_remove(p, p->late_first);
 }
 
 uint64_t esp_plane_deadline_us(const struct esp_plane *p)
@@ -285,9 +332,7 @@ uint64_t esp_plane_deadline_us(const struct esp_plane *p)
 	uint64_t due = esp_flows_deadline_us(p->flows), held = plane_held_deadline_us(p);
 
 	due = held < due ? held : due;
-	for (const struct esp_sa *sa = p->sadb.newest; sa; sa = sa->older)
-		due = sa->end_us < due ? sa->end_us : due;
-	return due;
+	return p->late_first && p->late_first->end_us < due ? p->late_first->end_us : due;
 }
 
 /* ---- lifetimes (RFC 4301, 4.4.2.1) ---- */
@@ -307,28 +352,27 @@ void plane_life_note(struct esp_plane *p, struct esp_sa *sa, size_t len)
 		sa->soft_told = sa->due_soft = true;
 	if (!sa->hard_told && plane_used_up(sa))
 		sa->hard_told = sa->due_hard = true;
-	p->n_due += !told && (sa->due_soft || sa->due_hard);
+	if (!told && (sa->due_soft || sa->due_hard))
+		due_link(p, sa);
 }
 
 bool esp_plane_has_news(const struct esp_plane *p)
 {
-	return p->n_due || p->n_echoed;
+	return p->due_first || p->n_echoed;
 }
 
 bool esp_plane_has_due(const struct esp_plane *p)
 {
-	return p->n_due;
+	return p->due_first;
 }
 
 bool esp_plane_poll_due(struct esp_plane *p, struct esp_due *ret)
 {
-	for (struct esp_sa *sa = p->sadb.newest; sa && p->n_due; sa = sa->older) {
-		if (!sa->due_soft && !sa->due_hard)
-			continue;
-		*ret = (struct esp_due){ .spi_in = sa->spi_in, .call = sa->call->call, .hard = sa->due_hard };
-		sa->due_soft = sa->due_hard = false;
-		p->n_due--;
-		return true;
-	}
-	return false;
+	struct esp_sa *sa = p->due_first;
+
+	if (!sa)
+		return false;
+	*ret = (struct esp_due){ .spi_in = sa->spi_in, .call = sa->call->call, .hard = sa->due_hard };
+	due_unlink(p, sa);
+	return true;
 }

@@ -116,10 +116,10 @@ void esp_sa_fit(struct esp_sa *sa)
 	sa->inner_max = fits < most ? fits : most;
 }
 
-static struct span spi_key(uint32_t spi, uint8_t dst[4])
+/* Numbers that a stranger cannot choose: inbound SPIs and calls are ours. Which are in the lists, that is; he may ask for any. */
+static uint32_t place_of(const struct esp_sadb *db, uint32_t number)
 {
-	put_be32(dst, spi);
-	return span_of(dst, 4);
+	return number * UINT32_C(0x9e3779b1) >> (32 - db->bits); /* Knuth, 6.4 */
 }
 
 enum err esp_sadb_init(struct esp_sadb *db, unsigned max_sas, const struct rng *rng)
@@ -129,9 +129,15 @@ enum err esp_sadb_init(struct esp_sadb *db, unsigned max_sas, const struct rng *
 		return ERR_LIMIT;
 	db->max = max_sas;
 	db->rng = *rng;
+	db->bits = 4;
+	while (1u << db->bits < max_sas)
+		db->bits++;
 	db->call = calloc(max_sas, sizeof(*db->call));
-	db->by_spi = table_new(max_sas, rng);
-	return db->call && db->by_spi ? OK : ERR_NOMEM;
+	db->by_spi = calloc((size_t)1 << db->bits, sizeof(struct esp_sa *));
+	db->by_call = calloc((size_t)1 << db->bits, sizeof(struct esp_call *));
+	if (!db->call || !db->by_spi || !db->by_call)
+		return ERR_NOMEM;
+	return esp_index_new(rng, max_sas, &db->index);
 }
 
 static void sa_free(struct esp_sa *sa)
@@ -145,46 +151,82 @@ static void sa_free(struct esp_sa *sa)
 
 void esp_sadb_done(struct esp_sadb *db)
 {
-	while (db->newest)
-		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) removing it makes another one the newest */
-		esp_sadb_remove(db, db->newest);
-	table_free(db->by_spi);
+	for (unsigned i = 0; i < db->n_places; i++)
+		while (db->call[i].newest)
+			/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) removing it makes another one the newest */
+			esp_sadb_remove(db, db->call[i].newest);
+	esp_index_free(db->index);
+	free(db->by_spi);
+	free(db->by_call);
 	free(db->call);
 	memset(db, 0, sizeof(*db));
 }
 
-struct esp_call *esp_sadb_call(const struct esp_sadb *db, uint32_t call)
+/* ---- calls ---- */
+
+static struct esp_call **call_link(const struct esp_sadb *db, uint32_t call)
 {
-	for (unsigned i = 0; i < db->max; i++)
-		if (db->call[i].used && db->call[i].call == call)
-			return &db->call[i];
-	return NULL;
+	struct esp_call **link = &db->by_call[place_of(db, call)];
+
+	while (*link && (*link)->call != call)
+		link = &(*link)->chain;
+	return link;
 }
 
-/* The call's place; else one that was never used; else that of the call which has been without SAs for longest.
- * There is one, because each place in use has an SA and one more SA is allowed. */
+struct esp_call *esp_sadb_call(const struct esp_sadb *db, uint32_t call)
+{
+	return *call_link(db, call);
+}
+
+static void idle_link(struct esp_sadb *db, struct esp_call *c)
+{
+	c->idle_next = NULL;
+	c->idle_prev = db->idle_last;
+	*(c->idle_prev ? &c->idle_prev->idle_next : &db->idle_first) = c;
+	db->idle_last = c;
+}
+
+static void idle_unlink(struct esp_sadb *db, struct esp_call *c)
+{
+	*(c->idle_prev ? &c->idle_prev->idle_next : &db->idle_first) = c->idle_next;
+	*(c->idle_next ? &c->idle_next->idle_prev : &db->idle_last) = c->idle_prev;
+	c->idle_prev = c->idle_next = NULL;
+}
+
+void esp_sadb_call_forget(struct esp_sadb *db, struct esp_call *c)
+{
+	assert(!c->newest);
+	idle_unlink(db, c);
+	*call_link(db, c->call) = c->chain;
+	*c = (struct esp_call){ .chain = db->unused };
+	db->unused = c;
+}
+
+/* The call's place, among the idle ones if it is new or has no SA; else one that is not used; else that of the call which has been
+ * without SAs for longest. There is one, because each place in use has an SA and one more SA is allowed. */
 static struct esp_call *call_place(struct esp_sadb *db, uint32_t call)
 {
-	struct esp_call *c = esp_sadb_call(db, call);
+	struct esp_call **link = call_link(db, call), *c = *link;
 
 	if (c)
 		return c;
-	for (unsigned i = 0; i < db->max; i++) {
-		struct esp_call *at = &db->call[i];
-
-		if (at->n_sas)
-			continue;
-		if (!at->used) {
-			c = at;
-			break;
-		}
-		if (!c || at->idle_since < c->idle_since)
-			c = at;
+	if (!db->unused && db->n_places < db->max) {
+		c = &db->call[db->n_places++];
+	} else {
+		if (!db->unused)
+			esp_sadb_call_forget(db, db->idle_first);
+		c = db->unused;
+		assert(c);
+		db->unused = c->chain;
+		link = call_link(db, call);
 	}
-	assert(c);
-	*c = (struct esp_call){ .used = true, .call = call };
+	*c = (struct esp_call){ .call = call };
+	*link = c;
+	idle_link(db, c);
 	return c;
 }
+
+/* ---- SAs ---- */
 
 static enum err sa_new(const struct esp_sadb *db, const struct esp_sa_config *cfg, struct esp_sa **ret)
 {
@@ -225,8 +267,8 @@ static enum err sa_new(const struct esp_sadb *db, const struct esp_sa_config *cf
 
 enum err esp_sadb_add(struct esp_sadb *db, const struct esp_sa_config *cfg, struct esp_sa **ret)
 {
-	struct esp_sa *sa;
-	uint8_t key[4];
+	struct esp_sa *sa, **spi = &db->by_spi[place_of(db, cfg->spi_in)];
+	struct esp_call *c;
 	enum err e;
 
 	if (!config_valid(cfg))
@@ -238,20 +280,24 @@ enum err esp_sadb_add(struct esp_sadb *db, const struct esp_sa_config *cfg, stru
 	e = sa_new(db, cfg, &sa);
 	if (e != OK)
 		return e;
-	e = table_put(db->by_spi, spi_key(sa->spi_in, key), sa);
+	sa->serial = ++db->serial;
+	e = esp_index_add(db->index, sa);
 	if (e != OK) {
 		sa_free(sa);
 		return e;
 	}
-	sa->call = call_place(db, cfg->call);
-	sa->call->n_sas++;
+	sa->spi_chain = *spi;
+	*spi = sa;
+	c = sa->call = call_place(db, cfg->call);
 	if (cfg->mtu)
-		sa->call->mtu = cfg->mtu;
+		c->mtu = cfg->mtu;
 	esp_sa_fit(sa);
-	sa->older = db->newest;
-	if (db->newest)
-		db->newest->newer = sa;
-	db->newest = sa;
+	sa->older = c->newest;
+	if (c->newest)
+		c->newest->newer = sa;
+	else
+		idle_unlink(db, c);
+	c->newest = sa;
 	db->n++;
 	*ret = sa;
 	return OK;
@@ -259,24 +305,29 @@ enum err esp_sadb_add(struct esp_sadb *db, const struct esp_sa_config *cfg, stru
 
 void esp_sadb_remove(struct esp_sadb *db, struct esp_sa *sa)
 {
-	uint8_t key[4];
+	struct esp_sa **spi = &db->by_spi[place_of(db, sa->spi_in)];
 
-	(void)table_take(db->by_spi, spi_key(sa->spi_in, key));
+	while (*spi != sa)
+		spi = &(*spi)->spi_chain;
+	*spi = sa->spi_chain;
+	esp_index_remove(db->index, sa);
 	if (sa->newer)
 		sa->newer->older = sa->older;
 	else
-		db->newest = sa->older;
+		sa->call->newest = sa->older;
 	if (sa->older)
 		sa->older->newer = sa->newer;
-	if (--sa->call->n_sas == 0)
-		sa->call->idle_since = ++db->serial;
+	if (!sa->call->newest)
+		idle_link(db, sa->call);
 	db->n--;
 	sa_free(sa);
 }
 
 struct esp_sa *esp_sadb_find(const struct esp_sadb *db, uint32_t spi_in)
 {
-	uint8_t key[4];
+	struct esp_sa *sa = db->by_spi[place_of(db, spi_in)];
 
-	return table_find(db->by_spi, spi_key(spi_in, key));
+	while (sa && sa->spi_in != spi_in)
+		sa = sa->spi_chain;
+	return sa;
 }

@@ -2,12 +2,12 @@
 /* Copyright The tieline authors */
 /* esp/sadb.h - the SAs of the plane and the calls that they belong to. Internal to esp/.
  *
- * An SA is found by its inbound SPI (RFC 4301, 4.1: unicast, so the SPI alone says it), or by walking from
- * the newest to the oldest. A call is remembered, with its counters and hold, also while it has no
- * SA, until it is removed or its place is needed. */
+ * An SA is found by its inbound SPI (RFC 4301, 4.1: unicast, so the SPI alone says it), by what it covers (esp/index.h), or in
+ * its call's list, from the newest to the oldest. A call is remembered, with its counters and hold, also while it has no
+ * SA, until it is removed or its place is needed. Nothing that is asked here takes longer for others' SAs and calls. */
 #pragma once
-#include "base/table.h"
 #include "esp/flow.h"
+#include "esp/index.h"
 #include "esp/packet.h"
 #include "esp/plane.h"
 #include "esp/replay.h"
@@ -23,18 +23,29 @@ struct esp_rate {
 bool esp_rate_pass(struct esp_rate *r, uint64_t now_us);
 
 struct esp_call {
-	bool used, held;
+	bool held;
 	uint32_t call;
-	unsigned n_sas;
-	uint64_t idle_since; /* a serial: which call lost its last SA first */
+	struct esp_sa *newest; /* NULL: it has none, and waits among the idle ones */
+	struct esp_call *chain; /* in its bucket, or of unused places */
+	struct esp_call *idle_prev, *idle_next; /* in the order in which they lost their last SA */
 	struct esp_counters counters;
 	unsigned mtu; /* of the outer packet; 0: not limited */
 	struct esp_rate told; /* of packets too big */
 	uint16_t echo_id; /* of echoes of our own; 0: none yet */
 };
 
+/* Places in a list of SAs. */
+struct esp_sa_links {
+	struct esp_sa *prev, *next;
+};
+
 struct esp_sa {
-	struct esp_sa *older, *newer;
+	struct esp_sa *older, *newer; /* of its call */
+	struct esp_sa *spi_chain;
+	uint64_t serial; /* higher: newer */
+	struct esp_leg *legs; /* the index's */
+	unsigned n_legs;
+	struct esp_sa_links late, due; /* the plane's: those that go, those with something to tell */
 	struct esp_call *call;
 	uint32_t spi_in, spi_out, grant;
 	struct esp_cipher in, out;
@@ -67,10 +78,14 @@ size_t esp_sa_around(const struct esp_sa *sa);
 void esp_sa_fit(struct esp_sa *sa);
 
 struct esp_sadb {
-	struct table *by_spi;
-	struct esp_sa *newest;
-	struct esp_call *call; /* max_sas places */
-	unsigned n, max;
+	struct esp_sa **by_spi; /* 1 << bits lists */
+	struct esp_index *index;
+	struct esp_call **by_call; /* as many */
+	unsigned bits;
+	struct esp_call *call; /* max places */
+	struct esp_call *unused; /* places below n_places */
+	struct esp_call *idle_first, *idle_last;
+	unsigned n, max, n_places;
 	uint64_t serial;
 	struct rng rng; /* of the ciphers */
 };
@@ -83,3 +98,4 @@ MUST_CHECK enum err esp_sadb_add(struct esp_sadb *db, const struct esp_sa_config
 void esp_sadb_remove(struct esp_sadb *db, struct esp_sa *sa);
 struct esp_sa *esp_sadb_find(const struct esp_sadb *db, uint32_t spi_in);
 struct esp_call *esp_sadb_call(const struct esp_sadb *db, uint32_t call); /* NULL: none */
+void esp_sadb_call_forget(struct esp_sadb *db, struct esp_call *c); /* one without SAs */
