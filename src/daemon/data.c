@@ -78,7 +78,7 @@ static void inner_in(struct engine *e, uint64_t now_us, const struct esp_packet 
 
 void data_esp(struct engine *e, uint64_t now_us, const struct udp_msg *m)
 {
-	struct esp_packet in = { .path = m->path, .p = m->p, .len = m->len }, out[ESP_BATCH];
+	struct esp_packet in = { .p = m->p, .len = m->len, .path = &m->path, .tos = m->path.tos }, out[ESP_BATCH];
 	unsigned n = vpn_input_esp(e->vpn, now_us, &in, 1, out);
 
 	for (unsigned i = 0; i < n; i++)

@@ -104,9 +104,9 @@ static void open_batch(struct worker *w, uint64_t now_us, struct esp_packet *in,
 /* ---- datagrams in ---- */
 
 /* Is this datagram the shard's own? The kernel chose the socket by the first datagram of a train. */
-static bool is_ours(const struct worker *w, const struct udp_msg *d)
+static bool is_ours(const struct worker *w, struct span d)
 {
-	return demux_classify(span_of(d->p, d->len)) == DEMUX_ESP && be32(d->p) % w->n_shards == w->shard;
+	return demux_classify(d) == DEMUX_ESP && (w->n_shards == 1 || be32(d.p) % w->n_shards == w->shard);
 }
 
 static void messages(struct worker *w, uint64_t now_us, const struct udp_msg *msgs, unsigned n)
@@ -116,17 +116,19 @@ static void messages(struct worker *w, uint64_t now_us, const struct udp_msg *ms
 
 	merge_begin(w);
 	for (unsigned i = 0; i < n; i++) {
-		struct udp_msg d;
-		size_t at = 0;
+		size_t at = 0, len;
+		uint8_t *p;
 
-		while (udp_next(&msgs[i], &at, &d)) {
-			if (!is_ours(w, &d)) {
-				struct stray s = { .kind = STRAY_DATAGRAM, .path = d.path };
+		while (udp_cut(&msgs[i], &at, &p, &len)) {
+			if (!is_ours(w, span_of(p, len))) {
+				struct stray s = { .kind = STRAY_DATAGRAM, .path = msgs[i].path };
 
-				worker_stray_out(w, &s, span_of(d.p, d.len));
+				worker_stray_out(w, &s, span_of(p, len));
 				continue;
 			}
-			in[k++] = (struct esp_packet){ .path = d.path, .p = d.p, .len = d.len };
+			in[k++] = (struct esp_packet){
+				.p = p, .len = len, .path = &msgs[i].path, .tos = msgs[i].path.tos
+			};
 			if (k == ESP_BATCH) {
 				open_batch(w, now_us, in, k);
 				k = 0;
@@ -156,28 +158,56 @@ void worker_raw_in(struct worker *w, uint64_t now_us, unsigned family)
 
 /* ---- out of the TUN ---- */
 
+static unsigned send_udp(struct udp_sender *sender, const struct esp_packet *p, unsigned n)
+{
+	struct udp_out msgs[ESP_BATCH_OUT];
+	enum udp_fate fates[ESP_BATCH_OUT];
+
+	if (sender->fd < 0)
+		return 0;
+	for (unsigned i = 0; i < n; i++)
+		msgs[i] = (struct udp_out){ .path = p[i].path, .p = p[i].p, .len = p[i].len, .tos = p[i].tos };
+	return udp_send_trains(sender, msgs, n, fates);
+}
+
+static unsigned send_raw(int fd, const struct esp_packet *p, unsigned n)
+{
+	unsigned sent = 0;
+
+	for (unsigned at = 0, k; fd >= 0 && at < n; at += k) {
+		struct udp_msg msgs[UDP_BATCH];
+
+		for (k = 0; k < UDP_BATCH && at + k < n; k++) {
+			msgs[k] = (struct udp_msg){ .path = *p[at + k].path, .p = p[at + k].p, .len = p[at + k].len };
+			msgs[k].path.tos = p[at + k].tos;
+		}
+		sent += raw_esp_send_batch(fd, msgs, k);
+	}
+	return sent;
+}
+
+/* Do both leave by the same socket? */
+static bool same_socket(const struct path *a, const struct path *b)
+{
+	return a == b || (a->transport == b->transport && a->remote.family == b->remote.family);
+}
+
 unsigned worker_send(struct udp_sender sender[2], const int raw_fd[2], const struct esp_packet *p, unsigned n)
 {
-	struct udp_msg msgs[UDP_BATCH];
-	enum udp_fate fates[UDP_BATCH];
-	unsigned unsent = 0;
+	unsigned sent = 0;
 
 	for (unsigned at = 0, k; at < n; at += k) {
-		unsigned family = p[at].path.remote.family == ADDR_IP6;
-		enum transport t = p[at].path.transport;
-		unsigned sent = 0;
+		const struct path *path = p[at].path;
+		unsigned six = path->remote.family == ADDR_IP6;
 
-		for (k = 0; at + k < n && k < UDP_BATCH && p[at + k].path.transport == t &&
-			    (p[at + k].path.remote.family == ADDR_IP6) == family;
-		     k++)
-			msgs[k] = (struct udp_msg){ .path = p[at + k].path, .p = p[at + k].p, .len = p[at + k].len };
-		if (t == TRANSPORT_ESP && raw_fd[family] >= 0)
-			sent = raw_esp_send_batch(raw_fd[family], msgs, k);
-		else if (t == TRANSPORT_UDP && sender[family].fd >= 0)
-			sent = udp_send_trains(&sender[family], msgs, k, fates);
-		unsent += k - sent;
+		for (k = 1; at + k < n && k < ESP_BATCH_OUT && same_socket(p[at + k].path, path);)
+			k++;
+		if (path->transport == TRANSPORT_ESP)
+			sent += send_raw(raw_fd[six], p + at, k);
+		else if (path->transport == TRANSPORT_UDP)
+			sent += send_udp(&sender[six], p + at, k);
 	}
-	return unsent;
+	return n - sent;
 }
 
 static void flush(struct worker *w, const struct esp_packet *out, unsigned *n)

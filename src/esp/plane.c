@@ -176,7 +176,7 @@ static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struc
 		plane_first_note(p, now_us, sa, &pkt, true, d);
 	if (d != PASSED && d != HELD)
 		return d;
-	if ((in->path.tos & 3) && !ecn_merge(p, now_us, sa->call, buf, pkt.ecn, in->path.tos & 3))
+	if ((in->tos & 3) && !ecn_merge(p, now_us, sa->call, buf, pkt.ecn, in->tos & 3))
 		return ESP_DROP_ECN;
 	if (pkt.tcp_flags & ESP_TCP_SYN)
 		esp_mss_clamp(buf, &pkt, sa->inner_max);
@@ -186,7 +186,7 @@ static enum esp_drop input_one(struct esp_plane *p, uint64_t now_us, const struc
 		plane_count_in(p, sa->call, pkt.len);
 		return HELD;
 	}
-	*ret = (struct esp_packet){ .path = in->path, .p = buf, .len = pkt.len, .call = sa->call->call };
+	*ret = (struct esp_packet){ .p = buf, .len = pkt.len, .path = in->path, .call = sa->call->call };
 	return PASSED;
 }
 
@@ -284,8 +284,9 @@ enum esp_drop plane_seal(struct esp_plane *p, struct esp_sa *sa, const struct es
 	if (esp_packet_seal(&sa->out, sa->spi_out, sa->seq, sa->seq, next, packet, p->out[at], ESP_PACKET_MAX, &len) !=
 	    OK)
 		return ESP_DROP_AUTH;
-	*ret = (struct esp_packet){ .path = sa->path, .p = p->out[at], .len = len, .call = sa->call->call };
-	ret->path.tos = plane_outer_tos(sa, pkt);
+	*ret = (struct esp_packet){
+		.p = p->out[at], .len = len, .path = &sa->path, .call = sa->call->call, .tos = plane_outer_tos(sa, pkt)
+	};
 	return PASSED;
 }
 

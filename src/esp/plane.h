@@ -97,14 +97,15 @@ void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
 void esp_call_ping_off(struct esp_plane *p, uint32_t call);
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
 
-/* One packet in a batch. For outer datagrams `path` says from or to where. Memory: the input's is the caller's and is written to
- * (decrypted in place), and what esp_plane_input gives out lies in it; the output of esp_plane_output belongs to the plane
- * until the next call. path.tos: of an outer datagram in and out; the inner ECN bits follow it (RFC 6040). */
+/* One packet in a batch. Memory: the input's is the caller's and is written to (decrypted in place), and what esp_plane_input gives
+ * out lies in it; the output of esp_plane_output belongs to the plane until the next call, and so does its path. tos: of an outer
+ * datagram in and out, for which path->tos is not looked at; the inner ECN bits follow it (RFC 6040). */
 struct esp_packet {
-	struct path path;
 	uint8_t *p;
 	size_t len;
+	const struct path *path; /* an outer datagram's; of an inner packet that came in one, its */
 	uint32_t call;
+	uint8_t tos;
 };
 /* An ICMPv6 echo of our own to the peer's inner address, as long as what fits into an IP packet of this size, but no longer than what
  * the TUN sends, whatever the call's MTU is; ret: the datagram, until the next esp_plane_output. False: no SA of the call lets it through. Its reply is no packet for
@@ -148,8 +149,8 @@ struct esp_due {
 };
 bool esp_plane_poll_due(struct esp_plane *p, struct esp_due *ret);
 bool esp_plane_has_due(const struct esp_plane *p);
-bool esp_plane_has_news(
-	const struct esp_plane *p); /* esp_plane_poll_due or esp_plane_poll_echo has something to tell */
+/* esp_plane_poll_due or esp_plane_poll_echo has something to tell. */
+bool esp_plane_has_news(const struct esp_plane *p);
 
 /* Counters by reason. */
 enum esp_drop {

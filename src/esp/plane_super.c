@@ -29,8 +29,9 @@ static enum esp_drop seal_segment(struct esp_plane *p, struct esp_sa *sa, const 
 				   pkt->ends.family == ADDR_IP4 ? ESP_NEXT_IP4 : ESP_NEXT_IP6, len, buf, ESP_PACKET_MAX,
 				   &total) != OK)
 		return ESP_DROP_AUTH;
-	*ret = (struct esp_packet){ .path = sa->path, .p = buf, .len = total, .call = sa->call->call };
-	ret->path.tos = plane_outer_tos(sa, pkt);
+	*ret = (struct esp_packet){
+		.p = buf, .len = total, .path = &sa->path, .call = sa->call->call, .tos = plane_outer_tos(sa, pkt)
+	};
 	plane_life_note(p, sa, len);
 	return PASSED;
 }

@@ -16,6 +16,7 @@ struct esp_set {
 	unsigned n;
 	struct esp_plane *plane[ESP_SHARDS_MAX];
 	uint8_t copies[2 * ALONE_MAX][ESP_PACKET_MAX], told[ESP_PACKET_MAX];
+	struct path paths[2 * ALONE_MAX];
 };
 
 enum err esp_set_new(const struct esp_plane_config *cfg, unsigned n, const struct esp_set_hooks *hooks,
@@ -177,6 +178,8 @@ bool esp_set_echo(struct esp_set *s, uint32_t call, const uint8_t peer[16], unsi
 	if (sent) {
 		memcpy(buf, ret->p, ret->len);
 		ret->p = buf;
+		s->paths[0] = *ret->path;
+		ret->path = &s->paths[0];
 	}
 	leave(s, at);
 	return sent;
@@ -292,7 +295,9 @@ static unsigned output_alone(struct esp_set *s, uint64_t now_us, struct esp_pack
 		n_out = esp_plane_output(enter(s, i), now_us, in, n, out);
 		for (unsigned k = 0; k < n_out; k++) {
 			memcpy(s->copies[k], out[k].p, out[k].len);
+			s->paths[k] = *out[k].path;
 			out[k].p = s->copies[k];
+			out[k].path = &s->paths[k];
 		}
 		leave(s, i);
 	}

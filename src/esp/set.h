@@ -40,7 +40,7 @@ void esp_set_ping_off(struct esp_set *s, uint32_t call);
 /* May a new SA of this call have this inbound SPI? It is of the call's shard, and free. */
 bool esp_set_spi_fits(struct esp_set *s, uint32_t call, uint32_t spi_in);
 bool esp_set_may_echo(struct esp_set *s, uint32_t call, const uint8_t peer[16]);
-/* Into buf, of ESP_PACKET_MAX. */
+/* Into buf, of ESP_PACKET_MAX; its path lies in the set until the next call. */
 bool esp_set_echo(struct esp_set *s, uint32_t call, const uint8_t peer[16], unsigned size, uint8_t *buf,
 		  struct esp_packet *ret);
 bool esp_set_poll_echo(struct esp_set *s, uint32_t *ret_call, unsigned *ret_size);

@@ -32,6 +32,22 @@ struct udp_msg {
 	size_t segment;
 };
 /* The next datagram of what was received, a train or not; *offset begins with 0. False: no more. */
+static inline bool udp_cut(const struct udp_msg *m, size_t *offset, uint8_t **ret, size_t *ret_len)
+{
+	size_t at = *offset, left;
+
+	/* an empty datagram is one as well */
+	if (at >= m->len && (at || m->len))
+		return false;
+	left = m->len - at;
+	if (m->segment && left > m->segment)
+		left = m->segment;
+	*ret = m->p + at;
+	*ret_len = left;
+	*offset = left ? at + left : 1;
+	return true;
+}
+/* The same, with its path. */
 bool udp_next(const struct udp_msg *m, size_t *offset, struct udp_msg *ret);
 struct udp_buffers; /* memory of UDP_BATCH datagrams */
 struct udp_buffers *udp_buffers_new(void);
@@ -54,6 +70,12 @@ unsigned udp_send_batch(int fd, const struct udp_msg *msgs, unsigned n);
  * be of several kinds: the socket was chosen by the first one. */
 unsigned udp_recv_trains(int fd, uint16_t local_port, uint8_t (*bufs)[UDP_TRAIN_MAX], unsigned n, struct udp_msg *ret);
 
+struct udp_out {
+	const struct path *path; /* but for its tos */
+	const uint8_t *p;
+	size_t len;
+	uint8_t tos;
+};
 enum udp_fate {
 	UDP_SENT,
 	UDP_FULL, /* the socket's buffer or the device's queue; so is what comes behind it in the batch */
@@ -69,8 +91,8 @@ struct udp_sender {
 /* Datagrams in their order; neighbours with the same addresses and TOS and the same length (the last one may be shorter) leave as
  * trains, at most UDP_TRAIN_DATAGRAMS and what a device cuts (65,455 bytes) long, wherever each lies in memory. A train that is
  * refused leaves in single datagrams. Whatever cannot leave is dropped and holds nobody up: fates[i] is the datagram's, of n.
- * Returns how many were sent. msgs[].segment is not looked at. */
-unsigned udp_send_trains(struct udp_sender *s, const struct udp_msg *msgs, unsigned n, enum udp_fate *fates);
+ * Returns how many were sent. */
+unsigned udp_send_trains(struct udp_sender *s, const struct udp_out *msgs, unsigned n, enum udp_fate *fates);
 
 /* A plain UDP socket (SIP, relays). local with port 0: any. */
 MUST_CHECK enum err udp_open(const struct addr *local, int *ret_fd, struct addr *ret_local);

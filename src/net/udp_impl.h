@@ -22,6 +22,6 @@ unsigned udp_headers_recv(int fd, struct mmsghdr *headers, unsigned n);
 bool udp_header_read(struct mmsghdr *header, uint16_t local_port, struct udp_msg *ret);
 
 /* Source address and TOS as control messages. */
-void udp_control_write(struct msghdr *m, union udp_control *control, const struct path *path);
+void udp_control_write(struct msghdr *m, union udp_control *control, const struct path *path, uint8_t tos_byte);
 /* One more of them. */
 void udp_control_add(struct msghdr *m, int level, int type, const void *value, size_t len);

@@ -133,9 +133,9 @@ void udp_control_add(struct msghdr *m, int level, int type, const void *value, s
 	m->msg_controllen += CMSG_SPACE(len);
 }
 
-void udp_control_write(struct msghdr *m, union udp_control *control, const struct path *path)
+void udp_control_write(struct msghdr *m, union udp_control *control, const struct path *path, uint8_t tos_byte)
 {
-	int tos = path->tos;
+	int tos = tos_byte;
 
 	memset(control, 0, sizeof(*control));
 	m->msg_control = control;
@@ -180,7 +180,7 @@ enum err udp_send(int fd, const struct path *path, struct span prefix, struct sp
 	m.msg_namelen = addr_to_sockaddr(&path->remote, &to);
 	if (!m.msg_namelen)
 		return ERR_UNSUPPORTED;
-	udp_control_write(&m, &control, path);
+	udp_control_write(&m, &control, path, path->tos);
 	/* The first call may report an earlier datagram's error (ICMP) and send nothing. */
 	for (int tries = 0; tries < 2; tries++)
 		if (sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
@@ -202,7 +202,7 @@ unsigned udp_send_batch(int fd, const struct udp_msg *msgs, unsigned n)
 		iov[i] = (struct iovec){ .iov_base = msgs[i].p, .iov_len = msgs[i].len };
 		headers[i] = (struct mmsghdr){ .msg_hdr = { .msg_name = &to[i], .msg_iov = &iov[i], .msg_iovlen = 1 } };
 		headers[i].msg_hdr.msg_namelen = addr_to_sockaddr(&msgs[i].path.remote, &to[i]);
-		udp_control_write(&headers[i].msg_hdr, &control[i], &msgs[i].path);
+		udp_control_write(&headers[i].msg_hdr, &control[i], &msgs[i].path, msgs[i].path.tos);
 	}
 	/* sendmmsg stops at the first that fails. One that can never leave (no route, too long) must not hold
 	 * up those behind it, which may go to other peers. */

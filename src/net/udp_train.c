@@ -37,16 +37,12 @@ unsigned udp_recv_trains(int fd, uint16_t local_port, uint8_t (*bufs)[UDP_TRAIN_
 
 bool udp_next(const struct udp_msg *m, size_t *offset, struct udp_msg *ret)
 {
-	size_t at = *offset, left;
+	struct udp_msg one = { .segment = 0 };
 
-	/* an empty datagram is one as well */
-	if (at >= m->len && (at || m->len))
+	if (!udp_cut(m, offset, &one.p, &one.len))
 		return false;
-	left = m->len - at;
-	if (m->segment && left > m->segment)
-		left = m->segment;
-	*ret = (struct udp_msg){ .path = m->path, .p = m->p + at, .len = left };
-	*offset = left ? at + left : 1;
+	one.path = m->path;
+	*ret = one;
 	return true;
 }
 
@@ -58,7 +54,7 @@ struct train {
 
 /* What one sendmmsg takes. */
 struct outbox {
-	const struct udp_msg *msgs;
+	const struct udp_out *msgs;
 	enum udp_fate *fates;
 	struct train trains[UDP_BATCH];
 	struct mmsghdr headers[UDP_BATCH];
@@ -68,13 +64,16 @@ struct outbox {
 	unsigned n, n_iov;
 };
 
-static bool same_way(const struct path *a, const struct path *b)
+static bool same_way(const struct udp_out *a, const struct udp_out *b)
 {
-	return addr_eq(&a->remote, &b->remote) && addr_ip_eq(&a->local, &b->local) && a->tos == b->tos;
+	if (a->tos != b->tos)
+		return false;
+	return a->path == b->path ||
+	       (addr_eq(&a->path->remote, &b->path->remote) && addr_ip_eq(&a->path->local, &b->path->local));
 }
 
 /* How many of these, at most n, leave as one train. */
-static unsigned train_length(const struct udp_msg *m, unsigned n)
+static unsigned train_length(const struct udp_out *m, unsigned n)
 {
 	size_t total = m->len;
 	unsigned k = 1;
@@ -82,27 +81,27 @@ static unsigned train_length(const struct udp_msg *m, unsigned n)
 	if (n > UDP_TRAIN_DATAGRAMS)
 		n = UDP_TRAIN_DATAGRAMS;
 	while (k < n && m[k - 1].len == m->len && m[k].len && m[k].len <= m->len && total + m[k].len <= TRAIN_MAX &&
-	       same_way(&m[k].path, &m->path))
+	       same_way(&m[k], m))
 		total += m[k++].len;
 	return k;
 }
 
 static void outbox_add(struct outbox *o, unsigned first, unsigned n)
 {
-	const struct udp_msg *m = &o->msgs[first];
+	const struct udp_out *m = &o->msgs[first];
 	struct msghdr *h = &o->headers[o->n].msg_hdr;
 
 	o->trains[o->n] = (struct train){ .first = first, .n = n };
 	*h = (struct msghdr){ .msg_name = &o->to[o->n], .msg_iov = &o->iov[o->n_iov], .msg_iovlen = n };
-	h->msg_namelen = addr_to_sockaddr(&m->path.remote, &o->to[o->n]);
-	udp_control_write(h, &o->control[o->n], &m->path);
+	h->msg_namelen = addr_to_sockaddr(&m->path->remote, &o->to[o->n]);
+	udp_control_write(h, &o->control[o->n], m->path, m->tos);
 	if (n > 1) {
 		uint16_t size = (uint16_t)m->len; /* two of them are no longer than an IP packet */
 
 		udp_control_add(h, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size));
 	}
 	for (unsigned i = 0; i < n; i++)
-		o->iov[o->n_iov++] = (struct iovec){ .iov_base = m[i].p, .iov_len = m[i].len };
+		o->iov[o->n_iov++] = (struct iovec){ .iov_base = (void *)(uintptr_t)m[i].p, .iov_len = m[i].len };
 	o->n++;
 }
 
@@ -185,7 +184,7 @@ static bool outbox_send(struct udp_sender *s, struct outbox *o)
 	return true;
 }
 
-unsigned udp_send_trains(struct udp_sender *s, const struct udp_msg *msgs, unsigned n, enum udp_fate *fates)
+unsigned udp_send_trains(struct udp_sender *s, const struct udp_out *msgs, unsigned n, enum udp_fate *fates)
 {
 	struct outbox o;
 	unsigned at = 0, sent = 0;

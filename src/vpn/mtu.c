@@ -14,9 +14,13 @@ static void send_echo(struct vpn *v, const struct call *c, unsigned size)
 {
 	uint8_t buf[ESP_PACKET_MAX];
 	struct esp_packet p;
+	struct path path;
 
-	if (esp_set_echo(v->esp, c->id, c->peer_address, size, buf, &p))
-		(void)!outq_push(v->probes, OUT_SEND, &p.path, span_of(p.p, p.len));
+	if (!esp_set_echo(v->esp, c->id, c->peer_address, size, buf, &p))
+		return;
+	path = *p.path;
+	path.tos = p.tos;
+	(void)!outq_push(v->probes, OUT_SEND, &path, span_of(p.p, p.len));
 }
 
 /* One that does not leave is a lost one. */

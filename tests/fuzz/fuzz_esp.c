@@ -51,7 +51,7 @@ static void into(struct fuzz *f, uint8_t *outer, size_t len, uint8_t tos)
 {
 	struct esp_packet in = { .p = outer, .len = len }, out[ESP_BATCH];
 
-	in.path.tos = tos;
+	in.tos = tos;
 	if (esp_plane_input(f->p, f->now, &in, 1, out))
 		judge(&out[0], true);
 	while (esp_plane_poll_inner(f->p, &out[0]))

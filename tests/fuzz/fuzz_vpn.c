@@ -241,7 +241,7 @@ static void send_inner(struct rd *in)
 	packet[53] = what & 0x10 ? 2 : 0x10;
 	n = vpn_input_inner(s->vpn, now_us, &p, 1, out);
 	for (unsigned i = 0; i < n; i++)
-		post(&out[i].path.local, &out[i].path.remote, span_of(out[i].p, out[i].len));
+		post(&out[i].path->local, &out[i].path->remote, span_of(out[i].p, out[i].len));
 	drain(s);
 }
 

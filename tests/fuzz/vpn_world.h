@@ -217,7 +217,7 @@ static void inner(const struct side *s, const uint8_t *p, size_t len)
 
 static void tunnel_in(struct side *s, const struct path *path, uint8_t *p, size_t len)
 {
-	struct esp_packet in = { .path = *path, .p = p, .len = len }, out[ESP_BATCH];
+	struct esp_packet in = { .p = p, .len = len, .path = path, .tos = path->tos }, out[ESP_BATCH];
 	struct span d = span_of(p, len);
 	unsigned n;
 

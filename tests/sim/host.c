@@ -347,7 +347,7 @@ void host_tick(struct host *h)
 
 static void esp_in(struct host *h, const struct path *path, uint8_t *p, size_t len)
 {
-	struct esp_packet in = { .path = *path, .p = p, .len = len }, out[ESP_BATCH];
+	struct esp_packet in = { .p = p, .len = len, .path = path, .tos = path->tos }, out[ESP_BATCH];
 	unsigned n = vpn_input_esp(h->vpn, h->w->now_us, &in, 1, out);
 
 	for (unsigned i = 0; i < n; i++) {

@@ -42,8 +42,12 @@ static void send_raw(struct host *h, uint8_t *packet, size_t len)
 	struct esp_packet in = { .p = packet, .len = len }, out[ESP_BATCH_OUT], told;
 	unsigned n = vpn_input_inner(h->vpn, h->w->now_us, &in, 1, out);
 
-	for (unsigned i = 0; i < n; i++)
-		net_send(h, &out[i].path, span_of(out[i].p, out[i].len));
+	for (unsigned i = 0; i < n; i++) {
+		struct path path = *out[i].path;
+
+		path.tos = out[i].tos;
+		net_send(h, &path, span_of(out[i].p, out[i].len));
+	}
 	while (vpn_poll_inner(h->vpn, &told)) {
 		if (told.len < IP6_HEADER + 8 || told.p[6] != ICMP6 || told.p[IP6_HEADER] != TOO_BIG ||
 		    memcmp(told.p + 24, packet + 8, 16) || memcmp(told.p + 8, h->self, 16) ||

@@ -112,7 +112,7 @@ static inline int deliver(struct pair *p, struct esp_plane *to, const uint8_t *o
 	assert_non_null(exact);
 	if (len)
 		memcpy(exact, outer, len);
-	in.path.tos = p->outer_tos;
+	in.tos = p->outer_tos;
 	n = esp_plane_input(to, p->now, &in, 1, out);
 	if (n == 0) {
 		int d = dropped(to, &before);
@@ -143,11 +143,11 @@ static inline int seal(struct pair *p, struct esp_plane *from, struct pkt pk)
 	}
 	assert_int_equal(out[0].call, PAIR_CALL);
 	assert_true(out[0].len <= pk.len + ESP_OVERHEAD);
-	assert_true(addr_eq(&out[0].path.remote,
+	assert_true(addr_eq(&out[0].path->remote,
 			    &(struct addr[]){ addr_ip4(from == p->a ? 0xc6336401 : 0xc0000201, 4500) }[0]));
 	memcpy(p->outer, out[0].p, out[0].len);
 	p->outer_len = out[0].len;
-	p->outer_tos = out[0].path.tos;
+	p->outer_tos = out[0].tos;
 	return PASS;
 }
 

@@ -55,7 +55,7 @@ static struct sent send_all(struct pair *p, bool from_a, struct pkt pk, bool out
 		if (!s.whole)
 			s.whole = calloc(1, sizeof(*s.whole));
 		assert_non_null(s.whole);
-		out[i].path.tos &= 3;
+		out[i].tos &= 3;
 		assert_int_equal(esp_plane_input(to, p->now, &out[i], 1, got), 1);
 		s.complete = whole_add(s.whole, got[0].p, got[0].len);
 		assert_false(s.whole->broken);

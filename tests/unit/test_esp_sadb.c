@@ -343,7 +343,7 @@ static void paths(void **state)
 {
 	struct pair *p = pair_new(true);
 	struct esp_packet in, out[ESP_BATCH_OUT];
-	struct path path = {
+	struct path from, path = {
 		.local = addr_ip4(0x0a000001, 4500), .remote = addr_ip4(0x0a000002, 9), .channel = 0x4001, .tos = 0xb8
 	};
 	struct pkt pk = a_tcp(p, 1, 5900, SYN);
@@ -354,13 +354,15 @@ static void paths(void **state)
 	in = (struct esp_packet){ .p = pk.b, .len = pk.len };
 	esp_inner_set_ecn(pk.b, 1);
 	assert_int_equal(esp_plane_output(p->a, p->now, &in, 1, out), 1);
-	assert_true(path_eq(&out[0].path, &path));
-	assert_int_equal(out[0].path.tos, 0xb9); /* the path's DSCP, the packet's ECN */
+	assert_true(path_eq(out[0].path, &path));
+	assert_int_equal(out[0].tos, 0xb9); /* the path's DSCP, the packet's ECN */
 	/* What comes in says where it came from. */
 	in = out[0];
-	in.path.remote = addr_ip4(0x01020304, 5);
+	from = path;
+	from.remote = addr_ip4(0x01020304, 5);
+	in.path = &from;
 	assert_int_equal(esp_plane_input(p->b, p->now, &in, 1, out), 1);
-	assert_true(addr_eq(&out[0].path.remote, &in.path.remote));
+	assert_true(addr_eq(&out[0].path->remote, &from.remote));
 	assert_int_equal(out[0].call, PAIR_CALL);
 	pair_free(p);
 }

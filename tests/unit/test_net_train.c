@@ -96,6 +96,18 @@ static void warm_up(int fd, const struct path *path, int to_fd, struct net_buffe
 	fail_msg("no way to the other end");
 }
 
+static unsigned send_trains(struct udp_sender *s, const struct udp_msg *msgs, unsigned n, enum udp_fate *fates)
+{
+	static struct udp_out out[200];
+
+	assert_true(n <= 200);
+	for (unsigned i = 0; i < n; i++)
+		out[i] = (struct udp_out){
+			.path = &msgs[i].path, .p = msgs[i].p, .len = msgs[i].len, .tos = msgs[i].path.tos
+		};
+	return udp_send_trains(s, out, n, fates);
+}
+
 /* What comes within a while to one socket, datagram by datagram into msgs (with memory of its own); returns how many
  * datagrams, and in *trains by how many messages. */
 static unsigned take(int fd, uint16_t port, struct net_buffers *b, struct udp_msg *msgs, unsigned cap, unsigned want,
@@ -228,7 +240,7 @@ static void mixtures(int from_ns, int to_ns, const struct addr from[2], const st
 		n_to[0] = n_to[1] = 0;
 		for (unsigned i = 0; i < n; i++)
 			n_to[msgs[i].path.remote.port == in[1].port]++;
-		assert_int_equal(udp_send_trains(&sender, msgs, n, fates), n);
+		assert_int_equal(send_trains(&sender, msgs, n, fates), n);
 		assert_int_equal(count_sent(fates, n), n);
 		for (int i = 0; i < 2; i++) {
 			unsigned k = take(in[i].fds[0], in[i].port, b, got, N_MSGS, n_to[i], &trains);
@@ -340,7 +352,7 @@ static void longest(void **state)
 			msgs[n] = (struct udp_msg){ .path = path, .p = bytes, .len = cases[i].len };
 		bytes[0] = cases[i].len < 8 ? 0 : 0xc0; /* an odd SPI: the second data socket's */
 		bytes[3] = 1;
-		assert_int_equal(udp_send_trains(&s, msgs, n, fates), n);
+		assert_int_equal(send_trains(&s, msgs, n, fates), n);
 		assert_int_equal(s.n_refused, 0);
 		assert_int_equal(take(g.fds[cases[i].len < 8 ? 0 : 2], g.port, b, got, 200, n, &trains), n);
 		assert_int_equal(trains, cases[i].trains);
@@ -417,7 +429,7 @@ static void refused(void **state)
 			bytes[i][9] = (uint8_t)i;
 		}
 		for (unsigned round = 0; round < 2; round++) {
-			assert_int_equal(udp_send_trains(&s, msgs, 40, fates), 40);
+			assert_int_equal(send_trains(&s, msgs, 40, fates), 40);
 			assert_int_equal(take(g.fds[1], g.port, b, got, 100, 40, &trains), 40);
 			for (unsigned i = 0; i < 40; i++)
 				assert_int_equal(got[i].p[9], i);
@@ -431,7 +443,7 @@ static void refused(void **state)
 		assert_int_equal(setsockopt(s.fd, IPPROTO_UDP, UDP_NO_CHECK6_TX, &on, sizeof(on)), 0);
 		on = 1;
 		s.alone = 3;
-		assert_int_equal(udp_send_trains(&s, msgs, 40, fates), 40);
+		assert_int_equal(send_trains(&s, msgs, 40, fates), 40);
 		assert_int_equal(s.alone, 0);
 		assert_int_equal(take(g.fds[1], g.port, b, got, 100, 40, &trains), 40);
 		assert_int_equal(trains, 4);
@@ -476,7 +488,7 @@ static void too_long(void **state)
 							   : i < 40  ? most + 1
 							   : i == 40 ? 300
 								     : 1000 };
-		assert_int_equal(udp_send_trains(&s, msgs, 50, fates), 30);
+		assert_int_equal(send_trains(&s, msgs, 50, fates), 30);
 		for (unsigned i = 0; i < 50; i++)
 			assert_int_equal(fates[i], i >= 20 && i < 40 ? UDP_TOO_LONG : UDP_SENT);
 		assert_int_equal(s.alone, 0);
@@ -487,7 +499,7 @@ static void too_long(void **state)
 		release(got, 30);
 		/* one of them by itself */
 		msgs[0].len = most + 1;
-		assert_int_equal(udp_send_trains(&s, msgs, 1, fates), 0);
+		assert_int_equal(send_trains(&s, msgs, 1, fates), 0);
 		assert_int_equal(fates[0], UDP_TOO_LONG);
 		group_close(&out);
 		group_close(&in);
@@ -531,7 +543,7 @@ static void no_way(void **state)
 		if (!six)
 			msgs[25].path.local = addr_ip4(0x0a090077, 0);
 		msgs[27].path.remote = loopback(six ? ADDR_IP4 : ADDR_IP6, in.port); /* not of this socket */
-		assert_int_equal(udp_send_trains(&s, msgs, 30, fates), 18);
+		assert_int_equal(send_trains(&s, msgs, 30, fates), 18);
 		for (unsigned i = 0; i < 30; i++)
 			assert_int_equal(fates[i], (i >= 10 && i < 20) || i == 25 || i == 27 ? UDP_FAILED : UDP_SENT);
 		assert_int_equal(take(in.fds[1], in.port, b, got, 100, 18, &trains), 18);
@@ -543,7 +555,7 @@ static void no_way(void **state)
 			msgs[i] = (struct udp_msg){ .path = path, .p = bytes, .len = 1000 - i };
 			msgs[i].path.remote.ip[six ? 15 : 3] = 99;
 		}
-		sent = udp_send_trains(&s, msgs, 100, fates);
+		sent = send_trains(&s, msgs, 100, fates);
 		assert_true(sent > 0 && sent < 100);
 		for (unsigned i = 0; i < 100; i++)
 			assert_int_equal(fates[i], i < sent ? UDP_SENT : UDP_FULL);
@@ -592,7 +604,7 @@ static void joined(void **state)
 				msgs[i] = (struct udp_msg){ .path = path, .p = bytes[i], .len = 1000 };
 				msgs[i].path.tos = i < 10 ? 0x2a : 0x2b;
 			}
-			assert_int_equal(udp_send_trains(&s, msgs, 20, fates), 20);
+			assert_int_equal(send_trains(&s, msgs, 20, fates), 20);
 			assert_int_equal(take(in.fds[2], in.port, b, got, 100, 20, &trains), 20);
 			for (unsigned i = 0; i < 20; i++) {
 				assert_int_equal(got[i].p[8], i);
@@ -630,7 +642,7 @@ static void mixed_kinds(void **state)
 					   { .path = path, .p = stun, .len = 20 } };
 		enum udp_fate fates[3];
 
-		assert_int_equal(udp_send_trains(&s, msgs, 3, fates), 3);
+		assert_int_equal(send_trains(&s, msgs, 3, fates), 3);
 		assert_int_equal(take(g.fds[first ? 2 : 0], g.port, b, got, 4, 3, &trains), 3);
 		assert_int_equal(trains, 1);
 		for (int i = 0; i < 3; i++)

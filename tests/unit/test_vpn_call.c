@@ -269,7 +269,7 @@ static void to_exchange(const struct flying *f)
 
 static void esp_in(int k, const struct flying *f)
 {
-	struct esp_packet in = { .path = f->path, .p = f->p, .len = f->len }, out[ESP_BATCH];
+	struct esp_packet in = { .p = f->p, .len = f->len, .path = &f->path, .tos = f->path.tos }, out[ESP_BATCH];
 
 	assert_int_equal(vpn_input_esp(sides[k].vpn, now_us, &in, 1, out), 1);
 	assert_int_equal(out[0].p[6], 58);
@@ -487,7 +487,7 @@ static void a_call(void **state)
 	assert_int_equal(vpn_input_inner(sides[ALICE].vpn, now_us, &in, 1, out), 1);
 	note_bytes(ALICE, false, span_of(out[0].p, out[0].len));
 	{
-		struct path seen = turned(&out[0].path);
+		struct path seen = turned(out[0].path);
 
 		post(ALICE, BOB, &seen, span_of(out[0].p, out[0].len));
 	}
