@@ -43,7 +43,7 @@ struct esp_flow {
 	uint64_t expires_us;
 	uint32_t owner; /* index of the call */
 	uint32_t grant;
-	void *sa; /* what sends it; the SADB's */
+	void *sa; /* what sends it; the SADB's, and one that covers the tuple */
 	uint32_t chain, prev, next; /* 1-based places in the table; 0: none */
 	uint32_t own_prev, own_next; /* among its owner's */
 };
@@ -56,6 +56,23 @@ unsigned esp_flows_len(const struct esp_flows *f);
 
 /* The live flow of this tuple. */
 struct esp_flow *esp_flow_find(struct esp_flows *f, uint64_t now_us, const struct esp_tuple *t);
+/* Is a place in the table, where a flow was found before, one of a live flow between these ends? NULL, or over or another's by now:
+ * no. Packets of one flow follow each other. */
+static inline bool esp_flow_again(const struct esp_flow *fl, uint64_t now_us, const struct esp_ends *e, bool inbound)
+{
+	const struct esp_tuple *t;
+
+	if (!fl)
+		return false;
+	t = &fl->tuple;
+	if (t->family != e->family || t->protocol != e->protocol || fl->expires_us <= now_us)
+		return false;
+	if (inbound)
+		return t->local_port == e->dst_port && t->peer_port == e->src_port && esp_ip_eq(t->local_ip, e->dst) &&
+		       esp_ip_eq(t->peer_ip, e->src);
+	return t->local_port == e->src_port && t->peer_port == e->dst_port && esp_ip_eq(t->local_ip, e->src) &&
+	       esp_ip_eq(t->peer_ip, e->dst);
+}
 /* May this packet be the first of a flow? TCP: SYN without ACK; others: any. */
 bool esp_flow_opens(const struct esp_inner *p);
 /* Room for one more of this owner, perhaps by taking the oldest half-open one. False: full. */

@@ -304,7 +304,7 @@ static enum err upper_parse(const struct ip *ip, struct esp_inner *p)
 	return r.bad ? ERR_MALFORMED : OK;
 }
 
-enum err esp_inner_parse(struct span packet, struct esp_inner *ret)
+enum err esp_inner_parse_any(struct span packet, struct esp_inner *ret)
 {
 	struct esp_inner p;
 	struct ip ip;
@@ -330,6 +330,55 @@ enum err esp_inner_parse(struct span packet, struct esp_inner *ret)
 	if (e == OK)
 		*ret = p;
 	return e;
+}
+
+/* Is it the upper layer's header of a whole packet, and how long must it be at least? */
+static bool upper_ok(uint8_t protocol, const uint8_t *upper, size_t len)
+{
+	if (protocol == ESP_PROTO_TCP)
+		return len >= 20 && upper[12] >> 4 >= 5 && (size_t)(upper[12] >> 4) * 4 <= len;
+	return protocol == ESP_PROTO_UDP && len >= 8 && be16(upper + 4) >= 8 && be16(upper + 4) <= len;
+}
+
+/* What nearly every packet is. False: it is for esp_inner_parse_any() to say what it is, if anything. */
+static bool usual_parse(struct span packet, struct esp_inner *ret)
+{
+	const uint8_t *p = packet.p;
+	bool v6 = packet.len >= IP6_HEADER && p[0] >> 4 == 6;
+	size_t head = v6 ? IP6_HEADER : IP4_HEADER, len;
+	uint8_t tos, protocol;
+
+	if (!v6 && (packet.len < IP4_HEADER || p[0] != 0x45 || (be16(p + 6) & ~IP4_DONT & 0xffff)))
+		return false;
+	len = v6 ? head + be16(p + 4) : be16(p + 2);
+	protocol = p[v6 ? 6 : 9];
+	if (len < head || len > packet.len || !upper_ok(protocol, p + head, len - head))
+		return false;
+	tos = v6 ? (uint8_t)(be16(p) >> 4) : p[1];
+	*ret = (struct esp_inner){
+		.ends = { .family = v6 ? ADDR_IP6 : ADDR_IP4,
+			  .protocol = protocol,
+			  .src_port = be16(p + head),
+			  .dst_port = be16(p + head + 2) },
+		.len = len,
+		.dscp = tos >> 2,
+		.ecn = tos & 3,
+		.dont_fragment = v6 || (p[6] & IP4_DONT >> 8),
+		.id = v6 ? 0 : be16(p + 4),
+		.upper = (uint16_t)head,
+		.cut_at = v6 ? IP6_HEADER : 0,
+		.cut_next = v6 ? 6 : 0,
+	};
+	if (protocol == ESP_PROTO_TCP)
+		ret->tcp_flags = p[head + 13] & (ESP_TCP_FIN | ESP_TCP_SYN | ESP_TCP_RST | ESP_TCP_ACK);
+	memcpy(ret->ends.src, p + (v6 ? 8 : 12), v6 ? 16 : 4);
+	memcpy(ret->ends.dst, p + (v6 ? 24 : 16), v6 ? 16 : 4);
+	return true;
+}
+
+enum err esp_inner_parse(struct span packet, struct esp_inner *ret)
+{
+	return usual_parse(packet, ret) ? OK : esp_inner_parse_any(packet, ret);
 }
 
 void esp_inner_set_ecn(uint8_t *packet, uint8_t ecn)

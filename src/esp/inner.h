@@ -8,6 +8,7 @@
  * (RFC 4301, 7): what it may do is esp/frags.h's. A first one must hold the whole header of its protocol. */
 #pragma once
 #include <stdbool.h>
+#include <string.h>
 #include "base/addr.h"
 
 #define ESP_EXT_MAX 8 /* IPv6 extension headers (our choice) */
@@ -67,7 +68,21 @@ struct esp_inner {
  * wrong. ERR_UNSUPPORTED: refused as above. */
 MUST_CHECK enum err esp_inner_parse(struct span packet, struct esp_inner *ret);
 
+/* The same, without its short way for whole TCP and UDP packets that have neither options nor extension headers: what tests hold
+ * that one against. */
+MUST_CHECK enum err esp_inner_parse_any(struct span packet, struct esp_inner *ret);
+
 bool esp_proto_has_ports(uint8_t protocol);
+
+/* Two addresses of esp_ends. */
+static inline bool esp_ip_eq(const uint8_t a[16], const uint8_t b[16])
+{
+	uint64_t x[2], y[2];
+
+	memcpy(x, a, 16);
+	memcpy(y, b, 16);
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]));
+}
 
 /* Changes the two bits in a packet that esp_inner_parse accepted. */
 void esp_inner_set_ecn(uint8_t *packet, uint8_t ecn);

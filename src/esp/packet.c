@@ -9,7 +9,12 @@
 enum err esp_cipher_init(struct esp_cipher *c, enum cipher_alg alg, const uint8_t *keymat, const struct rng *rng,
 			 bool esn)
 {
-	*c = (struct esp_cipher){ .alg = alg, .esn = esn };
+	/* RFC 4303, 2.4: the next header ends at a multiple of 4 and of the block. */
+	*c = (struct esp_cipher){ .alg = alg,
+				  .esn = esn,
+				  .combined = cipher_combined(alg),
+				  .head = (uint8_t)(ESP_HDR + cipher_iv_size(alg)),
+				  .align = (uint8_t)(cipher_block(alg) > 4 ? cipher_block(alg) : 4) };
 	return cipher_new(alg, keymat, rng, &c->cipher);
 }
 
@@ -27,7 +32,7 @@ static struct cipher_about about_of(const struct esp_cipher *c, uint32_t spi, ui
 	put_be32(mem + 4, (uint32_t)seq);
 	if (!c->esn)
 		return (struct cipher_about){ .head = span_of(mem, 8) };
-	if (!cipher_combined(c->alg)) {
+	if (!c->combined) {
 		put_be32(mem + 8, (uint32_t)(seq >> 32));
 		return (struct cipher_about){ .head = span_of(mem, 8), .tail = span_of(mem + 8, 4) };
 	}
@@ -35,32 +40,25 @@ static struct cipher_about about_of(const struct esp_cipher *c, uint32_t spi, ui
 	return (struct cipher_about){ .head = span_of(mem, 12) };
 }
 
-/* RFC 4303, 2.4: the next header ends at a multiple of 4 and of the block. */
-static size_t align_of(const struct esp_cipher *c)
-{
-	return cipher_block(c->alg) > 4 ? cipher_block(c->alg) : 4;
-}
-
 size_t esp_packet_inner_max(const struct esp_cipher *c, size_t room)
 {
-	size_t over = ESP_HDR + cipher_iv_size(c->alg) + CIPHER_ICV, body;
+	size_t over = (size_t)c->head + CIPHER_ICV, body;
 
 	if (room < over)
 		return 0;
-	body = (room - over) / align_of(c) * align_of(c);
+	body = (room - over) / c->align * c->align;
 	return body > ESP_TRAILER ? body - ESP_TRAILER : 0;
 }
 
 size_t esp_packet_head_size(const struct esp_cipher *c)
 {
-	return ESP_HDR + cipher_iv_size(c->alg);
+	return c->head;
 }
 
 enum err esp_packet_seal_placed(struct esp_cipher *c, uint32_t spi, uint64_t seq, uint64_t iv, uint8_t next,
 				size_t inner_len, uint8_t *out, size_t cap, size_t *ret_len)
 {
-	size_t align = align_of(c); /* and the padding counts from 1 (RFC 4303, 2.4) */
-	size_t body = esp_packet_head_size(c), pad = (align - (inner_len + ESP_TRAILER) % align) % align;
+	size_t body = c->head, pad = -(inner_len + ESP_TRAILER) & (c->align - 1u);
 	size_t len = inner_len + pad + ESP_TRAILER;
 	struct cipher_about about;
 	uint8_t mem[12];
@@ -70,7 +68,7 @@ enum err esp_packet_seal_placed(struct esp_cipher *c, uint32_t spi, uint64_t seq
 		return ERR_LIMIT;
 	put_be32(out, spi);
 	put_be32(out + 4, (uint32_t)seq);
-	for (size_t i = 0; i < pad; i++)
+	for (size_t i = 0; i < pad; i++) /* it counts from 1 (RFC 4303, 2.4) */
 		out[body + inner_len + i] = (uint8_t)(i + 1);
 	out[body + len - 2] = (uint8_t)pad;
 	out[body + len - 1] = next;

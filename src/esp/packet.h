@@ -24,6 +24,10 @@ struct esp_cipher {
 	struct cipher *cipher;
 	enum cipher_alg alg;
 	bool esn; /* the high half of the number is authenticated, not sent (RFC 4303, 2.2.1) */
+	/* of alg: asked for each packet */
+	bool combined;
+	uint8_t head,
+		align; /* what stands before the inner packet; a power of 2 that what is encrypted is a multiple of */
 };
 /* keymat is cipher_key_size(alg) bytes and is copied. rng: see cipher_new(). On failure c->cipher is NULL. */
 MUST_CHECK enum err esp_cipher_init(struct esp_cipher *c, enum cipher_alg alg, const uint8_t *keymat,

@@ -16,10 +16,13 @@ static enum esp_drop flow_check(struct esp_plane *p, uint64_t now_us, struct esp
 {
 	bool opens = plane_may_open(sa, inbound) && esp_flow_opens(pkt);
 	uint32_t owner = plane_owner_of(p, sa->call);
+	struct esp_tuple own;
 
 	if (fl && fl->owner != owner)
 		return ESP_DROP_DIRECTION;
 	if (fl && opens && esp_flow_begins_anew(fl, pkt)) {
+		own = *t; /* it may be the flow's, which goes */
+		t = &own;
 		esp_flow_remove(p->flows, fl);
 		fl = NULL;
 	}
@@ -74,9 +77,12 @@ static bool echo_may(const struct esp_sa *sa, const struct esp_inner *pkt, bool 
 
 static enum esp_drop inbound_check(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, const struct esp_inner *pkt)
 {
-	struct esp_tuple t = esp_tuple_of(&pkt->ends, true);
-	struct esp_flow *fl;
+	struct esp_flow *fl = sa->came_by;
+	struct esp_tuple t;
 
+	if (pkt->icmp == ESP_ICMP_NONE && fl && fl->sa == sa && esp_flow_again(fl, now_us, &pkt->ends, true))
+		return flow_check(p, now_us, sa, pkt, &fl->tuple, fl, true);
+	t = esp_tuple_of(&pkt->ends, true);
 	switch (pkt->icmp) {
 	case ESP_ICMP_ECHO:
 		t = echo_tuple(&pkt->ends, true);
@@ -93,10 +99,12 @@ static enum esp_drop inbound_check(struct esp_plane *p, uint64_t now_us, struct 
 	case ESP_ICMP_OTHER: return ESP_DROP_SELECTOR;
 	case ESP_ICMP_NONE: break;
 	}
-	/* RFC 4301, 5.2: also what is authentic must lie inside the selectors; the peer's IKE may be hostile. */
+	/* RFC 4301, 5.2: also what is authentic must lie inside the selectors; the peer's IKE may be hostile. (Of a flow that is sent by
+	 * this SA it was seen before, and selectors do not change.) */
 	if (!esp_sa_covers(sa, &t))
 		return ESP_DROP_SELECTOR;
-	return flow_check(p, now_us, sa, pkt, &t, esp_flow_find(p->flows, now_us, &t), true);
+	fl = sa->came_by = esp_flow_find(p->flows, now_us, &t);
+	return flow_check(p, now_us, sa, pkt, &t, fl, true);
 }
 
 /* RFC 6040, 4.2, default tunnel egress, where the outer header says anything. False: the packet must be dropped. */
@@ -236,12 +244,18 @@ static enum esp_drop outbound_later(struct esp_plane *p, uint64_t now_us, const 
 enum esp_drop plane_outbound_sa(struct esp_plane *p, uint64_t now_us, const struct esp_inner *pkt,
 				struct esp_sa **ret_sa, struct esp_flow **ret_flow)
 {
-	struct esp_tuple t = esp_tuple_of(&pkt->ends, false);
+	struct esp_tuple t;
 
 	*ret_sa = NULL;
 	*ret_flow = NULL;
 	if (pkt->fragment == ESP_LATER)
 		return outbound_later(p, now_us, pkt, ret_sa);
+	if (pkt->icmp == ESP_ICMP_NONE && esp_flow_again(p->went_by, now_us, &pkt->ends, false)) {
+		*ret_flow = p->went_by;
+		*ret_sa = p->went_by->sa;
+		return PASSED;
+	}
+	t = esp_tuple_of(&pkt->ends, false);
 	switch (pkt->icmp) {
 	case ESP_ICMP_ECHO: t = echo_tuple(&pkt->ends, false); return choose(p, &t, pkt, ret_sa);
 	case ESP_ICMP_ERROR:
@@ -251,7 +265,7 @@ enum esp_drop plane_outbound_sa(struct esp_plane *p, uint64_t now_us, const stru
 	case ESP_ICMP_OTHER: return ESP_DROP_NO_SA;
 	case ESP_ICMP_NONE: break;
 	}
-	*ret_flow = esp_flow_find(p->flows, now_us, &t);
+	*ret_flow = p->went_by = esp_flow_find(p->flows, now_us, &t);
 	if (*ret_flow) {
 		*ret_sa = (*ret_flow)->sa;
 		return PASSED;
@@ -270,8 +284,9 @@ static enum esp_drop outbound_check(struct esp_plane *p, uint64_t now_us, struct
 		return esp_rate_pass(&sa->ping_out, now_us) ? PASSED : ESP_DROP_PING_RATE;
 	if (pkt->icmp != ESP_ICMP_NONE)
 		return PASSED;
-	t = esp_tuple_of(&pkt->ends, false);
-	return flow_check(p, now_us, sa, pkt, &t, fl, false);
+	if (!fl)
+		t = esp_tuple_of(&pkt->ends, false);
+	return flow_check(p, now_us, sa, pkt, fl ? &fl->tuple : &t, fl, false);
 }
 
 enum esp_drop plane_seal(struct esp_plane *p, struct esp_sa *sa, const struct esp_inner *pkt, struct span packet,
@@ -402,7 +417,7 @@ unsigned plane_output_at(struct esp_plane *p, uint64_t now_us, const struct esp_
 		plane_drop(p, sa, d);
 		return 0;
 	}
-	plane_count_out(p, sa->call, inner, now_us);
+	plane_count_out(p, sa->call, 1, inner, now_us);
 	plane_life_note(p, sa, inner);
 	return n;
 }

@@ -44,6 +44,7 @@ struct esp_plane {
 	struct log log;
 	struct esp_sadb sadb;
 	struct esp_flows *flows;
+	struct esp_flow *went_by; /* the flow of the last packet out; see esp_flow_again() */
 	struct esp_frags *frags;
 	struct esp_counters counters;
 	struct esp_sa *due_first; /* SAs with something to tell */
@@ -107,12 +108,12 @@ static inline void plane_count_in(struct esp_plane *p, struct esp_call *call, si
 	call->counters.bytes_in += len;
 }
 
-static inline void plane_count_out(struct esp_plane *p, struct esp_call *call, size_t len, uint64_t now_us)
+static inline void plane_count_out(struct esp_plane *p, struct esp_call *call, unsigned n, size_t len, uint64_t now_us)
 {
 	struct esp_counters *both[] = { &p->counters, &call->counters };
 
 	for (int i = 0; i < 2; i++) {
-		both[i]->packets_out++;
+		both[i]->packets_out += n;
 		both[i]->bytes_out += len;
 		both[i]->last_out_us = now_us;
 	}

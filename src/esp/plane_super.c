@@ -82,6 +82,9 @@ static bool begin(struct esp_plane *p, uint64_t now_us, struct esp_super_work *w
 unsigned esp_plane_super(struct esp_plane *p, uint64_t now_us, struct esp_super_work *w, unsigned n_out,
 			 struct esp_packet out[ESP_BATCH_OUT])
 {
+	const unsigned before = n_out;
+	size_t bytes = 0;
+
 	if (!w->begun && !begin(p, now_us, w) && !w->single)
 		return n_out;
 	if (w->single)
@@ -93,8 +96,10 @@ unsigned esp_plane_super(struct esp_plane *p, uint64_t now_us, struct esp_super_
 			plane_drop(p, w->sa, d);
 			continue;
 		}
-		plane_count_out(p, w->sa->call, w->at + 1 < w->super->n ? w->super->len : w->super->len_last, now_us);
+		bytes += w->at + 1 < w->super->n ? w->super->len : w->super->len_last;
 		n_out++;
 	}
+	if (n_out > before)
+		plane_count_out(p, w->sa->call, n_out - before, bytes, now_us);
 	return n_out;
 }

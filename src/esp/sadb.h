@@ -64,6 +64,7 @@ struct esp_sa {
 	bool allow_ping, ping_one_way, copy_dscp;
 	size_t inner_max; /* what fits into one packet of the path */
 	struct esp_rate ping_in, ping_out;
+	struct esp_flow *came_by; /* the flow of the last packet that came in; see esp_flow_again() */
 	struct path path;
 };
 

@@ -30,7 +30,8 @@ static void judge(const struct esp_packet *pk, bool inbound)
 	struct esp_inner in;
 	struct esp_tuple t;
 
-	if (esp_inner_parse(span_of(pk->p, pk->len), &in) != OK || in.len != pk->len)
+	if (!parsed_alike(span_of(pk->p, pk->len)) || esp_inner_parse(span_of(pk->p, pk->len), &in) != OK ||
+	    in.len != pk->len)
 		abort();
 	t = esp_tuple_of(&in.ends, inbound);
 	if (t.family != ADDR_IP6 || t.local_ip[0] != 0xfd || t.local_ip[15] != here || t.peer_ip[0] != 0xfd ||
