@@ -11,11 +11,6 @@
 
 /* ---- spans ---- */
 
-struct span span_of(const void *p, size_t len)
-{
-	return (struct span){ p, len };
-}
-
 struct span span_str(const char *s)
 {
 	return s ? (struct span){ (const uint8_t *)s, strlen(s) } : SPAN_NONE;

@@ -29,7 +29,10 @@ struct span {
 /* A string literal, without its NUL. */
 #define SPAN_LIT(lit) ((struct span){ (const uint8_t *)("" lit), sizeof(lit) - 1 })
 
-struct span span_of(const void *p, size_t len);
+static inline struct span span_of(const void *p, size_t len)
+{
+	return (struct span){ (const uint8_t *)p, len };
+}
 struct span span_str(const char *s); /* NULL gives an empty span */
 bool span_eq(struct span a, struct span b); /* not constant time: never for secrets */
 bool span_eq_str(struct span a, const char *s);

@@ -26,18 +26,23 @@ void esp_cipher_done(struct esp_cipher *c)
 
 /* Combined modes: SPI and number, of 64 bits with ESN (RFC 4106, 5; RFC 7634, 2.1). Else: SPI and the low half before,
  * with ESN the high half after everything (RFC 4303, 2.2.1). */
-static struct cipher_about about_of(const struct esp_cipher *c, uint32_t spi, uint64_t seq, uint8_t mem[12])
+static void about_set(const struct esp_cipher *c, uint32_t spi, uint64_t seq, uint8_t mem[12], struct cipher_about *ret)
 {
-	put_be32(mem, spi);
-	put_be32(mem + 4, (uint32_t)seq);
+	ret->head.p = mem;
+	ret->head.len = 8;
+	ret->tail.p = NULL;
+	ret->tail.len = 0;
+	put_be64(mem, (uint64_t)spi << 32 | (uint32_t)seq);
 	if (!c->esn)
-		return (struct cipher_about){ .head = span_of(mem, 8) };
-	if (!c->combined) {
+		return;
+	if (c->combined) {
+		put_be64(mem + 4, seq);
+		ret->head.len = 12;
+	} else {
 		put_be32(mem + 8, (uint32_t)(seq >> 32));
-		return (struct cipher_about){ .head = span_of(mem, 8), .tail = span_of(mem + 8, 4) };
+		ret->tail.p = mem + 8;
+		ret->tail.len = 4;
 	}
-	put_be64(mem + 4, seq);
-	return (struct cipher_about){ .head = span_of(mem, 12) };
 }
 
 size_t esp_packet_inner_max(const struct esp_cipher *c, size_t room)
@@ -72,7 +77,7 @@ enum err esp_packet_seal_placed(struct esp_cipher *c, uint32_t spi, uint64_t seq
 		out[body + inner_len + i] = (uint8_t)(i + 1);
 	out[body + len - 2] = (uint8_t)pad;
 	out[body + len - 1] = next;
-	about = about_of(c, spi, seq, mem);
+	about_set(c, spi, seq, mem, &about);
 	e = cipher_seal(c->cipher, &about, iv, out + ESP_HDR, len);
 	if (e != OK)
 		return e;
@@ -133,7 +138,7 @@ enum err esp_packet_open(struct esp_cipher *c, uint64_t seq, struct span packet,
 
 	if (packet.len < ESP_MIN)
 		return ERR_MALFORMED;
-	about = about_of(c, be32(packet.p), seq, mem);
+	about_set(c, be32(packet.p), seq, mem, &about);
 	e = cipher_open(c->cipher, &about, span_from(packet, ESP_HDR), out, &len);
 	if (e == ERR_MALFORMED)
 		return ERR_AUTH;
