@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +23,7 @@ enum err worker_init(struct worker *w)
 	w->wake_fd = w->stray_fd = w->stray_out = -1;
 	atomic_init(&w->pinging, false);
 	atomic_init(&w->wanted, 0);
-	if (pthread_mutex_init(&w->lock, NULL) != 0)
+	if (pthread_mutex_init(&w->lock, NULL) != 0 || pthread_cond_init(&w->left, NULL) != 0)
 		return ERR_SYSTEM;
 	w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (w->wake_fd < 0 || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
@@ -38,7 +37,6 @@ enum err worker_init(struct worker *w)
 
 /* ---- the lock ---- */
 
-/* Who waits here goes before the worker's next batch. */
 void worker_enter(struct worker *w)
 {
 	(void)atomic_fetch_add(&w->wanted, 1);
@@ -49,14 +47,15 @@ void worker_enter(struct worker *w)
 void worker_leave(struct worker *w)
 {
 	(void)pthread_mutex_unlock(&w->lock);
+	(void)pthread_cond_signal(&w->left);
 }
 
-/* A mutex is not fair: whoever waits is let in first. */
-static void take(struct worker *w)
+/* A mutex is not fair, and would be the worker's again before another thread has woken up. Each of those that it waits for here
+ * says so when it leaves. */
+void worker_yield(struct worker *w)
 {
-	while (atomic_load(&w->wanted))
-		(void)sched_yield();
-	(void)pthread_mutex_lock(&w->lock);
+	while (worker_wanted(w))
+		(void)pthread_cond_wait(&w->left, &w->lock);
 }
 
 void worker_wake(struct worker *w)
@@ -152,7 +151,8 @@ static void *run(void *arg)
 		(void)pthread_mutex_unlock(&w->lock);
 		if (poll(fds, N_FDS, timeout) < 0)
 			memset(fds, 0, sizeof(fds));
-		take(w);
+		(void)pthread_mutex_lock(&w->lock);
+		worker_yield(w);
 		if (!w->stop)
 			batch(w, fds);
 	}
@@ -186,6 +186,7 @@ void worker_done(struct worker *w)
 		(void)pthread_join(w->thread, NULL);
 	}
 	(void)pthread_mutex_destroy(&w->lock);
+	(void)pthread_cond_destroy(&w->left);
 	for (int i = 0; i < 3; i++) {
 		int fd = i == 0 ? w->wake_fd : i == 1 ? w->stray_fd : w->stray_out;
 

@@ -3,7 +3,8 @@
 /* daemon/worker.h - the threads of the data plane: one a shard (esp/set.h), between its sockets and its queue of the TUN.
  *
  * A worker has its shard's plane while it works on a batch, and leaves it while it waits for packets; the engine's thread has it
- * between worker_enter() and worker_leave(). One lock a batch, none a packet, and nothing is allocated after the start. What a
+ * between worker_enter() and worker_leave(). One lock a batch, none a packet, and nothing is allocated after the start. Who wants
+ * the plane has it after the train, the super-packet or the write that the worker is at, not after the batch. What a
  * worker finds that is not its own goes to the engine's thread over a socket pair, which is bounded: strays beyond that are
  * dropped and counted.
  *
@@ -55,6 +56,7 @@ struct worker {
 	bool started, stop;
 	pthread_mutex_t lock;
 	atomic_uint wanted; /* who waits for the lock */
+	pthread_cond_t left; /* they have had it */
 	int wake_fd, stray_out;
 	struct udp_sender sender[2];
 	struct esp_merge merge;
@@ -72,6 +74,13 @@ void worker_leave(struct worker *w);
 void worker_wake(struct worker *w);
 /* Takes a stray; the bytes go to buf, which is VNET_PACKET_MAX long. False: none. */
 bool worker_stray(struct worker *w, struct stray *ret, uint8_t *buf, size_t *ret_len);
+
+static inline bool worker_wanted(struct worker *w)
+{
+	return atomic_load_explicit(&w->wanted, memory_order_relaxed);
+}
+/* Inside the lock: whoever waits for it has it first. What the plane has given out is void then. */
+void worker_yield(struct worker *w);
 
 /* worker_io.c: one batch of what is there; inside the lock. */
 void worker_net_in(struct worker *w, uint64_t now_us, unsigned family);

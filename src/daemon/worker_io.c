@@ -52,6 +52,7 @@ static void merge_write(struct worker *w)
 
 		if (vnet_write(w->tun_fd, &v, w->writes[i].slice, w->writes[i].n) != OK)
 			count(&w->counters.tun_full, w->writes[i].n);
+		worker_yield(w);
 	}
 	merge_begin(w);
 }
@@ -131,6 +132,7 @@ static void messages(struct worker *w, uint64_t now_us, const struct udp_msg *ms
 			};
 			if (k == ESP_BATCH) {
 				open_batch(w, now_us, in, k);
+				worker_yield(w);
 				k = 0;
 			}
 		}
@@ -253,8 +255,10 @@ void worker_tun_in(struct worker *w, uint64_t now_us)
 		if (!len)
 			break;
 		super_out(w, now_us, &v, len, out, &n);
-		if (n + ESP_PIECES_MAX > ESP_BATCH_OUT)
+		if (n + ESP_PIECES_MAX > ESP_BATCH_OUT || worker_wanted(w))
 			flush(w, out, &n);
+		if (!n)
+			worker_yield(w);
 	}
 	flush(w, out, &n);
 	write_told(w);
