@@ -182,6 +182,21 @@ static unsigned offloads_set(int fd, unsigned wanted)
 	return ours;
 }
 
+/* Before the interface is up: the rings of its queues are made anew. Where it cannot be, they are longer. */
+static void queue_length(const char *name)
+{
+	struct ifreq ifr;
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	memset(&ifr, 0, sizeof(ifr));
+	memcpy(ifr.ifr_name, name, strlen(name));
+	ifr.ifr_qlen = TUN_QUEUE_LEN;
+	(void)ioctl(fd, SIOCSIFTXQLEN, &ifr);
+	(void)close(fd);
+}
+
 static enum err tun_make(void *arg)
 {
 	struct tun_wish *w = arg;
@@ -194,6 +209,7 @@ static enum err tun_make(void *arg)
 	}
 	if (e == OK) {
 		w->offloads = offloads_set(w->fds[0], w->cfg->offloads);
+		queue_length(w->cfg->name);
 		e = netlink_link_up(w->cfg->name, w->cfg->mtu);
 	}
 	while (e != OK && w->n > 0)

@@ -8,6 +8,10 @@
 /* Fits into 1500 bytes with ESP in UDP over IPv4 or IPv6 around it, and mostly into what PPPoE leaves of them. What a path does
  * not carry is cut or refused behind the TUN (esp/plane.h). */
 #define TUN_MTU 1400
+/* What a queue holds for a reader that waits for a CPU, in packets, each of which may be a super-packet: half of what the kernel
+ * would let it hold (32 MiB, and as much for a ping to wait behind). It is no shorter because small datagrams count as much: a busy
+ * machine lets the reader wait for milliseconds, in which 64 places lose some of 60,000 datagrams a second. */
+#define TUN_QUEUE_LEN 256
 
 /* A private namespace with loopback up. The caller stays in its own namespace. */
 MUST_CHECK enum err netns_new(int *ret_ns_fd);
