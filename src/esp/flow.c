@@ -304,8 +304,8 @@ static enum esp_flow_state tcp_after(struct esp_flow *fl, const struct esp_inner
 		return ESP_FLOW_CLOSING;
 	if (p->tcp_flags & ESP_TCP_RST)
 		return ESP_FLOW_CLOSING;
-	if (p->tcp_flags & ESP_TCP_FIN)
-		*(inbound ? &fl->fin_peer : &fl->fin_local) = true;
+	fl->fin_peer |= inbound && (p->tcp_flags & ESP_TCP_FIN);
+	fl->fin_local |= !inbound && (p->tcp_flags & ESP_TCP_FIN);
 	if (fl->fin_local && fl->fin_peer)
 		return ESP_FLOW_CLOSING;
 	if (!from_opener && (p->tcp_flags & ESP_TCP_SYN))

@@ -19,10 +19,10 @@
 #define ESP_UDP_US SECONDS(60)
 
 struct esp_tuple {
-	enum addr_family family;
-	uint8_t protocol;
 	uint8_t local_ip[16], peer_ip[16];
 	uint16_t local_port, peer_port;
+	enum addr_family family : 8;
+	uint8_t protocol;
 };
 /* inbound: the packet comes from the peer, its source is the peer's end. */
 struct esp_tuple esp_tuple_of(const struct esp_ends *ends, bool inbound);
@@ -36,14 +36,14 @@ enum esp_flow_state {
 };
 
 struct esp_flow {
-	struct esp_tuple tuple;
-	enum esp_flow_state state;
-	bool opened_inbound; /* the peer opened it */
-	bool replied, fin_local, fin_peer;
-	uint64_t expires_us;
+	struct esp_tuple tuple; /* what follows stands so that all of it is 88 bytes, of which there are many */
+	enum esp_flow_state state : 8;
+	bool opened_inbound : 1; /* the peer opened it */
+	bool replied : 1, fin_local : 1, fin_peer : 1;
 	uint32_t owner; /* index of the call */
-	uint32_t grant;
+	uint64_t expires_us;
 	void *sa; /* what sends it; the SADB's, and one that covers the tuple */
+	uint32_t grant;
 	uint32_t chain, prev, next; /* 1-based places in the table; 0: none */
 	uint32_t own_prev, own_next; /* among its owner's */
 };

@@ -22,11 +22,13 @@ struct esp_set {
 enum err esp_set_new(const struct esp_plane_config *cfg, unsigned n, const struct esp_set_hooks *hooks,
 		     struct esp_set **ret)
 {
+	struct esp_plane_config one = *cfg;
 	struct esp_set *s;
 	enum err e = OK;
 
 	if (!n || n > ESP_SHARDS_MAX)
 		return ERR_LIMIT;
+	one.max_flows = cfg->max_flows < n ? cfg->max_flows : cfg->max_flows / n;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return ERR_NOMEM;
@@ -34,7 +36,7 @@ enum err esp_set_new(const struct esp_plane_config *cfg, unsigned n, const struc
 	if (hooks)
 		s->hooks = *hooks;
 	for (unsigned i = 0; e == OK && i < n; i++)
-		e = esp_plane_new(cfg, &s->plane[i]);
+		e = esp_plane_new(&one, &s->plane[i]);
 	if (e != OK) {
 		esp_set_free(s);
 		return e;

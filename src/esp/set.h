@@ -20,7 +20,7 @@ struct esp_set_hooks {
 };
 
 struct esp_set;
-/* n shards of cfg->max_sas and cfg->max_flows each. */
+/* n shards of cfg->max_sas each, and of cfg->max_flows together. */
 MUST_CHECK enum err esp_set_new(const struct esp_plane_config *cfg, unsigned n, const struct esp_set_hooks *hooks,
 				struct esp_set **ret);
 void esp_set_free(struct esp_set *s);

@@ -115,7 +115,7 @@ static enum err make_parts(struct vpn *v, const struct vpn_env *env, const struc
 					.log = log_of(env->log, "esp", ""),
 					.max_sas = cfg->max_calls * 2 *
 						   IKE_CHILDREN_MAX, /* with those that are replaced */
-					.max_flows = 65536 };
+					.max_flows = 32768 }; /* with what their table takes: 3 MiB */
 	enum err e;
 
 	memcpy(esp.self, v->self, sizeof(esp.self));
