@@ -16,7 +16,10 @@
 #include "esp/set.h"
 #include "net/buffers.h"
 
-#define WORKER_SUPERS 8 /* read from the TUN before the sockets have their turn */
+/* Read from the TUN before the sockets have their turn: super-packets by their bytes; of single packets so many that they make
+ * trains. */
+#define WORKER_READS 64
+#define WORKER_READ_BYTES (8 * 65536)
 #define WORKER_WRITES 64 /* into the TUN, of one batch */
 
 enum stray_kind {

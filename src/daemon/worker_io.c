@@ -246,14 +246,16 @@ static void super_out(struct worker *w, uint64_t now_us, const struct vnet *v, s
 void worker_tun_in(struct worker *w, uint64_t now_us)
 {
 	struct esp_packet out[ESP_BATCH_OUT];
+	size_t bytes = 0;
 	unsigned n = 0;
 
-	for (int i = 0; i < WORKER_SUPERS; i++) {
+	for (int i = 0; i < WORKER_READS && bytes < WORKER_READ_BYTES; i++) {
 		struct vnet v;
 		size_t len = vnet_read(w->tun_fd, w->memory->tun, VNET_PACKET_MAX, &v);
 
 		if (!len)
 			break;
+		bytes += len;
 		super_out(w, now_us, &v, len, out, &n);
 		if (n + ESP_PIECES_MAX > ESP_BATCH_OUT || worker_wanted(w))
 			flush(w, out, &n);
