@@ -387,6 +387,8 @@ void network_propose(const struct vpn *v, const struct call *c, struct ike_ts_li
 /* Caller: a sentence, or g->net is set. */
 const char *network_take(const struct vpn *v, const struct call *c, struct grant *g, const struct ike_event *e);
 const char *network_objection(const struct vpn *v, const struct call *c, const struct grant *g); /* NULL: none */
+/* c is authenticated: no network that we joined may hold its inner address. */
+void network_make_way(struct vpn *v, const struct call *c, uint64_t now_us);
 bool network_is(const struct call *c, const struct ike_child *k);
 bool network_inside(const struct vpn_network *n, const struct ike_ts *t);
 bool network_selector(const struct call *c, const struct grant *g, const struct ike_ts *t, bool local);

@@ -386,6 +386,7 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 	c->deadline_text = c->outgoing ? "the other side did not answer what was asked for" : NULL;
 	if (!replace_others(v, c, now_us))
 		return;
+	network_make_way(v, c, now_us);
 	peer_up(v, c);
 	vpn_audit(v, c, "authenticated at level %s", trust_level_name(c->level));
 	vpn_say(v, c, now_us, VPN_EV_AUTHENTICATED);
