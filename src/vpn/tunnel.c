@@ -60,7 +60,8 @@ static void heard_again(struct vpn *v, struct call *c)
 {
 	c->held = false;
 	move_hold(v, c);
-	c->give_up_us = TIME_NEVER;
+	if (!c->stale)
+		c->give_up_us = TIME_NEVER;
 }
 
 void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
