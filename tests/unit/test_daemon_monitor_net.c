@@ -21,6 +21,7 @@
 static int mon = -1, tun = -1;
 static pid_t mon_pid;
 static struct config *cfg;
+static const char *file = "f"; /* where the configuration stands */
 
 #define ACCOUNT "[account]\naor = sip:me@example.net\nserver = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n"
 #define HOST_YES                                                                                                       \
@@ -83,7 +84,7 @@ static void begin(const char *text)
 	struct conf_error e;
 
 	need_privilege();
-	assert_int_equal(config_parse("f", span_str(text), &cfg, &e), OK);
+	assert_int_equal(config_parse(file, span_str(text), &cfg, &e), OK);
 	assert_int_equal(monitor_start(cfg, &mon, &mon_pid), OK);
 	assert_int_equal(assigned("10.8.0.5", true), ERR_WRONG_STATE);
 	assert_int_equal(route("10.8.1.0/24", NULL, true), ERR_WRONG_STATE);
@@ -204,6 +205,48 @@ static void in_private(void **state)
 	end();
 }
 
+static void save(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+/* What the configuration does not allow any more goes, whether the engine asks for that or not. */
+static void accepted_no_more(void **state)
+{
+	static char path[] = "/tmp/tieline-test-XXXXXX";
+	struct monitor_request rq = { .op = MONITOR_RELOAD, .add = 1 };
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0 && close(fd) == 0);
+	file = path;
+	save(path, HOST_YES);
+	begin(HOST_YES);
+	assert_int_equal(assigned("10.8.0.5", true), OK);
+	assert_int_equal(assigned("2001:db8:8::5", true), OK);
+	assert_int_equal(route("10.8.1.0/24", "10.8.0.5", true), OK);
+	assert_int_equal(route("2001:db8:8::/64", "2001:db8:8::5", true), OK);
+	assert_int_equal(route("10.77.0.2/32", NULL, true), OK);
+	assert_int_equal(ask(&rq), OK);
+	assert_true(shows(ROUTES, "10.8.1.0/24 dev tietest2"));
+	save(path, "[daemon]\nhost = yes\ninterface = tietest2\n" ACCOUNT
+		   "[peer a@example.net]\naccept-prefix = 2001:db8:8::/64\n");
+	assert_int_equal(ask(&rq), OK);
+	assert_false(shows(ROUTES, "10.8.1.0/24"));
+	assert_false(shows(ROUTES, "10.77.0.2"));
+	assert_false(shows("ip address show dev tietest2", "10.8.0.5"));
+	assert_true(shows("ip address show dev tietest2", "2001:db8:8::5"));
+	assert_true(shows(ROUTES, "2001:db8:8::/64 dev tietest2"));
+	assert_int_equal(route("10.8.1.0/24", NULL, false), ERR_NOTFOUND);
+	assert_int_equal(assigned("10.8.0.5", false), ERR_NOTFOUND);
+	end();
+	file = "f";
+	assert_int_equal(unlink(path), 0);
+}
+
 static void out_of_form(void **state)
 {
 	struct monitor_request rq = { .op = MONITOR_NETWORK_ROUTE, .add = 1, .bits = 24, .peer = ip("10.8.1.1") };
@@ -231,10 +274,8 @@ static void out_of_form(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(in_the_host),
-		cmocka_unit_test(peers),
-		cmocka_unit_test(in_private),
-		cmocka_unit_test(out_of_form),
+		cmocka_unit_test(in_the_host),      cmocka_unit_test(peers),       cmocka_unit_test(in_private),
+		cmocka_unit_test(accepted_no_more), cmocka_unit_test(out_of_form),
 	};
 
 	return HARNESS_RUN(tests);
