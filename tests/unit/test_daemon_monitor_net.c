@@ -12,9 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "crypto/cert.h"
 #include "daemon/monitor.h"
 #include "harness.h"
 
@@ -26,7 +28,7 @@ static const char *file = "f"; /* where the configuration stands */
 #define ACCOUNT "[account]\naor = sip:me@example.net\nserver = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n"
 #define HOST_YES                                                                                                       \
 	"[daemon]\nhost = yes\ninterface = tietest2\n" ACCOUNT                                                         \
-	"[network lan]\nprefix = 10.3.0.0/24\npool = 10.77.0.0/29\n"                                                   \
+	"[network lan]\nprefix = 10.3.0.0/24\npool = 10.77.0.0/29\n[service game]\nlisten = udp/27015\n"               \
 	"[peer a@example.net]\naccept-prefix = 10.8.0.0/16, 2001:db8:8::/64\n"
 #define HOST_NO "[daemon]\ninterface = tietest2\n" ACCOUNT "[peer a@example.net]\n"
 
@@ -188,6 +190,35 @@ static void peers(void **state)
 	assert_false(shows("ip -6 route show proto 193", "unreachable"));
 }
 
+/* Whoever else can send to this machine under the peer's address is not the peer. */
+static void by_the_tunnel_alone(void **state)
+{
+	struct monitor_request rq = { .op = MONITOR_LISTEN, .service = "game" },
+			       to = { .op = MONITOR_CONNECT, .protocol = 17, .port = 53 };
+	struct monitor_reply reply;
+	char device[16];
+	socklen_t len;
+	int fds[2];
+
+	(void)state;
+	begin(HOST_YES);
+	assert_int_equal(spki_address(SPAN_LIT("our key"), rq.peer.ip), OK);
+	rq.peer.family = ADDR_IP6;
+	assert_int_equal(assigned("10.8.0.5", true), OK);
+	assert_int_equal(route("10.8.1.0/24", "10.8.0.5", true), OK);
+	to.peer = ip("10.8.1.9");
+	assert_int_equal(monitor_ask(mon, &rq, &reply, &fds[0]), OK);
+	assert_int_equal(monitor_ask(mon, &to, &reply, &fds[1]), OK);
+	for (int i = 0; i < 2; i++) {
+		len = sizeof(device);
+		memset(device, 0, sizeof(device));
+		assert_int_equal(getsockopt(fds[i], SOL_SOCKET, SO_BINDTODEVICE, device, &len), 0);
+		assert_string_equal(device, "tietest2");
+		(void)close(fds[i]);
+	}
+	end();
+}
+
 static void in_private(void **state)
 {
 	struct monitor_request rq = { .op = MONITOR_CONNECT, .protocol = 17, .port = 53, .peer = ip("192.0.2.9") };
@@ -274,8 +305,9 @@ static void out_of_form(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(in_the_host),      cmocka_unit_test(peers),       cmocka_unit_test(in_private),
-		cmocka_unit_test(accepted_no_more), cmocka_unit_test(out_of_form),
+		cmocka_unit_test(in_the_host),         cmocka_unit_test(peers),
+		cmocka_unit_test(by_the_tunnel_alone), cmocka_unit_test(in_private),
+		cmocka_unit_test(accepted_no_more),    cmocka_unit_test(out_of_form),
 	};
 
 	return HARNESS_RUN(tests);
