@@ -96,7 +96,7 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 
 /* ---- IKE in ---- */
 
-/* R5: only from a pair that passed a check with this call's credentials; without ICE only from the described address. */
+/* Only from a pair that passed a check with this call's credentials; without ICE only from the described address. */
 static bool path_allowed(const struct call *c, const struct path *path)
 {
 	if (c->no_ice)
