@@ -3,7 +3,7 @@
 /* A granting plane between a hostile peer, who has the keys, and a host that sends anything. The input is a
  * sequence of steps: kind 1, argument 1, length 2, bytes.
  * covers: src/esp/plane.c src/esp/plane_sa.c src/esp/plane_big.c src/esp/plane_frag.c src/esp/sadb.c src/esp/flow.c src/esp/inner.c src/esp/packet.c
- * src/esp/replay.c src/esp/frags.c src/esp/cut.c src/esp/plane_echo.c */
+   src/esp/replay.c src/esp/frags.c src/esp/cut.c src/esp/plane_echo.c */
 #include <stdlib.h>
 #include <string.h>
 
