@@ -62,12 +62,21 @@ static bool contacted(const struct vpn *v, const uint8_t who[32])
 	return false;
 }
 
+/* Is there one more call with this peer on its way to an SA? The peer may have its half of it already. */
+static bool another(const struct vpn *v, const struct call *c)
+{
+	for (const struct call *o = v->calls; o; o = o->next)
+		if (o != c && call_live(o) && o->ike_cfg && o->account == c->account && !strcmp(o->peer, c->peer))
+			return true;
+	return false;
+}
+
 /* Only in doubt not: to say it wrongly would end a call that is up. */
 static bool first_contact(const struct vpn *v, const struct call *c)
 {
 	uint8_t who[32];
 
-	return !v->contacts_full && contact_of(c, who) == OK && !contacted(v, who);
+	return !v->contacts_full && contact_of(c, who) == OK && !contacted(v, who) && !another(v, c);
 }
 
 void proof_contacted(struct vpn *v, const struct call *c)
