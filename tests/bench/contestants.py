@@ -96,7 +96,7 @@ class Tieline(Contestant):
     key, title = "tieline", "tieline"
     program = "tielined"
     to = {4: INNER[4][1], 6: INNER[6][1]}
-    daemon = "host = yes\n"
+    daemon, level = "host = yes\n", "info"
     sniff = None     # called with the client's namespace before the call
     exchange_conf = "[exchange]\ndomain = example.net\nlisten = %s\nuser = %s\n"
 
@@ -142,7 +142,7 @@ class Tieline(Contestant):
         password = re.search(r"^\s*password\s*=\s*(\S+)", self.passwords[name], re.M).group(1)
         conf = "[account]\naor = sip:%s@example.net\nserver = %s:5060;transport=tcp\npassword = %s\ninsecure-digest = yes\n%s" % (
             name, OUTER[4][1], password, sections)
-        home = homes.Home(self.lab, "%s-%s" % (self.key, name), ns, conf, self.daemon, level="info")
+        home = homes.Home(self.lab, "%s-%s" % (self.key, name), ns, conf, self.daemon, level=self.level)
         home.program = self.program
         return home
 

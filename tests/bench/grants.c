@@ -16,8 +16,8 @@
 #include "base/timers.h"
 #include "esp_pair.h"
 
-#define ROUNDS 7
-#define BATCHES 400
+#define ROUNDS 5
+#define BATCHES 300
 #define PAYLOAD 1200
 #define FIRST_PORT 10000
 

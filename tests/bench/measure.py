@@ -146,9 +146,9 @@ def udp_once(contestant, size, kpps, seconds):
     return (end["packets"] - end["lost_packets"]) / end["seconds"] / 1000, end["lost_percent"]
 
 
-def _udp_try(contestant, size, rate, seconds):
-    """As udp_once(); once more where little was lost, since a hiccup of the machine loses as much."""
-    for last in (False, True):
+def _udp_try(contestant, size, rate, seconds, again):
+    """As udp_once(); `again` where little was lost, since a hiccup of the machine loses as much."""
+    for last in (not again, True):
         try:
             got, lost = udp_once(contestant, size, rate, seconds)
         except NoResult:
@@ -163,7 +163,7 @@ def udp(contestant, name, size, steps, memory, seconds=1):
     low, high, best = 0.0, None, 0.0
     rate = memory.get(name, 60.0)
     for _ in range(steps):
-        got, lost = _udp_try(contestant, size, rate, seconds)
+        got, lost = _udp_try(contestant, size, rate, seconds, steps > 2)
         # iperf3 sends less than asked for when it cannot: then that is the end of the scale
         if lost < LOSS_PERCENT:
             best, low = max(best, got), rate
@@ -177,7 +177,8 @@ def udp(contestant, name, size, steps, memory, seconds=1):
 
 
 def flood(contestant, seconds):
-    """UDP as fast as iperf3 sends: what arrives, and the memory of one end's processes, the larger, at most and half a second after."""
+    """UDP as fast as iperf3 sends: what arrives, and the memory of an end's processes, of the end with more: at most, of one process
+    alone, and half a second after."""
     ends = contestant.processes()
     for pids in ends:
         forget_peak(pids)
@@ -188,6 +189,7 @@ def flood(contestant, seconds):
         ret = {}
     if any(ends):
         ret["rss_peak"] = max(resident(pids, True) for pids in ends)
+        ret["rss_one"] = max(resident([pid], True) for pids in ends for pid in pids)
         time.sleep(0.5)
         ret["rss_after"] = max(resident(pids) for pids in ends)
     return ret
