@@ -162,16 +162,22 @@ def udp(contestant, name, size, steps, memory, seconds=1):
     """The most that arrived with less than LOSS_PERCENT lost: bisection, which goes on where the round before has ended."""
     low, high, best = 0.0, None, 0.0
     rate = memory.get(name, 60.0)
-    for _ in range(steps):
+    for step in range(steps + 4):
+        if step >= steps and best:      # only to find any rate at all it may go on
+            break
         got, lost = _udp_try(contestant, size, rate, seconds, steps > 2)
-        # iperf3 sends less than asked for when it cannot: then that is the end of the scale
         if lost < LOSS_PERCENT:
             best, low = max(best, got), rate
-            if got < rate * 0.9:
+            if got < rate * 0.9:      # iperf3 cannot send more: the end of the scale
                 break
         else:
             high = rate
-        rate = (low + high) / 2 if high and low else high / 1.6 if high else low * 1.4
+        if high is None:
+            rate = low * 1.4
+        elif low:
+            rate = (low + high) / 2
+        else:
+            rate = max(min(got, high / 1.25), high / 3)
     memory[name] = max(best, 1.0) * 1.05 if best else rate
     return {name: best} if best else {}
 
