@@ -147,7 +147,7 @@ class Tieline(Contestant):
         return home
 
     def version(self):
-        return text_of([lablib.binary("tieline"), "--version"]).strip() or "?"
+        return text_of([lablib.binary("tieline"), "--version"]).split()[-1]
 
     def processes(self):
         return tuple([home.process.pid] + lablib.children(home.process.pid) for home in (self.a, self.b))

@@ -5,7 +5,7 @@
 
 Root. Rounds go over all contestants (tests/bench/contestants.py), each round beginning with another one, so that a ratio is of one
 time and a machine that gets slower is no advantage to anybody. Medians with minimum and maximum; FOLDER (build/bench) gets
-plane.json and plane.svg. --patient waits before each contestant, for a minute at most, until other programs leave the machine alone.
+plane.json and plane.svg. --patient waits before each contestant, for 30 s at most, until other programs leave the machine alone.
 --docs also writes the results into docs/performance.md, which says how to read them. About six minutes,
 with --quick under 90 seconds and one round only.
 """
@@ -116,7 +116,7 @@ class Bench:
 
     def _quiet(self):
         """Notes how much of the machine others use."""
-        end = time.monotonic() + (60 if self.patient else 0)
+        end = time.monotonic() + (30 if self.patient else 0)
         while True:
             others = busy()
             if others < 0.2 or time.monotonic() >= end:
@@ -152,12 +152,9 @@ class Bench:
                 for name, load in delay.LOADS.items()}
 
     def aead(self):
-        """What the daemon's log says of it, if anything."""
-        for c in self.up:
-            if c.key == "tieline":
-                found = re.search(r"AES-128-GCM[^\n]* by ([\w-]+)", c.b.process.text())
-                return found.group(1) if found else "chosen at start-up by what the processor has"
-        return "none"
+        """Whose AES-GCM the daemon uses: its log says so."""
+        found = [re.search(r"AES-GCM by (.*)", c.b.process.text()) for c in self.up if c.key == "tieline"]
+        return found[0].group(1).strip() if found and found[0] else "-"
 
 
 def grants():

@@ -18,11 +18,11 @@ FIGURES = [
     ("udp64", "UDP 64 bytes, loss under 1 %", "kpps", 1, True),
     ("flood", "UDP flood, what arrives", "kpps", 1, True),
     ("tcp1_cpu", "CPU, both ends, of TCP", "s/GB", 2, False),
-    ("hard_cpu", "CPU, the same, hard wire", "s/GB", 2, False),
+    ("hard_cpu", "CPU, both ends, of TCP, hard wire", "s/GB", 2, False),
     ("ping_idle", "ping, idle", "ms", 3, False),
     ("ping_load", "ping beside four streams", "ms", 3, False),
     ("rss_peak", "memory in a UDP flood, all of an end", "MiB", 1, False),
-    ("rss_one", "the same, largest process", "MiB", 1, False),
+    ("rss_one", "memory in a UDP flood, largest process", "MiB", 1, False),
     ("rss_after", "memory after it", "MiB", 1, False),
 ]
 
@@ -126,7 +126,7 @@ def markdown(result, svg):
     out = ["Measured %s with `%s`: %s, %d processors, %d MiB of memory, %s. %s." % (
         result["date"], result["command"], m["cpu"], m["n_cpus"], m["memory_mib"], m["kernel"],
         ", ".join("%s %s" % v for v in result["versions"].items())), "",
-        "AEAD of tieline's packets: %s." % result["aead"], ""]
+        "tieline's packets are encrypted with AES-128-GCM by %s." % result["aead"], ""]
     if svg:
         out += ["![the same as bars](%s)" % svg, ""]
     for heading, rows in tables(result):
@@ -154,7 +154,7 @@ def _bars(result, name, words, unit, decimals, x, y, width):
     if not keys:
         return [], 0
     top = max(result["summary"][k][name]["max"] for k in keys) or 1
-    left, room = x + 150, width - 150 - 75
+    left, room = x + 160, width - 160 - 75
     out = ['<text x="%d" y="%d" class="h">%s, %s</text>' % (x, y + 14, html.escape(words), unit)]
     at = y + 22
     for k in keys:
