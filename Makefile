@@ -59,11 +59,12 @@ test-kernel: build-release
 sim: build-release build-asan
 	SEEDS=$(SEEDS) tests/run sim
 
-# Figures of docs and notes: handshakes, set-up time, memory, lines of code; the data plane beside other tunnels, with the options
-# BENCH (--quick, --docs; docs/performance.md).
+# Figures of docs and notes: handshakes, cutting and merging, set-up time, memory, lines of code; the data plane beside other tunnels,
+# with the options BENCH (--quick, --docs; docs/performance.md).
 bench: build-release
 	@scripts/deps.sh lab bench || echo "make bench: what needs these packages is left out, and named"
 	build/tests/bench_handshake
+	build/tests/bench_offload
 	scripts/figures.py
 	tests/bench/plane.py $(BENCH)
 

@@ -190,47 +190,6 @@ char *span_dup(struct span a)
 
 /* ---- reader ---- */
 
-struct rd rd_of(struct span s)
-{
-	static const uint8_t nothing;
-	const uint8_t *p = s.p ? s.p : &nothing;
-
-	return (struct rd){ p, p + s.len, false };
-}
-
-size_t rd_left(const struct rd *r)
-{
-	return (size_t)(r->end - r->p);
-}
-
-/* The only place where the reader moves; NULL when len bytes are not there. */
-static const uint8_t *rd_take(struct rd *r, size_t len)
-{
-	const uint8_t *p = r->p;
-
-	if (r->bad || rd_left(r) < len) {
-		r->bad = true;
-		r->p = r->end;
-		return NULL;
-	}
-	r->p += len;
-	return p;
-}
-
-uint8_t rd_u8(struct rd *r)
-{
-	const uint8_t *p = rd_take(r, 1);
-
-	return p ? *p : 0;
-}
-
-uint16_t rd_u16(struct rd *r)
-{
-	const uint8_t *p = rd_take(r, 2);
-
-	return p ? be16(p) : 0;
-}
-
 uint32_t rd_u24(struct rd *r)
 {
 	const uint8_t *p = rd_take(r, 3);
@@ -238,30 +197,11 @@ uint32_t rd_u24(struct rd *r)
 	return p ? (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2] : 0;
 }
 
-uint32_t rd_u32(struct rd *r)
-{
-	const uint8_t *p = rd_take(r, 4);
-
-	return p ? be32(p) : 0;
-}
-
 uint64_t rd_u64(struct rd *r)
 {
 	const uint8_t *p = rd_take(r, 8);
 
 	return p ? be64(p) : 0;
-}
-
-struct span rd_span(struct rd *r, size_t len)
-{
-	const uint8_t *p = rd_take(r, len);
-
-	return p ? (struct span){ p, len } : SPAN_NONE;
-}
-
-struct span rd_rest(struct rd *r)
-{
-	return rd_span(r, rd_left(r));
 }
 
 void rd_bytes(struct rd *r, void *dst, size_t len)
@@ -272,20 +212,6 @@ void rd_bytes(struct rd *r, void *dst, size_t len)
 		memcpy(dst, p, len);
 	else if (len)
 		memset(dst, 0, len);
-}
-
-void rd_skip(struct rd *r, size_t len)
-{
-	(void)rd_take(r, len);
-}
-
-struct rd rd_sub(struct rd *r, size_t len)
-{
-	const uint8_t *p = rd_take(r, len);
-
-	if (!p)
-		return (struct rd){ r->end, r->end, true };
-	return (struct rd){ p, p + len, false };
 }
 
 bool rd_done(const struct rd *r)
@@ -499,48 +425,3 @@ void wr_lp(struct wr *w, struct span s)
 }
 
 /* ---- byte order ---- */
-
-uint16_t be16(const void *p)
-{
-	const uint8_t *b = p;
-
-	return (uint16_t)(b[0] << 8 | b[1]);
-}
-
-uint32_t be32(const void *p)
-{
-	const uint8_t *b = p;
-
-	return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
-}
-
-uint64_t be64(const void *p)
-{
-	const uint8_t *b = p;
-
-	return (uint64_t)be32(b) << 32 | be32(b + 4);
-}
-
-void put_be16(void *p, uint16_t v)
-{
-	uint8_t *b = p;
-
-	b[0] = (uint8_t)(v >> 8);
-	b[1] = (uint8_t)v;
-}
-
-void put_be32(void *p, uint32_t v)
-{
-	uint8_t *b = p;
-
-	put_be16(b, (uint16_t)(v >> 16));
-	put_be16(b + 2, (uint16_t)v);
-}
-
-void put_be64(void *p, uint64_t v)
-{
-	uint8_t *b = p;
-
-	put_be32(b, (uint32_t)(v >> 32));
-	put_be32(b + 4, (uint32_t)v);
-}

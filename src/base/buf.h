@@ -57,24 +57,137 @@ MUST_CHECK enum err span_copy_str(struct span a, char *dst, size_t cap);
 /* malloc'd C string, caller frees; NULL when out of memory. Stops for nothing: a NUL inside is copied. */
 char *span_dup(struct span a);
 
+/* Big-endian numbers at any address. Defined here, as what follows: every byte of a packet's headers goes through them. */
+static inline uint16_t be16(const void *p)
+{
+	const uint8_t *b = p;
+
+	return (uint16_t)(b[0] << 8 | b[1]);
+}
+
+static inline uint32_t be32(const void *p)
+{
+	const uint8_t *b = p;
+
+	return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+static inline uint64_t be64(const void *p)
+{
+	const uint8_t *b = p;
+
+	return (uint64_t)be32(b) << 32 | be32(b + 4);
+}
+
+static inline void put_be16(void *p, uint16_t v)
+{
+	uint8_t *b = p;
+
+	b[0] = (uint8_t)(v >> 8);
+	b[1] = (uint8_t)v;
+}
+
+static inline void put_be32(void *p, uint32_t v)
+{
+	uint8_t *b = p;
+
+	put_be16(b, (uint16_t)(v >> 16));
+	put_be16(b + 2, (uint16_t)v);
+}
+
+static inline void put_be64(void *p, uint64_t v)
+{
+	uint8_t *b = p;
+
+	put_be32(b, (uint32_t)(v >> 32));
+	put_be32(b + 4, (uint32_t)v);
+}
+
 struct rd {
 	const uint8_t *p, *end;
 	bool bad;
 };
 
-struct rd rd_of(struct span s);
-size_t rd_left(const struct rd *r);
-uint8_t rd_u8(struct rd *r);
-uint16_t rd_u16(struct rd *r);
-uint32_t rd_u24(struct rd *r);
-uint32_t rd_u32(struct rd *r);
-uint64_t rd_u64(struct rd *r);
-struct span rd_span(struct rd *r, size_t len); /* borrowed from the buffer */
-struct span rd_rest(struct rd *r); /* everything left */
-void rd_bytes(struct rd *r, void *dst, size_t len); /* dst is zeroed on overrun */
-void rd_skip(struct rd *r, size_t len);
+static inline struct rd rd_of(struct span s)
+{
+	static const uint8_t nothing;
+	const uint8_t *p = s.p ? s.p : &nothing;
+
+	return (struct rd){ p, p + s.len, false };
+}
+
+static inline size_t rd_left(const struct rd *r)
+{
+	return (size_t)(r->end - r->p);
+}
+
+/* The only place where the reader moves; NULL when len bytes are not there. */
+static inline const uint8_t *rd_take(struct rd *r, size_t len)
+{
+	const uint8_t *p = r->p;
+
+	if (r->bad || rd_left(r) < len) {
+		r->bad = true;
+		r->p = r->end;
+		return NULL;
+	}
+	r->p += len;
+	return p;
+}
+
+static inline uint8_t rd_u8(struct rd *r)
+{
+	const uint8_t *p = rd_take(r, 1);
+
+	return p ? *p : 0;
+}
+
+static inline uint16_t rd_u16(struct rd *r)
+{
+	const uint8_t *p = rd_take(r, 2);
+
+	return p ? be16(p) : 0;
+}
+
+static inline uint32_t rd_u32(struct rd *r)
+{
+	const uint8_t *p = rd_take(r, 4);
+
+	return p ? be32(p) : 0;
+}
+
+/* Borrowed from the buffer. */
+static inline struct span rd_span(struct rd *r, size_t len)
+{
+	const uint8_t *p = rd_take(r, len);
+
+	return p ? (struct span){ p, len } : SPAN_NONE;
+}
+
+/* Everything left. */
+static inline struct span rd_rest(struct rd *r)
+{
+	return rd_span(r, rd_left(r));
+}
+
+static inline void rd_skip(struct rd *r, size_t len)
+{
+	(void)rd_take(r, len);
+}
+
 /* A reader confined to the next len bytes; the parent moves past them. On overrun both are bad. */
-struct rd rd_sub(struct rd *r, size_t len);
+static inline struct rd rd_sub(struct rd *r, size_t len)
+{
+	const uint8_t *p = rd_take(r, len);
+
+	if (!p)
+		return (struct rd){ r->end, r->end, true };
+	return (struct rd){ p, p + len, false };
+}
+
+uint32_t rd_u24(struct rd *r);
+uint64_t rd_u64(struct rd *r);
+void rd_bytes(struct rd *r, void *dst, size_t len); /* dst is zeroed on overrun */
 bool rd_done(const struct rd *r); /* nothing overrun, nothing left */
 
 struct wr {
@@ -109,10 +222,3 @@ void wr_patch_u16(struct wr *w, size_t at, uint16_t v);
 void wr_patch_u32(struct wr *w, size_t at, uint32_t v);
 /* lp(x): 4-byte length, then x (the project's own formats). */
 void wr_lp(struct wr *w, struct span s);
-
-uint16_t be16(const void *p);
-uint32_t be32(const void *p);
-uint64_t be64(const void *p);
-void put_be16(void *p, uint16_t v);
-void put_be32(void *p, uint32_t v);
-void put_be64(void *p, uint64_t v);

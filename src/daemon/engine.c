@@ -141,6 +141,7 @@ static void idle(void *arg)
 	struct engine *e = arg;
 
 	engine_drain(e);
+	journal_catch_up(e->journal);
 	if (e->stopping && (vpn_idle(e->vpn) || loop_now_us(e->loop) >= e->stop_us))
 		loop_stop(e->loop);
 }
@@ -308,6 +309,8 @@ static enum err open_all(struct engine *e, struct engine_start *s, const char *u
 		r = serve(e);
 	if (r == OK)
 		r = names_open(e);
+	if (r == OK)
+		r = data_start(e);
 	loop_hooks_set(e->loop, &hooks);
 	return r;
 }
@@ -321,6 +324,7 @@ static void close_all(struct engine *e)
 	streams_free(e->streams);
 	pings_free(e->pings);
 	loop_fd_free(e->monitor_watch);
+	data_close(e);
 	pump_close(e);
 	vpn_free(e->vpn);
 	udp_buffers_free(e->buffers);
@@ -335,6 +339,8 @@ static enum err make(struct engine *e, struct engine_start *s, struct rng *rng)
 	e->buffers = udp_buffers_new();
 	if (r == OK && !e->buffers)
 		r = ERR_NOMEM;
+	if (r == OK)
+		r = data_init(e, s->cfg->workers, &env);
 	if (r == OK)
 		r = vpn_new(&env, s->cfg, s->trust, s->identity, &e->vpn);
 	if (r != OK) {
@@ -357,11 +363,14 @@ int engine_run(struct engine_start *s)
 			      .identity = s->identity,
 			      .journal = s->journal,
 			      .monitor_fd = -1,
-			      .tun_fd = -1,
+			      .tell_fd = -1,
 			      .audit_fd = s->audit_fd,
 			      .log = log_of(journal_sink(s->journal), "daemon", "") };
 	for (int i = 0; i < 2; i++)
-		e->groups[i].fds[0] = e->groups[i].fds[1] = e->groups[i].sip_fd = -1;
+		e->groups[i] = (struct udp_group){ .raw_fd = -1, .sip_fd = -1 };
+	for (int i = 0; i < 2; i++)
+		for (unsigned k = 0; k <= CFG_WORKERS_MAX; k++)
+			e->groups[i].fds[k] = -1;
 	memcpy(user, s->cfg->user, sizeof(user));
 	r = monitor_start(s->cfg, &e->monitor_fd, &pid);
 	if (r == OK)

@@ -10,6 +10,7 @@
 #include "base/timers.h"
 #include "daemon/relay.h"
 #include "daemon/state.h"
+#include "daemon/worker.h"
 #include "net/loop.h"
 #include "net/stream.h"
 #include "net/udp.h"
@@ -30,10 +31,9 @@ struct ping_report {
 
 struct udp_group {
 	enum addr_family family;
-	int fds[2]; /* control, data */
-	struct loop_fd *watch[2];
-	int raw_fd; /* ESP without UDP; -1: no peer may have it */
-	struct loop_fd *raw_watch;
+	int fds[1 + CFG_WORKERS_MAX]; /* control, the workers' */
+	struct loop_fd *watch; /* of control */
+	int raw_fd; /* ESP without UDP, the first worker's; -1: no peer may have it */
 	uint16_t port;
 	int sip_fd; /* SIP over UDP, port of its own */
 	uint16_t sip_port;
@@ -56,10 +56,15 @@ struct engine {
 	struct streams *streams;
 	struct control *control;
 	struct pings *pings;
-	int monitor_fd, tun_fd, audit_fd;
-	struct loop_fd *tun_watch, *monitor_watch;
+	int monitor_fd, audit_fd;
+	struct loop_fd *monitor_watch;
+	struct worker workers[CFG_WORKERS_MAX]; /* data.c */
+	unsigned n_workers;
+	int tell_fd; /* an eventfd: some worker's plane has news */
+	struct loop_fd *tell_watch, *stray_watch[CFG_WORKERS_MAX];
+	uint8_t (*trains)[UDP_TRAIN_MAX]; /* CONTROL_TRAINS: of the control sockets, and for one stray */
 	struct udp_group groups[2]; /* IPv4, IPv6; family NONE: not there */
-	struct udp_buffers *buffers;
+	struct udp_buffers *buffers; /* SIP */
 	struct addr locals[8];
 	unsigned n_locals;
 	struct names *lookup; /* names.c */
@@ -90,7 +95,26 @@ void networks_warn(struct engine *e); /* at the start, before the sandbox: what 
 /* reload.c. On error nothing is changed and ret_why says why. */
 MUST_CHECK enum err engine_reload(struct engine *e, char *ret_why, size_t cap);
 
+/* data.c: the workers. data_init comes before vpn_new, data_start after the sandbox; data_close before vpn_free. */
+MUST_CHECK enum err data_init(struct engine *e, unsigned n, struct vpn_env *env);
+MUST_CHECK enum err data_open_tun(struct engine *e);
+MUST_CHECK enum err data_start(struct engine *e);
+void data_close(struct engine *e);
+void data_raw(struct engine *e); /* the raw sockets are there */
+void data_esp(struct engine *e, uint64_t now_us, const struct udp_msg *m);
+void data_pinging(struct engine *e, bool on); /* are echo replies of interest? */
+/* What workers dropped, by a reason that no plane counts. */
+struct data_drop {
+	const char *name;
+	uint64_t n;
+};
+#define DATA_DROPS 4
+void data_drops(const struct engine *e, struct data_drop ret[DATA_DROPS]);
+
 /* pump.c */
+#define CONTROL_TRAINS 4
+/* A datagram of the tunnel port, of whatever kind. */
+void pump_datagram(struct engine *e, uint64_t now_us, struct udp_msg *m);
 MUST_CHECK enum err pump_open(struct engine *e, uint16_t port);
 void pump_close(struct engine *e);
 /* The sockets for ESP without UDP, if the configuration wants them and they are not there yet. */
@@ -107,8 +131,9 @@ void names_close(struct engine *e);
 MUST_CHECK enum err journal_new(enum log_level level, struct journal **ret);
 void journal_free(struct journal *j);
 const struct log_sink *journal_sink(const struct journal *j);
-/* index from 0 (oldest); NULL: no more */
-const char *journal_line(const struct journal *j, unsigned index);
+/* index from 0 (oldest); until the next call; NULL: no more */
+const char *journal_line(struct journal *j, unsigned index);
+void journal_catch_up(struct journal *j); /* who follows is told what other threads wrote */
 void journal_follow(struct journal *j, void (*line)(void *arg, const char *text), void *arg);
 
 /* control.c */
@@ -122,7 +147,7 @@ void control_pinged(struct control *c, const struct ping_report *r);
 
 /* json.c: new references */
 json_t *json_of_event(const struct vpn *v, uint64_t now_us, const struct vpn_event *e);
-json_t *json_of_status(const struct vpn *v, uint64_t now_us, unsigned call); /* call 0: all */
+json_t *json_of_status(const struct engine *e, uint64_t now_us, unsigned call); /* call 0: all */
 json_t *json_of_line(const char *text); /* a log line: what is not printable ASCII becomes '?' */
 
 /* ping.c */

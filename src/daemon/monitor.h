@@ -17,7 +17,8 @@ enum monitor_op {
 				   * opens the group (once a family) on the configured port or, if that is 0, the other
 				   * family's; the reply has the port */
 	MONITOR_RAW_ESP, /* family: a raw socket for ESP without UDP, if some [peer] has udp-encap = no */
-	MONITOR_TUN, /* the TUN's descriptor */
+	MONITOR_TUN, /* the TUN's n_data queues, one descriptor a reply: index 0 makes it, with what of `offloads` the kernel
+		      * has; the reply says which */
 	MONITOR_SELF_ADDRESS, /* our inner address: the hash of the key in spki; one for each of our keys */
 	MONITOR_PEER_ROUTE, /* add or remove a peer's route: hash of spki, or (spki_len 0) an [peer] address = of the
 				   * configuration */
@@ -37,7 +38,8 @@ struct monitor_request {
 	uint8_t add;
 	uint8_t index;
 	uint8_t bits;
-	uint8_t n_data; /* MONITOR_BIND_GROUP: at most MONITOR_DATA_MAX */
+	uint8_t n_data; /* MONITOR_BIND_GROUP, MONITOR_TUN: at most MONITOR_DATA_MAX */
+	uint8_t offloads; /* MONITOR_TUN: of enum tun_offload (net/tun.h) */
 	uint16_t port;
 	uint16_t spki_len;
 	struct addr peer, source;
@@ -54,6 +56,7 @@ struct monitor_request {
 struct monitor_reply {
 	uint32_t err;
 	uint16_t port;
+	uint8_t offloads;
 };
 
 /* Starts the monitor in a child process (before the engine drops its privileges): forks; the child never

@@ -29,6 +29,8 @@ struct monitor {
 	struct config *reloaded; /* owned; cfg is it then */
 	int ns_fd; /* -1: not made yet, or the host's own */
 	bool tun_made;
+	int tun_fds[MONITOR_DATA_MAX]; /* -1: given away */
+	uint8_t n_queues, offloads;
 	struct group groups[2]; /* IPv4, IPv6 */
 	struct addr self[MONITOR_SELF_MAX], routes[MONITOR_ROUTES_MAX], assigned[MONITOR_ASSIGNED_MAX];
 	unsigned n_self, n_routes, n_assigned;

@@ -66,8 +66,12 @@ static enum err open_raw_esp(const struct monitor *m, const struct monitor_reque
 	return config_plain_esp(m->cfg) ? raw_esp_open(rq->family == 6 ? ADDR_IP6 : ADDR_IP4, ret_fd) : ERR_DENIED;
 }
 
-static enum err open_tun(struct monitor *m, int *ret_fd)
+static enum err make_tun(struct monitor *m, const struct monitor_request *rq)
 {
+	struct tun_config cfg = {
+		.name = m->cfg->interface, .mtu = TUN_MTU, .n_queues = rq->n_data, .offloads = rq->offloads
+	};
+	unsigned on;
 	enum err e = OK;
 
 	if (m->tun_made)
@@ -75,11 +79,32 @@ static enum err open_tun(struct monitor *m, int *ret_fd)
 	if (m->ns_fd < 0 && !m->cfg->host)
 		e = netns_new(&m->ns_fd);
 	if (e == OK)
-		e = tun_open(m->ns_fd, m->cfg->interface, TUN_MTU, ret_fd);
-	m->tun_made = e == OK;
-	if (e == OK)
-		monitor_block_configured(m);
-	return e;
+		e = tun_open(m->ns_fd, &cfg, m->tun_fds, &on);
+	if (e != OK)
+		return e;
+	m->offloads = (uint8_t)on;
+	m->n_queues = rq->n_data;
+	m->tun_made = true;
+	monitor_block_configured(m);
+	return OK;
+}
+
+static enum err open_tun(struct monitor *m, const struct monitor_request *rq, struct monitor_reply *ret, int *ret_fd)
+{
+	enum err e = OK;
+
+	if (!rq->n_data || rq->n_data > MONITOR_DATA_MAX || rq->index >= rq->n_data)
+		return ERR_MALFORMED;
+	if (rq->index == 0)
+		e = make_tun(m, rq);
+	if (e != OK)
+		return e;
+	if (!m->tun_made || rq->n_data != m->n_queues || m->tun_fds[rq->index] < 0)
+		return ERR_WRONG_STATE;
+	ret->offloads = m->offloads;
+	*ret_fd = m->tun_fds[rq->index];
+	m->tun_fds[rq->index] = -1; /* the caller closes it once it is sent */
+	return OK;
 }
 
 /* ---- addresses and routes ---- */
@@ -348,11 +373,11 @@ static enum err reload(struct monitor *m, const struct monitor_request *rq, int 
 
 /* ---- the conversation ---- */
 
-static enum err carry_out(struct monitor *m, const struct monitor_request *rq, uint16_t *ret_port, int *ret_fd)
+static enum err carry_out(struct monitor *m, const struct monitor_request *rq, struct monitor_reply *ret, int *ret_fd)
 {
 	switch (rq->op) {
-	case MONITOR_BIND_GROUP: return bind_group(m, rq, ret_port, ret_fd);
-	case MONITOR_TUN: return open_tun(m, ret_fd);
+	case MONITOR_BIND_GROUP: return bind_group(m, rq, &ret->port, ret_fd);
+	case MONITOR_TUN: return open_tun(m, rq, ret, ret_fd);
 	case MONITOR_SELF_ADDRESS: return self_address(m, rq);
 	case MONITOR_PEER_ROUTE: return peer_route(m, rq);
 	case MONITOR_LISTEN: return listen_inside(m, rq, ret_fd);
@@ -413,7 +438,7 @@ void monitor_serve(const struct config *cfg, int fd)
 		if (n <= 0)
 			break;
 		memset(&reply, 0, sizeof(reply));
-		reply.err = n == (ssize_t)sizeof(rq) ? carry_out(m, &rq, &reply.port, &give) : ERR_MALFORMED;
+		reply.err = n == (ssize_t)sizeof(rq) ? carry_out(m, &rq, &reply, &give) : ERR_MALFORMED;
 		alive = answer(fd, &reply, give);
 		if (give >= 0)
 			(void)close(give);
@@ -422,6 +447,9 @@ void monitor_serve(const struct config *cfg, int fd)
 		for (unsigned k = 0; m->groups[i].made && k <= m->groups[i].n_data; k++)
 			if (m->groups[i].fds[k] >= 0)
 				(void)close(m->groups[i].fds[k]);
+	for (unsigned i = 0; i < m->n_queues; i++)
+		if (m->tun_fds[i] >= 0)
+			(void)close(m->tun_fds[i]);
 	monitor_clean(m);
 	if (m->ns_fd >= 0)
 		(void)close(m->ns_fd);

@@ -33,6 +33,17 @@ struct pings {
 	struct ping list[PINGS_MAX];
 };
 
+static void over(struct ping *p)
+{
+	struct pings *s = p->all;
+	bool any = false;
+
+	p->used = false;
+	for (unsigned i = 0; i < PINGS_MAX; i++)
+		any |= s->list[i].used;
+	data_pinging(s->e, any);
+}
+
 /* RFC 8200, 8.1 */
 static uint16_t checksum(const uint8_t *packet)
 {
@@ -68,7 +79,7 @@ static void send_one(struct ping *p, uint64_t now_us)
 static void arm(struct ping *p, uint64_t due_us)
 {
 	if (timer_arm(loop_timers(p->all->e->loop), &p->timer, due_us) != OK)
-		p->used = false;
+		over(p);
 }
 
 static void tell(struct ping *p, bool lost, uint32_t rtt_us)
@@ -82,7 +93,7 @@ static void tell(struct ping *p, bool lost, uint32_t rtt_us)
 
 	if (r.last) {
 		timer_disarm(loop_timers(p->all->e->loop), &p->timer);
-		p->used = false;
+		over(p);
 	}
 	p->all->report(p->all->arg, &r);
 }
@@ -137,6 +148,7 @@ enum err pings_start(struct pings *s, uint64_t token, const uint8_t peer[16], un
 		memcpy(p->peer, peer, 16);
 		p->timer.fire = fired;
 		p->timer.arg = p;
+		data_pinging(s->e, true);
 		arm(p, loop_now_us(s->e->loop));
 		return p->used ? OK : ERR_NOMEM;
 	}
@@ -148,7 +160,7 @@ void pings_cancel(struct pings *s, uint64_t token)
 	for (unsigned i = 0; i < PINGS_MAX; i++)
 		if (s->list[i].used && s->list[i].token == token) {
 			timer_disarm(loop_timers(s->e->loop), &s->list[i].timer);
-			s->list[i].used = false;
+			over(&s->list[i]);
 		}
 }
 

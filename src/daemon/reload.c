@@ -105,7 +105,7 @@ static bool same_networks(const struct config *a, const struct config *b)
 static bool only_peers_differ(const struct config *a, const struct config *b)
 {
 	return same_accounts(a, b) && a->port == b->port && a->max_calls == b->max_calls &&
-	       a->dead_after_s == b->dead_after_s && a->rekey_after_s == b->rekey_after_s &&
+	       a->dead_after_s == b->dead_after_s && a->rekey_after_s == b->rekey_after_s && a->workers == b->workers &&
 	       a->export_keys == b->export_keys && a->log_level == b->log_level && !strcmp(a->user, b->user) &&
 	       !strcmp(a->interface, b->interface) && a->host == b->host && same_services(a, b) && same_networks(a, b);
 }

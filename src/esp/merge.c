@@ -29,24 +29,24 @@ static bool ip_look(struct look *l)
 		l->v6 = true;
 		l->l3 = IP6_HEADER;
 		l->protocol = p[IP6_AT_NEXT];
-		return be16(p + IP6_AT_LEN) == l->len - IP6_HEADER;
+		return at16(p + IP6_AT_LEN) == l->len - IP6_HEADER;
 	}
 	if (l->len < IP4_HEADER || p[0] != 0x45)
 		return false;
 	l->l3 = IP4_HEADER;
 	l->protocol = p[IP4_AT_PROTOCOL];
-	return be16(p + IP4_AT_LEN) == l->len && !(be16(p + IP4_AT_FRAGMENT) & ~(unsigned)IP4_DONT_FRAGMENT);
+	return at16(p + IP4_AT_LEN) == l->len && !(at16(p + IP4_AT_FRAGMENT) & ~(unsigned)IP4_DONT_FRAGMENT);
 }
 
 /* Only a filter before the comparison. */
 static uint32_t hash_of(const struct look *l)
 {
 	const uint8_t *src = l->p + (l->v6 ? IP6_AT_SRC : IP4_AT_SRC);
-	uint64_t h = (uint64_t)be32(l->l4) << 8 | l->protocol;
+	uint64_t h = (uint64_t)at32(l->l4) << 8 | l->protocol;
 
-	h ^= be64(src);
+	h ^= at64(src);
 	if (l->v6)
-		h ^= be64(src + 8) * 3 ^ be64(src + 16) * 5 ^ be64(src + 24) * 7;
+		h ^= at64(src + 8) * 3 ^ at64(src + 16) * 5 ^ at64(src + 24) * 7;
 	return (uint32_t)(h * 0x9e3779b97f4a7c15u >> 32);
 }
 
@@ -64,18 +64,18 @@ static bool tcp_look(struct look *l)
 	flags = l->l4[TCP_AT_FLAGS];
 	/* 0xffff in the place of 0 is right, but comes out as 0 */
 	l->may_join = l->len > head && (flags & ~(TCP_FIN | TCP_PSH | TCP_ECE)) == TCP_ACK &&
-		      be16(l->l4 + TCP_AT_CSUM) != 0xffff;
+		      at16(l->l4 + TCP_AT_CSUM) != 0xffff;
 	l->may_begin =
-		l->len > head && (flags & ~(TCP_ECE | TCP_CWR)) == TCP_ACK && be16(l->l4 + TCP_AT_CSUM) != 0xffff;
+		l->len > head && (flags & ~(TCP_ECE | TCP_CWR)) == TCP_ACK && at16(l->l4 + TCP_AT_CSUM) != 0xffff;
 	return true;
 }
 
 static bool udp_look(struct look *l)
 {
-	if (l->len < l->l3 + UDP_HEADER || be16(l->l4 + UDP_AT_LEN) != l->len - l->l3)
+	if (l->len < l->l3 + UDP_HEADER || at16(l->l4 + UDP_AT_LEN) != l->len - l->l3)
 		return false;
 	l->head = l->l3 + UDP_HEADER;
-	l->may_join = l->may_begin = l->len > l->head && be16(l->l4 + UDP_AT_CSUM);
+	l->may_join = l->may_begin = l->len > l->head && at16(l->l4 + UDP_AT_CSUM);
 	return true;
 }
 
@@ -90,23 +90,17 @@ static bool packet_look(uint8_t *p, size_t len, struct look *l)
 	l->l4 = p + l->l3;
 	if (l->protocol == ESP_PROTO_TCP ? !tcp_look(l) : l->protocol != ESP_PROTO_UDP || !udp_look(l))
 		return false;
-	if (!l->v6 && be16(p + IP4_AT_CSUM) == 0xffff)
+	if (!l->v6 && at16(p + IP4_AT_CSUM) == 0xffff)
 		l->may_join = l->may_begin = false;
 	l->hash = hash_of(l);
 	return true;
-}
-
-/* The pseudo-header's (RFC 9293, 3.1; RFC 8200, 8.1). */
-static uint32_t pseudo_sum(const uint8_t *p, bool v6, uint8_t protocol, size_t l4_len)
-{
-	return (v6 ? esp_sum(p + IP6_AT_SRC, 32) : esp_sum(p + IP4_AT_SRC, 8)) + protocol + (uint32_t)l4_len;
 }
 
 static bool verify(const uint8_t *p, size_t len, bool v6, uint8_t protocol)
 {
 	size_t l3 = v6 ? IP6_HEADER : IP4_HEADER;
 
-	if (!v6 && esp_sum(p, IP4_HEADER) != 0xffff)
+	if (!v6 && esp_sum_fold(words_sum(p, IP4_HEADER / 4)) != 0xffff)
 		return false;
 	return esp_sum_fold(pseudo_sum(p, v6, protocol, len - l3) + esp_sum(p + l3, len - l3)) == 0xffff;
 }
@@ -137,15 +131,15 @@ static void headers_write(struct esp_write *w)
 	uint8_t protocol = udp ? ESP_PROTO_UDP : ESP_PROTO_TCP;
 
 	if (v6) {
-		put_be16(p + IP6_AT_LEN, (uint16_t)l4_len);
+		set16(p + IP6_AT_LEN, (uint16_t)l4_len);
 	} else {
-		put_be16(p + IP4_AT_LEN, (uint16_t)w->len);
-		put_be16(p + IP4_AT_CSUM, 0);
-		put_be16(p + IP4_AT_CSUM, (uint16_t)~esp_sum(p, IP4_HEADER));
+		set16(p + IP4_AT_LEN, (uint16_t)w->len);
+		set16(p + IP4_AT_CSUM, 0);
+		set16(p + IP4_AT_CSUM, (uint16_t)~esp_sum_fold(words_sum(p, IP4_HEADER / 4)));
 	}
 	if (udp)
-		put_be16(l4 + UDP_AT_LEN, (uint16_t)l4_len);
-	put_be16(l4 + w->vnet.csum_offset, esp_sum_fold(pseudo_sum(p, v6, protocol, l4_len)));
+		set16(l4 + UDP_AT_LEN, (uint16_t)l4_len);
+	set16(l4 + w->vnet.csum_offset, esp_sum_fold(pseudo_sum(p, v6, protocol, l4_len)));
 }
 
 /* ---- runs ---- */
@@ -166,7 +160,7 @@ static bool same_flow(const uint8_t *first, const struct look *l)
 	size_t at = l->v6 ? IP6_AT_SRC : IP4_AT_SRC, n = l->v6 ? 32 : 8;
 
 	return first[0] >> 4 == l->p[0] >> 4 && first[l->v6 ? IP6_AT_NEXT : IP4_AT_PROTOCOL] == l->protocol &&
-	       !memcmp(first + at, l->p + at, n) && be32(first + l->l3) == be32(l->l4);
+	       !memcmp(first + at, l->p + at, n) && at32(first + l->l3) == at32(l->l4);
 }
 
 static struct esp_run *run_find(struct esp_merge *m, const struct look *l)
@@ -201,8 +195,8 @@ static void run_open(struct esp_merge *m, const struct look *l)
 		run_close(m, &m->runs[m->victim++ % ESP_RUNS_MAX]);
 	run = &m->runs[m->n_runs++];
 	*run = (struct esp_run){ .at = m->n - 1, .hash = l->hash };
-	run->seq = udp ? 0 : be32(l->l4 + TCP_AT_SEQ) + (uint32_t)(l->len - l->head);
-	run->id = l->v6 ? 0 : be16(l->p + IP4_AT_ID);
+	run->seq = udp ? 0 : at32(l->l4 + TCP_AT_SEQ) + (uint32_t)(l->len - l->head);
+	run->id = l->v6 ? 0 : at16(l->p + IP4_AT_ID);
 	/* as it will be if another one comes */
 	v->flags = ESP_VNET_NEEDS_CSUM;
 	if (udp)
@@ -225,12 +219,12 @@ static bool ip_continues(const struct esp_merge *m, const struct esp_run *run, c
 
 	*ret_fixed = false;
 	if (l->v6)
-		return be32(first) == be32(l->p) && first[IP6_AT_HOPS] == l->p[IP6_AT_HOPS];
-	fragment = be16(l->p + IP4_AT_FRAGMENT);
+		return at32(first) == at32(l->p) && first[IP6_AT_HOPS] == l->p[IP6_AT_HOPS];
+	fragment = at16(l->p + IP4_AT_FRAGMENT);
 	if (first[IP4_AT_TOS] != l->p[IP4_AT_TOS] || first[IP4_AT_TTL] != l->p[IP4_AT_TTL] ||
-	    be16(first + IP4_AT_FRAGMENT) != fragment)
+	    at16(first + IP4_AT_FRAGMENT) != fragment)
 		return false;
-	id = be16(l->p + IP4_AT_ID);
+	id = at16(l->p + IP4_AT_ID);
 	*ret_fixed = id == run->id;
 	if (second ? *ret_fixed && !m->cfg.fixed_ids : *ret_fixed != run->id_fixed)
 		return false;
@@ -241,10 +235,10 @@ static bool tcp_continues(const struct esp_run *run, const struct look *l, const
 {
 	const uint8_t *one = first + l->l3, *other = l->l4;
 
-	return be32(other + TCP_AT_SEQ) == run->seq && be32(one + TCP_AT_ACK) == be32(other + TCP_AT_ACK) &&
+	return at32(other + TCP_AT_SEQ) == run->seq && at32(one + TCP_AT_ACK) == at32(other + TCP_AT_ACK) &&
 	       one[TCP_AT_OFFSET] == other[TCP_AT_OFFSET] &&
 	       !((one[TCP_AT_FLAGS] ^ other[TCP_AT_FLAGS]) & ~(TCP_FIN | TCP_PSH | TCP_CWR)) &&
-	       be16(one + TCP_AT_WINDOW) == be16(other + TCP_AT_WINDOW) &&
+	       at16(one + TCP_AT_WINDOW) == at16(other + TCP_AT_WINDOW) &&
 	       !memcmp(one + TCP_AT_URGENT, other + TCP_AT_URGENT, l->head - l->l3 - TCP_AT_URGENT);
 }
 
@@ -278,7 +272,7 @@ static void append(struct esp_merge *m, struct esp_run *run, const struct look *
 	w->slice[w->n++] = span_of(l->p + l->head, payload);
 	w->len += payload;
 	run->seq += (uint32_t)payload;
-	run->id = l->v6 ? 0 : be16(l->p + IP4_AT_ID);
+	run->id = l->v6 ? 0 : at16(l->p + IP4_AT_ID);
 	run->id_fixed = id_fixed;
 	if (l->protocol == ESP_PROTO_TCP) {
 		last = l->l4[TCP_AT_FLAGS] & (TCP_FIN | TCP_PSH);

@@ -52,14 +52,6 @@ static struct esp_tuple echo_tuple(const struct esp_ends *ends, bool inbound)
 	return t;
 }
 
-/* May this echo pass in this direction? */
-static bool echo_may(const struct esp_sa *sa, const struct esp_inner *pkt, bool inbound)
-{
-	bool request = pkt->icmp_type == (pkt->ends.family == ADDR_IP4 ? 8 : 128);
-
-	return sa->allow_ping && (!sa->ping_one_way || plane_may_open(sa, request ? inbound : !inbound));
-}
-
 /* The flow that an ICMP error is about. The packet inside went the other way, and the error goes to its sender. */
 static struct esp_flow *error_flow(struct esp_plane *p, uint64_t now_us, const struct esp_inner *pkt, bool inbound)
 {
@@ -68,6 +60,14 @@ static struct esp_flow *error_flow(struct esp_plane *p, uint64_t now_us, const s
 	if (memcmp(pkt->about.src, pkt->ends.dst, sizeof(pkt->ends.dst)))
 		return NULL;
 	return esp_flow_find(p->flows, now_us, &about);
+}
+
+/* May this echo pass in this direction? */
+static bool echo_may(const struct esp_sa *sa, const struct esp_inner *pkt, bool inbound)
+{
+	bool request = pkt->icmp_type == (pkt->ends.family == ADDR_IP4 ? 8 : 128);
+
+	return sa->allow_ping && (!sa->ping_one_way || plane_may_open(sa, request ? inbound : !inbound));
 }
 
 /* ---- outer in, inner out ---- */

@@ -124,6 +124,8 @@ unsigned esp_plane_output(struct esp_plane *p, uint64_t now_us, struct esp_packe
 struct esp_super_work {
 	const struct esp_super *super;
 	unsigned at;
+	bool elsewhere; /* what no SA is for may be another shard's: it is not counted, `lost` says so */
+	bool lost;
 	/* the plane's */
 	bool begun, single;
 	struct esp_sa *sa;
@@ -146,6 +148,7 @@ struct esp_due {
 };
 bool esp_plane_poll_due(struct esp_plane *p, struct esp_due *ret);
 bool esp_plane_has_due(const struct esp_plane *p);
+bool esp_plane_has_news(const struct esp_plane *p); /* esp_plane_poll_due or esp_plane_poll_echo has something to tell */
 
 /* Counters by reason. */
 enum esp_drop {

@@ -310,6 +310,11 @@ void plane_life_note(struct esp_plane *p, struct esp_sa *sa, size_t len)
 	p->n_due += !told && (sa->due_soft || sa->due_hard);
 }
 
+bool esp_plane_has_news(const struct esp_plane *p)
+{
+	return p->n_due || p->n_echoed;
+}
+
 bool esp_plane_has_due(const struct esp_plane *p)
 {
 	return p->n_due;

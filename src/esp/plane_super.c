@@ -68,7 +68,9 @@ static bool begin(struct esp_plane *p, uint64_t now_us, struct esp_super_work *w
 	if (d == PASSED)
 		d = plane_admit(p, now_us, sa, fl, &w->pkt);
 	if (d != PASSED) {
-		plane_drop(p, sa, d);
+		w->lost = w->elsewhere && !sa && d == ESP_DROP_NO_SA;
+		if (!w->lost)
+			plane_drop(p, sa, d);
 		w->at = w->super->n;
 		return false;
 	}

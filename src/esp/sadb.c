@@ -210,8 +210,8 @@ static enum err sa_new(const struct esp_sadb *db, const struct esp_sa_config *cf
 	sa->n_peer = cfg->n_peer;
 	sa->open = cfg->open;
 	sa->allow_ping = cfg->allow_ping;
-	sa->ping_one_way = cfg->ping_one_way;
 	sa->copy_dscp = cfg->copy_dscp;
+	sa->ping_one_way = cfg->ping_one_way;
 	sa->path = cfg->path;
 	sa->standby = cfg->standby;
 	sa->replaces = cfg->replaces;

@@ -123,12 +123,12 @@ static void sums_prepare(struct esp_super *s)
 	if (s->v6) {
 		s->l4_sum = esp_sum(p + IP6_AT_SRC, 32);
 	} else {
-		s->ip_sum = esp_sum(p, s->l3) + (0xffff - be16(p + IP4_AT_LEN)) + (0xffff - be16(p + IP4_AT_ID)) +
-			    (0xffff - be16(p + IP4_AT_CSUM));
+		s->ip_sum = esp_sum(p, s->l3) + (0xffff - at16(p + IP4_AT_LEN)) + (0xffff - at16(p + IP4_AT_ID)) +
+			    (0xffff - at16(p + IP4_AT_CSUM));
 		s->l4_sum = esp_sum(p + IP4_AT_SRC, 8);
 	}
 	if (s->kind == KIND_UDP) {
-		s->l4_sum += (uint32_t)ESP_PROTO_UDP + be16(l4) + be16(l4 + 2);
+		s->l4_sum += (uint32_t)ESP_PROTO_UDP + at16(l4) + at16(l4 + 2);
 		return;
 	}
 	/* all but sequence number, flags and checksum */
@@ -208,7 +208,7 @@ static void whole_write(const struct esp_super *s, uint8_t *dst)
 	/* only UDP's is there: 0 would mean none (RFC 768) */
 	if (!csum && s->csum_offset == UDP_AT_CSUM)
 		csum = 0xffff;
-	put_be16(dst + start + s->csum_offset, csum);
+	set16(dst + start + s->csum_offset, csum);
 }
 
 static void ip_patch(const struct esp_super *s, unsigned i, uint8_t *dst, size_t len)
@@ -216,12 +216,12 @@ static void ip_patch(const struct esp_super *s, unsigned i, uint8_t *dst, size_t
 	uint16_t id = (uint16_t)(s->id + i);
 
 	if (s->v6) {
-		put_be16(dst + IP6_AT_LEN, (uint16_t)(len - IP6_HEADER));
+		set16(dst + IP6_AT_LEN, (uint16_t)(len - IP6_HEADER));
 		return;
 	}
-	put_be16(dst + IP4_AT_LEN, (uint16_t)len);
-	put_be16(dst + IP4_AT_ID, id);
-	put_be16(dst + IP4_AT_CSUM, (uint16_t)~esp_sum_fold(s->ip_sum + (uint32_t)len + id));
+	set16(dst + IP4_AT_LEN, (uint16_t)len);
+	set16(dst + IP4_AT_ID, id);
+	set16(dst + IP4_AT_CSUM, (uint16_t)~esp_sum_fold(s->ip_sum + (uint32_t)len + id));
 }
 
 static void tcp_patch(const struct esp_super *s, unsigned i, uint8_t *l4, uint32_t sum)
@@ -233,18 +233,18 @@ static void tcp_patch(const struct esp_super *s, unsigned i, uint8_t *l4, uint32
 		flags &= (uint8_t)~TCP_CWR;
 	if (i + 1 < s->n)
 		flags &= (uint8_t) ~(TCP_FIN | TCP_PSH);
-	put_be32(l4 + TCP_AT_SEQ, seq);
+	set32(l4 + TCP_AT_SEQ, seq);
 	l4[TCP_AT_FLAGS] = flags;
-	sum += (seq >> 16) + (seq & 0xffff) + be16(l4 + TCP_AT_OFFSET);
-	put_be16(l4 + TCP_AT_CSUM, (uint16_t)~esp_sum_fold(sum));
+	sum += (seq >> 16) + (seq & 0xffff) + at16(l4 + TCP_AT_OFFSET);
+	set16(l4 + TCP_AT_CSUM, (uint16_t)~esp_sum_fold(sum));
 }
 
 static void udp_patch(uint8_t *l4, size_t len, uint32_t sum)
 {
 	uint16_t csum = (uint16_t)~esp_sum_fold(sum + (uint32_t)len);
 
-	put_be16(l4 + UDP_AT_LEN, (uint16_t)len);
-	put_be16(l4 + UDP_AT_CSUM, csum ? csum : 0xffff);
+	set16(l4 + UDP_AT_LEN, (uint16_t)len);
+	set16(l4 + UDP_AT_CSUM, csum ? csum : 0xffff);
 }
 
 size_t esp_super_segment(const struct esp_super *s, unsigned i, uint8_t *dst, size_t cap)

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "base/buf.h"
+#include "esp/offload_impl.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -119,18 +119,13 @@ bool esp_sum_has(enum esp_sum_kind kind)
 static uint32_t finish(uint64_t sum)
 {
 	uint16_t word;
+	uint8_t bytes[2];
 
 	sum = halves(sum);
 	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
 	word = esp_sum_fold((uint32_t)sum);
-	return be16(&word);
-}
-
-uint16_t esp_sum_fold(uint32_t sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
+	memcpy(bytes, &word, sizeof(bytes));
+	return at16(bytes);
 }
 
 uint32_t esp_sum_by(enum esp_sum_kind kind, uint8_t *dst, const uint8_t *src, size_t len)

@@ -16,7 +16,12 @@ uint32_t esp_sum(const uint8_t *p, size_t len);
 /* The same, copying on the way. dst and src do not overlap. */
 uint32_t esp_sum_copy(uint8_t *dst, const uint8_t *src, size_t len);
 /* The sum of up to 65,536 folded ones, folded. */
-uint16_t esp_sum_fold(uint32_t sum);
+static inline uint16_t esp_sum_fold(uint32_t sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)sum;
+}
 
 /* For tests and the bench. */
 enum esp_sum_kind { ESP_SUM_PORTABLE, ESP_SUM_AVX2, ESP_SUM_KINDS };

@@ -15,6 +15,7 @@
 
 #include "net/netlink.h"
 #include "net/tun.h"
+#include "net/vnet.h"
 
 struct visit {
 	int ns_fd;
@@ -113,47 +114,102 @@ enum err netns_socket(int ns_fd, int domain, int type, int protocol, int *ret_fd
 
 /* ---- the TUN ---- */
 
+/* Constants of Linux 6.2, for older headers. */
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
 struct tun_wish {
-	const char *name;
-	unsigned mtu;
-	int fd;
+	const struct tun_config *cfg;
+	int *fds;
+	unsigned n, offloads;
 };
 
-static enum err tun_make(void *arg)
+/* A queue; the first one makes the interface. */
+static enum err queue_open(const struct tun_config *cfg, bool first, int *ret_fd)
 {
-	struct tun_wish *w = arg;
+	int header = VNET_HEADER;
 	struct ifreq ifr;
 	enum err e;
 
 	/* a TUN belongs to the namespace that /dev/net/tun was opened in */
-	w->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (w->fd < 0)
+	*ret_fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (*ret_fd < 0)
 		return errno == ENOENT || errno == ENODEV || errno == ENXIO ? ERR_NOTFOUND
 		       : errno == EPERM || errno == EACCES                  ? ERR_DENIED
 									    : ERR_SYSTEM;
 	memset(&ifr, 0, sizeof(ifr));
-	ifr.ifr_flags = IFF_TUN | IFF_NO_PI;
-	memcpy(ifr.ifr_name, w->name, strlen(w->name));
-	if (ioctl(w->fd, TUNSETIFF, &ifr) < 0)
+	ifr.ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR;
+	if (cfg->n_queues > 1)
+		ifr.ifr_flags |= IFF_MULTI_QUEUE;
+	/* never a queue of somebody else's interface */
+	if (first)
+		ifr.ifr_flags = (short)(ifr.ifr_flags | IFF_TUN_EXCL);
+	memcpy(ifr.ifr_name, cfg->name, strlen(cfg->name));
+	if (ioctl(*ret_fd, TUNSETIFF, &ifr) < 0)
 		e = errno == EBUSY ? ERR_WRONG_STATE : errno == EPERM ? ERR_DENIED : ERR_SYSTEM;
 	else
-		e = netlink_link_up(w->name, w->mtu);
-	if (e != OK) {
-		(void)close(w->fd);
-		w->fd = -1;
-	}
+		e = ioctl(*ret_fd, TUNSETVNETHDRSZ, &header) == 0 ? OK : ERR_SYSTEM;
+	if (e != OK)
+		(void)close(*ret_fd);
 	return e;
 }
 
-enum err tun_open(int ns_fd, const char *name, unsigned mtu, int *ret_fd)
+/* As much of what is wanted as the kernel can, each with what it builds on. */
+static unsigned offloads_set(int fd, unsigned wanted)
 {
-	struct tun_wish w = { .name = name, .mtu = mtu, .fd = -1 };
+	static const struct {
+		unsigned ours, kernel;
+	} steps[] = {
+		{ TUN_OFFLOAD_CSUM, TUN_F_CSUM },
+		{ TUN_OFFLOAD_TSO, TUN_F_TSO4 | TUN_F_TSO6 },
+		{ TUN_OFFLOAD_ECN, TUN_F_TSO_ECN },
+		{ TUN_OFFLOAD_USO, TUN_F_USO4 | TUN_F_USO6 },
+	};
+	unsigned on = 0, ours = 0;
+
+	if (ioctl(fd, TUNSETOFFLOAD, 0) < 0)
+		return 0;
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		if (!(wanted & steps[i].ours))
+			continue;
+		if (ioctl(fd, TUNSETOFFLOAD, (unsigned long)(on | steps[i].kernel)) < 0)
+			break; /* a refused set changes nothing */
+		on |= steps[i].kernel;
+		ours |= steps[i].ours;
+	}
+	return ours;
+}
+
+static enum err tun_make(void *arg)
+{
+	struct tun_wish *w = arg;
+	enum err e = OK;
+
+	for (w->n = 0; w->n < w->cfg->n_queues; w->n++) {
+		e = queue_open(w->cfg, w->n == 0, &w->fds[w->n]);
+		if (e != OK)
+			break;
+	}
+	if (e == OK) {
+		w->offloads = offloads_set(w->fds[0], w->cfg->offloads);
+		e = netlink_link_up(w->cfg->name, w->cfg->mtu);
+	}
+	while (e != OK && w->n > 0)
+		(void)close(w->fds[--w->n]);
+	return e;
+}
+
+enum err tun_open(int ns_fd, const struct tun_config *cfg, int *fds, unsigned *ret_offloads)
+{
+	struct tun_wish w = { .cfg = cfg, .fds = fds };
 	enum err e;
 
-	if (!*name || strlen(name) >= IFNAMSIZ)
+	if (!*cfg->name || strlen(cfg->name) >= IFNAMSIZ || !cfg->n_queues || cfg->n_queues > TUN_QUEUES_MAX)
 		return ERR_LIMIT;
 	e = netns_run(ns_fd, tun_make, &w);
 	if (e == OK)
-		*ret_fd = w.fd;
+		*ret_offloads = w.offloads;
 	return e;
 }

@@ -31,9 +31,9 @@ enum err raw_esp_open(enum addr_family family, int *ret_fd)
 	return OK;
 }
 
-unsigned raw_esp_recv(int fd, struct udp_buffers *b, struct udp_msg ret[UDP_BATCH])
+unsigned raw_esp_recv(int fd, uint8_t (*bufs)[UDP_TRAIN_MAX], unsigned n_bufs, struct udp_msg *ret)
 {
-	unsigned got = udp_recv(fd, 0, b, ret), n = 0;
+	unsigned got = udp_recv_trains(fd, 0, bufs, n_bufs, ret), n = 0;
 
 	for (unsigned i = 0; i < got; i++) {
 		struct udp_msg m = ret[i];

@@ -7,7 +7,7 @@
 
 /* Takes CAP_NET_RAW. */
 MUST_CHECK enum err raw_esp_open(enum addr_family family, int *ret_fd);
-/* As udp_recv(), with TRANSPORT_ESP in the paths and no ports; an IPv4 header is taken away. */
-unsigned raw_esp_recv(int fd, struct udp_buffers *b, struct udp_msg ret[UDP_BATCH]);
+/* As udp_recv_trains(), with TRANSPORT_ESP in the paths and no ports; an IPv4 header is taken away. */
+unsigned raw_esp_recv(int fd, uint8_t (*bufs)[UDP_TRAIN_MAX], unsigned n, struct udp_msg *ret);
 /* As udp_send_batch(). */
 unsigned raw_esp_send_batch(int fd, const struct udp_msg *msgs, unsigned n);

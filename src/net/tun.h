@@ -13,8 +13,27 @@
 MUST_CHECK enum err netns_new(int *ret_ns_fd);
 /* socket(2), made inside the namespace (ns_fd -1: our own). */
 MUST_CHECK enum err netns_socket(int ns_fd, int domain, int type, int protocol, int *ret_fd);
-/* A TUN interface (IFF_TUN | IFF_NO_PI), up, MTU set, inside the namespace; non-blocking. */
-MUST_CHECK enum err tun_open(int ns_fd, const char *name, unsigned mtu, int *ret_fd);
+/* What the kernel may leave undone in packets that are read (net/vnet.h), each with those before it. Packets that are written
+ * may be of any kind that the kernel knows: of TCP always, trains of datagrams where TUN_OFFLOAD_USO is on. */
+enum tun_offload {
+	TUN_OFFLOAD_CSUM = 1, /* checksums */
+	TUN_OFFLOAD_TSO = 2, /* TCP comes in super-packets, of both families */
+	TUN_OFFLOAD_ECN = 4, /* those with CWR as well */
+	TUN_OFFLOAD_USO = 8, /* and UDP, where a program sends trains; Linux 6.2 */
+	TUN_OFFLOAD_ALL = 15
+};
+#define TUN_QUEUES_MAX 16
+struct tun_config {
+	const char *name;
+	unsigned mtu;
+	unsigned
+		n_queues; /* 1 to TUN_QUEUES_MAX. What a queue writes of a flow makes it the one that reads the answers. */
+	unsigned offloads; /* wanted; 0: every packet comes whole */
+};
+/* A TUN interface of our own, up, inside the namespace: a descriptor for each queue, non-blocking, to be used by
+ * vnet_read() and vnet_write(). ret_offloads: what of the wanted is on, which is less where the kernel is older.
+ * ERR_WRONG_STATE: there is such an interface. On error no descriptor is left. */
+MUST_CHECK enum err tun_open(int ns_fd, const struct tun_config *cfg, int *fds, unsigned *ret_offloads);
 /* One address, without a network around it. */
 MUST_CHECK enum err tun_address(int ns_fd, const char *name, const struct addr *ip, bool add);
 /* name NULL: an unreachable route. source, or NULL: what our packets come from. metric 0: instead of one that is there; else

@@ -2,12 +2,15 @@
 /* Copyright The tieline authors */
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "net/bpf.h"
 #include "net/udp.h"
+
+#define UDP_DATA_ROOM (1 << 20) /* our choice, each way; 0.7 ms at 12 Gbit/s */
 
 unsigned addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ret)
 {
@@ -84,6 +87,15 @@ bool udp_never_fragment(int fd, enum addr_family family)
 				  : set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
 }
 
+/* For a batch of trains, which the kernel's default has not; it is the kernel's memory, and bounds the queues. */
+static void set_room(int fd)
+{
+	if (!set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, UDP_DATA_ROOM))
+		(void)set_int(fd, SOL_SOCKET, SO_RCVBUF, UDP_DATA_ROOM);
+	if (!set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, UDP_DATA_ROOM))
+		(void)set_int(fd, SOL_SOCKET, SO_SNDBUF, UDP_DATA_ROOM);
+}
+
 static enum err bind_to(int fd, const struct addr *local)
 {
 	struct sockaddr_storage ss;
@@ -120,6 +132,10 @@ enum err udp_group_open(enum addr_family family, uint16_t port, unsigned n_data,
 		fds[n] = socket_new(family);
 		if (fds[n] < 0)
 			goto fail;
+		if (n > 0)
+			set_room(fds[n]);
+		/* Older kernels than 5.0 have no trains. */
+		(void)set_int(fds[n], IPPROTO_UDP, UDP_GRO, 1);
 		/* The first one is bound without SO_REUSEPORT: so it fails when any other socket has the port,
 		 * and we never join a group that is not ours. (Joining ours takes our uid: root's.) */
 		if (n > 0 && (!set_int(fds[n], SOL_SOCKET, SO_REUSEPORT, 1) || !udp_never_fragment(fds[n], family)))

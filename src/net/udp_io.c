@@ -2,25 +2,17 @@
 /* Copyright The tieline authors */
 /* Datagrams in batches: recvmmsg(2) and sendmmsg(2) with their control messages. */
 #include <errno.h>
-#include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
-#include "net/udp.h"
-
-#define CONTROL_LEN (CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)) + 16)
-
-union control {
-	struct cmsghdr align;
-	char bytes[CONTROL_LEN];
-};
+#include "net/udp_impl.h"
 
 struct udp_buffers {
 	struct mmsghdr headers[UDP_BATCH];
 	struct iovec iov[UDP_BATCH];
 	struct sockaddr_storage from[UDP_BATCH];
-	union control control[UDP_BATCH];
+	union udp_control control[UDP_BATCH];
 	uint8_t data[UDP_BATCH][UDP_DATAGRAM_MAX];
 };
 
@@ -34,8 +26,10 @@ void udp_buffers_free(struct udp_buffers *b)
 	free(b);
 }
 
-static void read_control(struct msghdr *m, struct path *path)
+static void read_control(struct msghdr *m, struct udp_msg *u)
 {
+	struct path *path = &u->path;
+
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
 		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
 			struct in_pktinfo info;
@@ -54,6 +48,11 @@ static void read_control(struct msghdr *m, struct path *path)
 
 			memcpy(&tclass, CMSG_DATA(c), sizeof(tclass));
 			path->tos = (uint8_t)tclass;
+		} else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+			int size;
+
+			memcpy(&size, CMSG_DATA(c), sizeof(size));
+			u->segment = size > 0 && (size_t)size < u->len ? (size_t)size : 0;
 		}
 	}
 }
@@ -66,48 +65,64 @@ static bool source_ok(const struct sockaddr_storage *from)
 	return from->ss_family == AF_INET;
 }
 
-unsigned udp_recv(int fd, uint16_t local_port, struct udp_buffers *b, struct udp_msg ret[UDP_BATCH])
+void udp_header_in(struct mmsghdr *header, struct iovec *iov, struct sockaddr_storage *from, union udp_control *control)
 {
-	unsigned n = 0;
-	int got;
+	header->msg_hdr = (struct msghdr){
+		.msg_name = from,
+		.msg_namelen = sizeof(*from),
+		.msg_iov = iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(*control),
+	};
+}
 
-	for (unsigned i = 0; i < UDP_BATCH; i++) {
-		b->iov[i] = (struct iovec){ .iov_base = b->data[i], .iov_len = UDP_DATAGRAM_MAX };
-		b->headers[i].msg_hdr = (struct msghdr){
-			.msg_name = &b->from[i],
-			.msg_namelen = sizeof(b->from[i]),
-			.msg_iov = &b->iov[i],
-			.msg_iovlen = 1,
-			.msg_control = &b->control[i],
-			.msg_controllen = sizeof(b->control[i]),
-		};
-	}
+unsigned udp_headers_recv(int fd, struct mmsghdr *headers, unsigned n)
+{
+	int got = -1;
+
 	/* A pending error is returned once in place of a datagram: try again so that it hides nothing. */
 	for (int tries = 0; tries < 3; tries++) {
-		got = recvmmsg(fd, b->headers, UDP_BATCH, MSG_DONTWAIT, NULL);
+		got = recvmmsg(fd, headers, n, MSG_DONTWAIT, NULL);
 		if (got >= 0 || errno == EAGAIN)
 			break;
 	}
-	for (int i = 0; i < got; i++) {
-		struct msghdr *m = &b->headers[i].msg_hdr;
-		struct udp_msg *u = &ret[n];
+	return got > 0 ? (unsigned)got : 0;
+}
 
-		/* Cut datagrams are longer than anything that we take. */
-		if ((m->msg_flags & MSG_TRUNC) || !source_ok(&b->from[i]))
-			continue;
-		*u = (struct udp_msg){
-			.path = { .transport = TRANSPORT_UDP, .remote = addr_from_sockaddr(&b->from[i]) },
-			.p = b->data[i],
-			.len = b->headers[i].msg_len,
-		};
-		u->path.local = (struct addr){ .family = u->path.remote.family, .port = local_port };
-		read_control(m, &u->path);
-		n++;
+bool udp_header_read(struct mmsghdr *header, uint16_t local_port, struct udp_msg *ret)
+{
+	struct msghdr *m = &header->msg_hdr;
+	const struct sockaddr_storage *from = m->msg_name;
+
+	/* Cut datagrams are longer than anything that we take. */
+	if ((m->msg_flags & MSG_TRUNC) || !source_ok(from))
+		return false;
+	*ret = (struct udp_msg){
+		.path = { .transport = TRANSPORT_UDP, .remote = addr_from_sockaddr(from) },
+		.p = m->msg_iov->iov_base,
+		.len = header->msg_len,
+	};
+	ret->path.local = (struct addr){ .family = ret->path.remote.family, .port = local_port };
+	read_control(m, ret);
+	return true;
+}
+
+unsigned udp_recv(int fd, uint16_t local_port, struct udp_buffers *b, struct udp_msg ret[UDP_BATCH])
+{
+	unsigned n = 0, got;
+
+	for (unsigned i = 0; i < UDP_BATCH; i++) {
+		b->iov[i] = (struct iovec){ .iov_base = b->data[i], .iov_len = UDP_DATAGRAM_MAX };
+		udp_header_in(&b->headers[i], &b->iov[i], &b->from[i], &b->control[i]);
 	}
+	got = udp_headers_recv(fd, b->headers, UDP_BATCH);
+	for (unsigned i = 0; i < got; i++)
+		n += udp_header_read(&b->headers[i], local_port, &ret[n]);
 	return n;
 }
 
-static struct cmsghdr *control_add(struct msghdr *m, int level, int type, const void *value, size_t len)
+void udp_control_add(struct msghdr *m, int level, int type, const void *value, size_t len)
 {
 	struct cmsghdr *c = (struct cmsghdr *)((char *)m->msg_control + m->msg_controllen);
 
@@ -116,11 +131,9 @@ static struct cmsghdr *control_add(struct msghdr *m, int level, int type, const 
 	c->cmsg_len = CMSG_LEN(len);
 	memcpy(CMSG_DATA(c), value, len);
 	m->msg_controllen += CMSG_SPACE(len);
-	return c;
 }
 
-/* Source address and TOS as control messages. control is of CONTROL_LEN and zeroed. */
-static void write_control(struct msghdr *m, union control *control, const struct path *path)
+void udp_control_write(struct msghdr *m, union udp_control *control, const struct path *path)
 {
 	int tos = path->tos;
 
@@ -131,19 +144,17 @@ static void write_control(struct msghdr *m, union control *control, const struct
 		struct in_pktinfo info = { 0 };
 
 		memcpy(&info.ipi_spec_dst, path->local.ip, 4);
-		(void)control_add(m, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
+		udp_control_add(m, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
 	} else if (path->local.family == ADDR_IP6 && !addr_is_any(&path->local)) {
 		struct in6_pktinfo info = { 0 };
 
 		memcpy(&info.ipi6_addr, path->local.ip, 16);
-		(void)control_add(m, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
+		udp_control_add(m, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
 	}
 	if (tos && path->remote.family == ADDR_IP4)
-		(void)control_add(m, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
+		udp_control_add(m, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
 	else if (tos)
-		(void)control_add(m, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof(tos));
-	if (!m->msg_controllen)
-		m->msg_control = NULL;
+		udp_control_add(m, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof(tos));
 }
 
 static enum err send_error(void)
@@ -159,7 +170,7 @@ static enum err send_error(void)
 enum err udp_send(int fd, const struct path *path, struct span prefix, struct span bytes)
 {
 	struct sockaddr_storage to;
-	union control control;
+	union udp_control control;
 	struct iovec iov[2] = {
 		{ .iov_base = (void *)prefix.p, .iov_len = prefix.len },
 		{ .iov_base = (void *)bytes.p, .iov_len = bytes.len },
@@ -169,7 +180,7 @@ enum err udp_send(int fd, const struct path *path, struct span prefix, struct sp
 	m.msg_namelen = addr_to_sockaddr(&path->remote, &to);
 	if (!m.msg_namelen)
 		return ERR_UNSUPPORTED;
-	write_control(&m, &control, path);
+	udp_control_write(&m, &control, path);
 	/* The first call may report an earlier datagram's error (ICMP) and send nothing. */
 	for (int tries = 0; tries < 2; tries++)
 		if (sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
@@ -182,7 +193,7 @@ unsigned udp_send_batch(int fd, const struct udp_msg *msgs, unsigned n)
 	struct mmsghdr headers[UDP_BATCH];
 	struct iovec iov[UDP_BATCH];
 	struct sockaddr_storage to[UDP_BATCH];
-	union control control[UDP_BATCH];
+	union udp_control control[UDP_BATCH];
 	unsigned sent = 0;
 
 	if (n > UDP_BATCH)
@@ -191,7 +202,7 @@ unsigned udp_send_batch(int fd, const struct udp_msg *msgs, unsigned n)
 		iov[i] = (struct iovec){ .iov_base = msgs[i].p, .iov_len = msgs[i].len };
 		headers[i] = (struct mmsghdr){ .msg_hdr = { .msg_name = &to[i], .msg_iov = &iov[i], .msg_iovlen = 1 } };
 		headers[i].msg_hdr.msg_namelen = addr_to_sockaddr(&msgs[i].path.remote, &to[i]);
-		write_control(&headers[i].msg_hdr, &control[i], &msgs[i].path);
+		udp_control_write(&headers[i].msg_hdr, &control[i], &msgs[i].path);
 	}
 	/* sendmmsg stops at the first that fails. One that can never leave (no route, too long) must not hold
 	 * up those behind it, which may go to other peers. */

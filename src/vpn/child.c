@@ -84,9 +84,9 @@ static enum err install(struct vpn *v, struct call *c, uint64_t now_us, const st
 	const struct cfg_peer *p = config_peer(v->cfg, c->peer);
 	enum err e;
 
+	s.copy_dscp = p && p->copy_dscp;
 	s.ping_one_way = of_network(c, g); /* hosts of a network do not look for who joins it */
 	s.allow_ping = s.ping_one_way || grant_ping_allowed(v, c);
-	s.copy_dscp = p && p->copy_dscp;
 	memcpy(s.key_in, k->key_in, sizeof(s.key_in));
 	memcpy(s.key_out, k->key_out, sizeof(s.key_out));
 	copy_ts(&k->ts_local, s.ts_local, &s.n_local);

@@ -66,6 +66,17 @@ static enum err daemon_max_calls(void *o, struct span v, const char **x)
 	return OK;
 }
 
+static enum err daemon_workers(void *o, struct span v, const char **x)
+{
+	uint32_t n;
+
+	*x = "a number from 1 to 8";
+	if (span_u32(v, CFG_WORKERS_MAX, &n) != OK || !n)
+		return ERR_MALFORMED;
+	((struct config *)o)->workers = n;
+	return OK;
+}
+
 static enum err daemon_rekey_after(void *o, struct span v, const char **x)
 {
 	return config_set_duration(v, 5, 86400, &((struct config *)o)->rekey_after_s, x);
@@ -99,6 +110,7 @@ static const struct conf_key daemon_keys[] = {
 	{ "host", false, false, daemon_host },
 	{ "dataplane", false, false, daemon_dataplane },
 	{ "max-calls", false, false, daemon_max_calls },
+	{ "workers", false, false, daemon_workers },
 	{ "dead-after", false, false, daemon_dead_after },
 	{ "rekey-after", false, false, daemon_rekey_after },
 	{ "log-level", false, false, daemon_log_level },
@@ -372,6 +384,7 @@ enum err config_parse(const char *file, struct span text, struct config **ret, s
 			      .max_calls = 16,
 			      .dead_after_s = 120,
 			      .rekey_after_s = 3600,
+			      .workers = 1,
 			      .log_level = LOG_INFO };
 	if (span_copy_str(span_str(file), c->file, sizeof(c->file)) != OK)
 		c->file[0] = 0; /* then it cannot be read again */

@@ -25,6 +25,7 @@
 #define CFG_PREFIXES_MAX 4 /* of a network, of accept-prefix */
 #define CFG_DNS_MAX 4
 #define CFG_CALLS_MAX 16
+#define CFG_WORKERS_MAX 8
 
 enum trust_level { LEVEL_NONE, LEVEL_TOFU, LEVEL_IDENTITY, LEVEL_SAS, LEVEL_PINNED, LEVEL_COUNT };
 const char *trust_level_name(enum trust_level l);
@@ -109,6 +110,7 @@ struct config {
 	char user[64], interface[16];
 	uint16_t port;
 	uint32_t max_calls, dead_after_s, rekey_after_s;
+	uint32_t workers; /* threads of the data plane */
 	bool host; /* the TUN is in the host's own namespace */
 	bool export_keys; /* of its own calls, to who made them and asked for it */
 	enum log_level log_level;

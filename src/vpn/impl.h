@@ -8,8 +8,9 @@
  *   proof.c     shared keys, CAs, first contact                 ask.c       what the owner is asked (`ask = yes`)
  *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog
  *   child.c     Child SAs come and go           network.c   grants of networks
- *   forward.c   local ports into the tunnel     mtu.c       how long a call's packets may be
- *   keylog.c    keys for who made the call and may have them  move.c    which path ESP goes by */
+ *   forward.c   local ports into the tunnel
+ *   keylog.c    keys for who made the call and may have them  move.c    which path ESP goes by
+ *   mtu.c       how long its packets may be */
 #pragma once
 #include "esp/pmtu.h"
 #include "ice/agent.h"

@@ -451,6 +451,7 @@ void vpn_tick(struct vpn *v, uint64_t now_us)
 	for (unsigned i = 0; i < v->n_gathers; i++)
 		ice_gather_tick(v->gathers[i], now_us);
 	esp_set_tick(v->esp, now_us);
+	mtu_echoes(v, now_us);
 	grant_due(v, now_us);
 	for (struct call *c = v->calls; c; c = c->next) {
 		tunnel_tick(v, c, now_us);
@@ -633,4 +634,9 @@ enum err vpn_reload(struct vpn *v, uint64_t now_us, struct config *cfg, struct t
 	for (unsigned i = 0; i < cfg->n_accounts; i++)
 		v->accounts[i].cfg = &cfg->accounts[i];
 	return vpn_trust_changed(v, now_us);
+}
+
+struct esp_set *vpn_data(struct vpn *v)
+{
+	return v->esp;
 }

@@ -68,6 +68,8 @@ enum vpn_channel {
 	VPN_STUN,
 	VPN_IKE
 }; /* IKE: the host adds the non-ESP marker. STUN: as it is, by the data socket; it may be ESP, too */
+/* The data plane, for who works on its shards. */
+struct esp_set *vpn_data(struct vpn *v);
 bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *ret);
 
 /* ---- things only the host can do ---- */

@@ -19,7 +19,7 @@ MOMENTS = 6           # of a call that comes up, for each of the four victims
 
 def start(lab):
     "two homes"
-    lab.h = homes.Homes(lab, daemon_a="dead-after = 30s", daemon_b="dead-after = 30s").services().start().pin()
+    lab.h = homes.Homes(lab, daemon_a="dead-after = 30s\nworkers = 4", daemon_b="dead-after = 30s").services().start().pin()
     lab.random = random.Random(6193)
 
 

@@ -25,7 +25,7 @@ def one(n, a, b):
     """One pairing in a lab of its own; returns what happened."""
     lab = lablib.Lab("tn%d" % n)
     try:
-        h = homes.Homes(lab, a, b).services().start().pin()
+        h = homes.Homes(lab, a, b, daemon_a="workers = 2", daemon_b="workers = 3").services().start().pin()
         began = time.monotonic()
         if (a, b) in HOPELESS:
             status, out, err = h.a.cli("call", B, uid=USER, seconds=90)

@@ -140,6 +140,8 @@ def exported(lab):
     "a call with --export-keys: the file is the caller's alone; the log and the audit say so, and have no key; nor has anybody else"
     sub = lab.h.a.connect()
     subscription = sub.send("subscribe")
+    for home in "ab":       # a train of datagrams is seen as one: let it be cut before (docs/inspect.md)
+        lab.ip(lab.h.ns[home], "link", "set", "dev", "eth0", "gso_max_segs", "1")
     lab.capture = Capture(lab, lab.h.ns["a"], "eth0")
     path = os.path.join(lab.keys, "keys")
     argv = homes.user_of(USER) + [lablib.binary("tieline"), "--control", lab.h.a.run + "/control", "call", B + "/desktop",

@@ -207,11 +207,11 @@ void inner_ping(struct host *h, const struct host *to);
 void inner_syn(struct host *h, const struct host *to, uint16_t port);
 uint16_t inner_udp(struct host *h, const struct host *to, uint16_t port); /* its own port; a new flow */
 void inner_udp_on(struct host *h, const struct host *to, uint16_t own_port, uint16_t port); /* one that there is */
+/* A datagram of so many bytes, which is answered with as many; over 1232 in fragments, or whole. */
+void inner_udp_big(struct host *h, const struct host *to, uint16_t own_port, uint16_t port, size_t len, bool whole);
 /* From an address that was assigned, or of a host behind. */
 void inner_syn_from(struct host *h, const uint8_t src[16], const uint8_t dst[16], uint16_t port);
 void inner_ping_from(struct host *h, const uint8_t src[16], const uint8_t dst[16]);
-/* A datagram of so many bytes, which is answered with as many; over 1232 in fragments, or whole. */
-void inner_udp_big(struct host *h, const struct host *to, uint16_t own_port, uint16_t port, size_t len, bool whole);
 void inner_syn_as(struct host *h, const uint8_t src[16], const struct host *to, uint16_t port);
 void inner_input(struct host *h, uint8_t *packet, size_t len);
 

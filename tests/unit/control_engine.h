@@ -108,7 +108,7 @@ static inline void control_engine_new(struct control_engine *c, enum log_level l
 	c->paths = (struct daemon_paths){ .conf = c->conf, .state = c->dir, .run = c->dir };
 	control_conf(c, CONTROL_CONF);
 	c->rng = crypto_rng();
-	c->e = (struct engine){ .paths = &c->paths, .monitor_fd = -1, .tun_fd = -1 };
+	c->e = (struct engine){ .paths = &c->paths, .monitor_fd = -1, .tell_fd = -1 };
 	c->e.audit_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	CONTROL_MUST(journal_new(level, &c->e.journal));
 	c->e.log = log_of(journal_sink(c->e.journal), "daemon", "");

@@ -235,6 +235,19 @@ static inline void stream_zero_sum(struct stream *s, const struct stream_flow *f
 		put_be16(p + csum, 0xffff);
 }
 
+/* Makes an IPv4 header's checksum come out as 0 by its identification, which is returned. */
+static inline uint16_t stream_zero_header(struct stream *s, uint8_t *p, size_t l3)
+{
+	uint16_t id;
+
+	put_be16(p + 4, 0);
+	put_be16(p + 10, 0);
+	id = (uint16_t)~stream_sum(p, l3, 0);
+	put_be16(p + 4, id);
+	put_be16(p + 10, stream_chance(s, 50) ? 0xffff : 0);
+	return id;
+}
+
 /* A flow goes on; now and then anything changes, for good or for one packet. */
 static inline void stream_next(struct stream *s, struct stream_flow *f)
 {
@@ -284,8 +297,8 @@ static inline void stream_next(struct stream *s, struct stream_flow *f)
 		put_be16(p + l3 + 6, 0);
 	if (stream_chance(s, 4))
 		p[stream_pick(s, (unsigned)len)] ^= (uint8_t)(1u << stream_pick(s, 8)); /* and the sums stay */
-	if (!f->v6 && stream_chance(s, 1))
-		put_be16(p + 10, 0xffff);
+	if (!f->v6 && stream_chance(s, 2))
+		f->id = stream_zero_header(s, p, l3);
 	if (stream_chance(s, 1))
 		p[len++] = 0; /* longer than it says */
 	f->seq += (uint32_t)payload;

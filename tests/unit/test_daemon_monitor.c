@@ -19,6 +19,7 @@
 #include "daemon/monitor.h"
 #include "net/stream.h"
 #include "net/udp.h"
+#include "net/vnet.h"
 #include "harness.h"
 
 static struct cfg_peer peers[2] = {
@@ -109,17 +110,18 @@ static bool is_listening(int fd)
 	return on;
 }
 
-/* A packet of this transport protocol to this address comes out of the TUN. */
-static void expect_packet(int tun, uint8_t protocol, const struct addr *to)
+/* A packet of this transport protocol to this address comes out of one of the TUN's queues. */
+static void expect_packet(const int tun[2], uint8_t protocol, const struct addr *to)
 {
 	uint8_t packet[2048];
 	size_t at = to->family == ADDR_IP6 ? 24 : 16, len = addr_ip_len(to);
 
 	for (int i = 0; i < 20; i++) {
-		struct pollfd p = { .fd = tun, .events = POLLIN };
+		struct pollfd p[2] = { { .fd = tun[0], .events = POLLIN }, { .fd = tun[1], .events = POLLIN } };
+		struct vnet v;
 
-		assert_int_equal(poll(&p, 1, 5000), 1);
-		assert_true(read(tun, packet, sizeof(packet)) > 20);
+		assert_true(poll(p, 2, 5000) >= 1);
+		assert_true(vnet_read(p[0].revents ? tun[0] : tun[1], packet, sizeof(packet), &v) > 20);
 		if (packet[len == 16 ? 6 : 9] == protocol && memcmp(packet + at, to->ip, len) == 0)
 			return;
 	}
@@ -132,15 +134,33 @@ static void inside(void **state)
 	struct addr self = key_address("our key"), peer = key_address("peer's key"), stock = peers[1].address;
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
-	int tun, fd, on;
+	struct monitor_reply reply;
+	int tun[2], fd, on;
 
 	(void)state;
 	need_privilege();
 	/* the TUN, once; an address of ours only by its key */
 	assert_int_equal(ask(&rq, NULL), ERR_WRONG_STATE);
 	rq = request(MONITOR_TUN, NULL, NULL);
-	assert_int_equal(ask(&rq, &tun), OK);
+	assert_int_equal(ask(&rq, NULL), ERR_MALFORMED); /* no queues */
+	rq.n_data = MONITOR_DATA_MAX + 1;
+	assert_int_equal(ask(&rq, NULL), ERR_MALFORMED);
+	rq.n_data = 2;
+	rq.index = 2;
+	assert_int_equal(ask(&rq, NULL), ERR_MALFORMED);
+	rq.index = 1;
+	assert_int_equal(ask(&rq, NULL), ERR_WRONG_STATE); /* not made yet */
+	rq.index = 0;
+	rq.offloads = 0xf0; /* none that we know */
+	assert_int_equal(monitor_ask(mon, &rq, &reply, &tun[0]), OK);
+	assert_int_equal(reply.offloads, 0);
 	assert_int_equal(ask(&rq, NULL), ERR_WRONG_STATE);
+	rq.index = 1;
+	rq.n_data = 3;
+	assert_int_equal(ask(&rq, NULL), ERR_WRONG_STATE); /* of another number */
+	rq.n_data = 2;
+	assert_int_equal(ask(&rq, &tun[1]), OK);
+	assert_int_equal(ask(&rq, NULL), ERR_WRONG_STATE); /* given */
 	rq = request(MONITOR_SELF_ADDRESS, NULL, NULL);
 	assert_int_equal(ask(&rq, NULL), ERR_MALFORMED);
 	rq.spki_len = sizeof(rq.spki) + 1;
@@ -236,7 +256,8 @@ static void inside(void **state)
 	on = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(on, (struct sockaddr *)&ss, addr_to_sockaddr(&self, &ss)), -1);
 	(void)close(on);
-	(void)close(tun);
+	(void)close(tun[0]);
+	(void)close(tun[1]);
 }
 
 static void tunnel_port(void **state)

@@ -78,7 +78,7 @@ static enum err route(const char *prefix, const char *source, bool add)
 
 static void begin(const char *text)
 {
-	struct monitor_request rq = { .op = MONITOR_TUN };
+	struct monitor_request rq = { .op = MONITOR_TUN, .n_data = 1 };
 	struct monitor_reply reply;
 	struct conf_error e;
 

@@ -261,6 +261,8 @@ static int drop(void)
 {
 	gid_t groups[4];
 	struct addr low = addr_ip4(0x7f000001, 1);
+	struct tun_config cfg = { .name = "tietest2", .mtu = TUN_MTU, .n_queues = 1 };
+	unsigned on;
 	int fd;
 
 	TRY(sandbox_drop("no-such-user-of-tieline") == ERR_NOTFOUND);
@@ -271,7 +273,7 @@ static int drop(void)
 	TRY(setuid(0) == -1 && setgid(0) == -1);
 	TRY(prctl(PR_GET_DUMPABLE) == 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 	TRY(prctl(PR_CAPBSET_READ, 12) == 0); /* CAP_NET_ADMIN: not even in the bounding set */
-	TRY(tun_open(-1, "tietest2", TUN_MTU, &fd) != OK);
+	TRY(tun_open(-1, &cfg, &fd, &on) != OK);
 	TRY(netns_new(&fd) == ERR_DENIED);
 	TRY(access("/etc/shadow", R_OK) == -1);
 	TRY(udp_open(&low, &fd, &low) != OK || low.port == 1);

@@ -21,6 +21,7 @@
 #include "net/stream.h"
 #include "net/tun.h"
 #include "net/udp.h"
+#include "net/vnet.h"
 #include "harness.h"
 
 struct side {
@@ -47,6 +48,7 @@ static struct addr ask(struct side *s, enum monitor_op op, const char *key, int 
 	memset(&rq, 0, sizeof(rq));
 	rq.op = op;
 	rq.add = 1;
+	rq.n_data = 1; /* a TUN's queues */
 	if (key) {
 		rq.spki_len = (uint16_t)strlen(key);
 		memcpy(rq.spki, key, rq.spki_len);
@@ -65,13 +67,15 @@ static void carry(void *arg, int fd, int events)
 
 	(void)events;
 	for (int i = 0; i < 32; i++) {
-		ssize_t n = read(fd, packet, sizeof(packet));
+		struct vnet v;
+		size_t n = vnet_read(fd, packet, sizeof(packet), &v);
+		struct span slice = span_of(packet, n);
 
-		if (n <= 0)
+		if (!n)
 			return;
 		assert_true(n <= TUN_MTU);
 		/* or lost, as on any path */
-		s->n_packets += write(s->other_tun, packet, (size_t)n) == n;
+		s->n_packets += vnet_write(s->other_tun, &v, &slice, 1) == OK;
 	}
 }
 

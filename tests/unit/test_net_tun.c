@@ -17,6 +17,7 @@
 #include "net/stream.h"
 #include "net/tun.h"
 #include "net/udp.h"
+#include "net/vnet.h"
 #include "harness.h"
 
 static const char tun_name[] = "tietest0";
@@ -43,13 +44,14 @@ static size_t read_packet(int tun, uint8_t version, uint8_t protocol, uint8_t *t
 {
 	for (int i = 0; i < 20; i++) {
 		struct pollfd p = { .fd = tun, .events = POLLIN };
-		ssize_t n;
+		struct vnet v;
+		size_t n;
 
 		assert_int_equal(poll(&p, 1, 5000), 1);
-		n = read(tun, to, cap);
+		n = vnet_read(tun, to, cap, &v);
 		assert_true(n > 0);
 		if (to[0] >> 4 == version && to[version == 6 ? 6 : 9] == protocol)
-			return (size_t)n;
+			return n;
 	}
 	fail_msg("no packet of the kind");
 	return 0;
@@ -70,7 +72,11 @@ static void namespace_and_tun(void **state)
 	struct addr self4 = ip6_of("10.77.0.1"), peer4 = ip6_of("10.77.0.2");
 	struct addr_prefix to = { .base = peer, .len = 128 }, to4 = { .base = peer4, .len = 32 };
 	struct sockaddr_storage ss;
+	struct tun_config cfg = { .name = tun_name, .mtu = TUN_MTU, .n_queues = 1 };
+	const struct vnet whole = { 0 };
 	uint8_t packet[2048], payload[] = "through";
+	struct span slice;
+	unsigned on = 99;
 	struct udp_buffers *b;
 	struct udp_msg msgs[UDP_BATCH];
 	int ns, tun, again, fd;
@@ -83,10 +89,14 @@ static void namespace_and_tun(void **state)
 	b = udp_buffers_new();
 	assert_non_null(b);
 	assert_int_equal(netns_new(&ns), OK);
-	assert_int_equal(tun_open(ns, tun_name, TUN_MTU, &tun), OK);
+	assert_int_equal(tun_open(ns, &cfg, &tun, &on), OK);
+	assert_int_equal(on, 0);
 	assert_int_equal(if_nametoindex(tun_name), 0); /* not where we are */
-	assert_int_equal(tun_open(ns, tun_name, TUN_MTU, &again), ERR_WRONG_STATE);
-	assert_int_equal(tun_open(ns, "a name that is too long", TUN_MTU, &again), ERR_LIMIT);
+	assert_int_equal(tun_open(ns, &cfg, &again, &on), ERR_WRONG_STATE);
+	cfg.n_queues = 0;
+	assert_int_equal(tun_open(ns, &cfg, &again, &on), ERR_LIMIT);
+	cfg = (struct tun_config){ .name = "a name that is too long", .n_queues = 1 };
+	assert_int_equal(tun_open(ns, &cfg, &again, &on), ERR_LIMIT);
 	assert_int_equal(tun_address(ns, tun_name, &self, true), OK);
 	assert_int_equal(tun_address(ns, tun_name, &self, true), OK);
 	assert_int_equal(tun_address(ns, "nosuch", &self, true), ERR_NOTFOUND);
@@ -120,8 +130,9 @@ static void namespace_and_tun(void **state)
 	put_be16(packet + 46, checksum(packet + 8, n - 8, (uint32_t)(n - 40) + IPPROTO_UDP));
 	p = (struct pollfd){ .fd = fd, .events = POLLIN };
 	/* the kernel makes the local route of a new address in its own time: what comes before is dropped */
+	slice = span_of(packet, n);
 	for (int i = 0; i < 100; i++) {
-		assert_int_equal(write(tun, packet, n), n);
+		assert_int_equal(vnet_write(tun, &whole, &slice, 1), OK);
 		if (poll(&p, 1, 50) == 1)
 			break;
 	}

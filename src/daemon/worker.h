@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* daemon/worker.h - the threads of the data plane: one a shard (esp/set.h), between its sockets and its queue of the TUN.
+ *
+ * A worker has its shard's plane while it works on a batch, and leaves it while it waits for packets; the engine's thread has it
+ * between worker_enter() and worker_leave(). One lock a batch, none a packet, and nothing is allocated after the start. What a
+ * worker finds that is not its own goes to the engine's thread over a socket pair, which is bounded: strays beyond that are
+ * dropped and counted.
+ *
+ *   worker.c     life, the lock, strays      worker_io.c   packets */
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+#include "esp/merge.h"
+#include "esp/set.h"
+#include "net/buffers.h"
+
+#define WORKER_SUPERS 8 /* read from the TUN before the sockets have their turn */
+#define WORKER_WRITES 64 /* into the TUN, of one batch */
+
+enum stray_kind {
+	STRAY_DATAGRAM = 1, /* not ESP, or of another shard's SA */
+	STRAY_INNER, /* came in through a call, for the engine to look at */
+	STRAY_SUPER /* from the TUN, of no SA of this shard */
+};
+struct stray {
+	enum stray_kind kind;
+	struct path path; /* DATAGRAM */
+	struct vnet vnet; /* SUPER */
+};
+
+/* What is counted here and not by the plane. Written by the worker alone. */
+struct worker_counters {
+	_Atomic uint64_t tun_full; /* packets that the TUN had no room for */
+	_Atomic uint64_t unsent; /* datagrams that no socket took */
+	_Atomic uint64_t strays_lost;
+	_Atomic uint64_t unreadable; /* from the TUN, contradicting themselves */
+};
+
+struct worker {
+	/* set by the engine before the start */
+	unsigned shard, n_shards;
+	struct esp_plane *plane;
+	int tun_fd;
+	int udp_fd[2], raw_fd[2]; /* IPv4, IPv6; -1: none */
+	uint16_t port[2];
+	struct esp_merge_config merge_cfg;
+	int tell_fd; /* an eventfd of the engine's: the plane has news */
+	/* the engine's side */
+	int stray_fd; /* struct stray and the bytes, one a datagram */
+	atomic_bool pinging; /* echo replies go to the engine first */
+	struct worker_counters counters;
+	/* the worker's own */
+	pthread_t thread;
+	bool started, stop;
+	pthread_mutex_t lock;
+	atomic_uint wanted; /* who waits for the lock */
+	int wake_fd, stray_out;
+	struct udp_sender sender[2];
+	struct esp_merge merge;
+	struct esp_write *writes; /* WORKER_WRITES */
+	struct net_buffers *memory;
+};
+
+/* Lock and descriptors; so worker_enter() may be called before there is a thread. ERR_NOMEM, ERR_SYSTEM. */
+MUST_CHECK enum err worker_init(struct worker *w);
+MUST_CHECK enum err worker_start(struct worker *w);
+void worker_done(struct worker *w); /* ends the thread, closes what worker_init() opened */
+void worker_enter(struct worker *w);
+void worker_leave(struct worker *w);
+/* It looks at its descriptors and its plane's time anew. */
+void worker_wake(struct worker *w);
+/* Takes a stray; the bytes go to buf, which is VNET_PACKET_MAX long. False: none. */
+bool worker_stray(struct worker *w, struct stray *ret, uint8_t *buf, size_t *ret_len);
+
+/* worker_io.c: one batch of what is there; inside the lock. */
+void worker_net_in(struct worker *w, uint64_t now_us, unsigned family);
+void worker_raw_in(struct worker *w, uint64_t now_us, unsigned family);
+void worker_tun_in(struct worker *w, uint64_t now_us);
+/* A super-packet through a plane, out by these sockets. Of all shards' in the engine's thread; inside that shard's lock. */
+struct esp_super_work;
+void worker_stray_out(struct worker *w, const struct stray *s, struct span bytes);
+/* Datagrams that a plane made. Returns how many did not leave. */
+unsigned worker_send(struct udp_sender sender[2], const int raw_fd[2], const struct esp_packet *p, unsigned n);
+struct esp_vnet worker_vnet_of(const struct vnet *v);

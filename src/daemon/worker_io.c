@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* daemon/worker_io.c - a worker's packets: trains of datagrams in, opened where they lie, merged into the TUN; super-packets out
+ * of it, cut where they are sealed, in trains to the peer. */
+#include <string.h>
+
+#include "daemon/worker.h"
+#include "esp/cut.h"
+#include "esp/segment.h"
+#include "net/demux.h"
+#include "net/raw.h"
+
+static void count(_Atomic uint64_t *c, uint64_t n)
+{
+	if (n)
+		(void)atomic_fetch_add_explicit(c, n, memory_order_relaxed);
+}
+
+/* ---- into the TUN ---- */
+
+static struct vnet vnet_of(const struct esp_vnet *v)
+{
+	return (struct vnet){ .flags = v->flags,
+			      .gso_type = v->gso_type,
+			      .hdr_len = v->hdr_len,
+			      .gso_size = v->gso_size,
+			      .csum_start = v->csum_start,
+			      .csum_offset = v->csum_offset };
+}
+
+struct esp_vnet worker_vnet_of(const struct vnet *v)
+{
+	return (struct esp_vnet){ .flags = v->flags,
+				  .gso_type = v->gso_type,
+				  .hdr_len = v->hdr_len,
+				  .gso_size = v->gso_size,
+				  .csum_start = v->csum_start,
+				  .csum_offset = v->csum_offset };
+}
+
+static void merge_begin(struct worker *w)
+{
+	esp_merge_init(&w->merge, &w->merge_cfg, w->writes, WORKER_WRITES);
+}
+
+static void merge_write(struct worker *w)
+{
+	unsigned n = esp_merge_finish(&w->merge);
+
+	for (unsigned i = 0; i < n; i++) {
+		struct vnet v = vnet_of(&w->writes[i].vnet);
+
+		if (vnet_write(w->tun_fd, &v, w->writes[i].slice, w->writes[i].n) != OK)
+			count(&w->counters.tun_full, w->writes[i].n);
+	}
+	merge_begin(w);
+}
+
+/* What the plane held, or has to say to senders on this side; not merged: its memory is the plane's. */
+static void write_told(struct worker *w)
+{
+	static const struct vnet whole = { .flags = 0 };
+	struct esp_packet p;
+
+	while (esp_plane_poll_inner(w->plane, &p)) {
+		struct span one = span_of(p.p, p.len);
+
+		if (vnet_write(w->tun_fd, &whole, &one, 1) != OK)
+			count(&w->counters.tun_full, 1);
+	}
+}
+
+/* Only while the engine waits for some. */
+static bool is_echo_reply(const struct esp_packet *p)
+{
+	return p->len >= 48 && p->p[0] >> 4 == 6 && p->p[6] == 58 && p->p[40] == 129;
+}
+
+static void inner_in(struct worker *w, bool pinging, const struct esp_packet *p)
+{
+	if (pinging && is_echo_reply(p)) {
+		struct stray s = { .kind = STRAY_INNER };
+
+		worker_stray_out(w, &s, span_of(p->p, p->len));
+		return;
+	}
+	if (esp_merge_add(&w->merge, p->p, p->len))
+		return;
+	merge_write(w);
+	if (!esp_merge_add(&w->merge, p->p, p->len))
+		count(&w->counters.tun_full, 1);
+}
+
+static void open_batch(struct worker *w, uint64_t now_us, struct esp_packet *in, unsigned n)
+{
+	struct esp_packet out[ESP_BATCH];
+	bool pinging = atomic_load_explicit(&w->pinging, memory_order_relaxed);
+	unsigned n_out = esp_plane_input(w->plane, now_us, in, n, out);
+
+	for (unsigned i = 0; i < n_out; i++)
+		inner_in(w, pinging, &out[i]);
+}
+
+/* ---- datagrams in ---- */
+
+/* Is this datagram the shard's own? The kernel chose the socket by the first datagram of a train. */
+static bool is_ours(const struct worker *w, const struct udp_msg *d)
+{
+	return demux_classify(span_of(d->p, d->len)) == DEMUX_ESP && be32(d->p) % w->n_shards == w->shard;
+}
+
+static void messages(struct worker *w, uint64_t now_us, const struct udp_msg *msgs, unsigned n)
+{
+	struct esp_packet in[ESP_BATCH];
+	unsigned k = 0;
+
+	merge_begin(w);
+	for (unsigned i = 0; i < n; i++) {
+		struct udp_msg d;
+		size_t at = 0;
+
+		while (udp_next(&msgs[i], &at, &d)) {
+			if (!is_ours(w, &d)) {
+				struct stray s = { .kind = STRAY_DATAGRAM, .path = d.path };
+
+				worker_stray_out(w, &s, span_of(d.p, d.len));
+				continue;
+			}
+			in[k++] = (struct esp_packet){ .path = d.path, .p = d.p, .len = d.len };
+			if (k == ESP_BATCH) {
+				open_batch(w, now_us, in, k);
+				k = 0;
+			}
+		}
+	}
+	if (k)
+		open_batch(w, now_us, in, k);
+	merge_write(w);
+	write_told(w);
+}
+
+void worker_net_in(struct worker *w, uint64_t now_us, unsigned family)
+{
+	struct udp_msg msgs[NET_IN];
+	unsigned n = udp_recv_trains(w->udp_fd[family], w->port[family], w->memory->in, NET_IN, msgs);
+
+	messages(w, now_us, msgs, n);
+}
+
+void worker_raw_in(struct worker *w, uint64_t now_us, unsigned family)
+{
+	struct udp_msg msgs[NET_IN];
+
+	messages(w, now_us, msgs, raw_esp_recv(w->raw_fd[family], w->memory->in, NET_IN, msgs));
+}
+
+/* ---- out of the TUN ---- */
+
+unsigned worker_send(struct udp_sender sender[2], const int raw_fd[2], const struct esp_packet *p, unsigned n)
+{
+	struct udp_msg msgs[UDP_BATCH];
+	enum udp_fate fates[UDP_BATCH];
+	unsigned unsent = 0;
+
+	for (unsigned at = 0, k; at < n; at += k) {
+		unsigned family = p[at].path.remote.family == ADDR_IP6;
+		enum transport t = p[at].path.transport;
+		unsigned sent = 0;
+
+		for (k = 0; at + k < n && k < UDP_BATCH && p[at + k].path.transport == t &&
+			    (p[at + k].path.remote.family == ADDR_IP6) == family;
+		     k++)
+			msgs[k] = (struct udp_msg){ .path = p[at + k].path, .p = p[at + k].p, .len = p[at + k].len };
+		if (t == TRANSPORT_ESP && raw_fd[family] >= 0)
+			sent = raw_esp_send_batch(raw_fd[family], msgs, k);
+		else if (t == TRANSPORT_UDP && sender[family].fd >= 0)
+			sent = udp_send_trains(&sender[family], msgs, k, fates);
+		unsent += k - sent;
+	}
+	return unsent;
+}
+
+static void flush(struct worker *w, const struct esp_packet *out, unsigned *n)
+{
+	if (*n)
+		count(&w->counters.unsent, worker_send(w->sender, w->raw_fd, out, *n));
+	*n = 0;
+}
+
+static void super_out(struct worker *w, uint64_t now_us, const struct vnet *v, size_t len, struct esp_packet *out,
+		      unsigned *n)
+{
+	struct esp_vnet ev = worker_vnet_of(v);
+	struct esp_super s;
+	struct esp_super_work work = { .super = &s, .elsewhere = w->n_shards > 1 };
+
+	if (esp_super_parse(span_of(w->memory->tun, len), &ev, &s) != OK) {
+		count(&w->counters.unreadable, 1);
+		return;
+	}
+	for (;;) {
+		*n = esp_plane_super(w->plane, now_us, &work, *n, out);
+		if (work.at >= s.n)
+			break;
+		flush(w, out, n);
+	}
+	if (work.lost) {
+		struct stray stray = { .kind = STRAY_SUPER, .vnet = *v };
+
+		worker_stray_out(w, &stray, span_of(w->memory->tun, len));
+	}
+}
+
+void worker_tun_in(struct worker *w, uint64_t now_us)
+{
+	struct esp_packet out[ESP_BATCH_OUT];
+	unsigned n = 0;
+
+	for (int i = 0; i < WORKER_SUPERS; i++) {
+		struct vnet v;
+		size_t len = vnet_read(w->tun_fd, w->memory->tun, VNET_PACKET_MAX, &v);
+
+		if (!len)
+			break;
+		super_out(w, now_us, &v, len, out, &n);
+		if (n + ESP_PIECES_MAX > ESP_BATCH_OUT)
+			flush(w, out, &n);
+	}
+	flush(w, out, &n);
+	write_told(w);
+}
