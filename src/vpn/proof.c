@@ -11,7 +11,7 @@
 #define CONTACTS_MAX 4096
 #define PPK_LEN 32
 
-/* ---- psk-fingerprint (RFC 6193, 8.2; R9) ---- */
+/* ---- psk-fingerprint (RFC 6193, 8.2) ---- */
 
 static enum err psk_hash(const struct cfg_peer *p, enum hash_alg alg, uint8_t ret[HASH_MAX])
 {
@@ -24,7 +24,7 @@ enum err proof_describe(const struct cfg_peer *p, struct sdp_ike *m)
 
 	if (!p || !p->psk.len)
 		return OK;
-	m->n_fingerprints = 0; /* no certificate is shown (8.2) */
+	m->n_fingerprints = 0; /* no certificate is shown (RFC 6193, 8.2) */
 	m->n_psk_fingerprints = 1;
 	*f = (struct sdp_fingerprint){ .hash = HASH_SHA256, .len = hash_size(HASH_SHA256) };
 	return psk_hash(p, HASH_SHA256, f->value);
