@@ -58,6 +58,17 @@ void worker_yield(struct worker *w)
 		(void)pthread_cond_wait(&w->left, &w->lock);
 }
 
+void worker_apart(struct worker *w)
+{
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+void worker_back(struct worker *w)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	worker_yield(w);
+}
+
 void worker_wake(struct worker *w)
 {
 	static const uint64_t one = 1;
@@ -148,11 +159,10 @@ static void *run(void *arg)
 		int timeout = timeout_ms(now_us(), esp_plane_deadline_us(w->plane));
 
 		fds_of(w, fds);
-		(void)pthread_mutex_unlock(&w->lock);
+		worker_apart(w);
 		if (poll(fds, N_FDS, timeout) < 0)
 			memset(fds, 0, sizeof(fds));
-		(void)pthread_mutex_lock(&w->lock);
-		worker_yield(w);
+		worker_back(w);
 		if (!w->stop)
 			batch(w, fds);
 	}

@@ -4,7 +4,7 @@
  *
  * A worker has its shard's plane while it works on a batch, and leaves it while it waits for packets; the engine's thread has it
  * between worker_enter() and worker_leave(). One lock a batch, none a packet, and nothing is allocated after the start. Who wants
- * the plane has it after the train, the super-packet or the write that the worker is at, not after the batch. What a
+ * the plane has it after the train or the super-packet that the worker is at, not after the batch. What a
  * worker finds that is not its own goes to the engine's thread over a socket pair, which is bounded: strays beyond that are
  * dropped and counted.
  *
@@ -84,6 +84,9 @@ static inline bool worker_wanted(struct worker *w)
 }
 /* Inside the lock: whoever waits for it has it first. What the plane has given out is void then. */
 void worker_yield(struct worker *w);
+/* The same, around what takes long and does not concern the plane. */
+void worker_apart(struct worker *w);
+void worker_back(struct worker *w);
 
 /* worker_io.c: one batch of what is there; inside the lock. */
 void worker_net_in(struct worker *w, uint64_t now_us, unsigned family);

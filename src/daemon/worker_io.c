@@ -47,13 +47,14 @@ static void merge_write(struct worker *w)
 {
 	unsigned n = esp_merge_finish(&w->merge);
 
+	worker_apart(w);
 	for (unsigned i = 0; i < n; i++) {
 		struct vnet v = vnet_of(&w->writes[i].vnet);
 
 		if (vnet_write(w->tun_fd, &v, w->writes[i].slice, w->writes[i].n) != OK)
 			count(&w->counters.tun_full, w->writes[i].n);
-		worker_yield(w);
 	}
+	worker_back(w);
 	merge_begin(w);
 }
 
@@ -146,8 +147,11 @@ static void messages(struct worker *w, uint64_t now_us, const struct udp_msg *ms
 void worker_net_in(struct worker *w, uint64_t now_us, unsigned family)
 {
 	struct udp_msg msgs[NET_IN];
-	unsigned n = udp_recv_trains(w->udp_fd[family], w->port[family], w->memory->in, NET_IN, msgs);
+	unsigned n;
 
+	worker_apart(w);
+	n = udp_recv_trains(w->udp_fd[family], w->port[family], w->memory->in, NET_IN, msgs);
+	worker_back(w);
 	messages(w, now_us, msgs, n);
 }
 
