@@ -109,11 +109,11 @@ static enum err open_group(struct engine *e, struct udp_group *g, enum addr_fami
 	struct addr any = { .family = family }, local;
 	enum err r;
 
-	for (uint8_t i = 0; i <= e->n_workers; i++) {
+	for (unsigned i = 0; i <= e->n_workers; i++) {
 		struct monitor_request rq = { .op = MONITOR_BIND_GROUP,
 					      .family = (uint8_t)family,
 					      .n_data = (uint8_t)e->n_workers,
-					      .index = i,
+					      .index = (uint8_t)i,
 					      .port = *port };
 		struct monitor_reply reply;
 
