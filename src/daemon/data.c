@@ -113,12 +113,11 @@ void pump_inner(struct engine *e, uint8_t *packet, size_t len)
 /* From a queue of the TUN that is another shard's than the packet's call. */
 static void super_out(struct engine *e, uint64_t now_us, const struct worker *from, const struct stray *s, size_t len)
 {
-	struct esp_vnet v = worker_vnet_of(&s->vnet);
 	struct esp_packet out[ESP_BATCH_OUT];
 	struct esp_super super;
 	unsigned last = from->shard == e->n_workers - 1 ? e->n_workers - 2 : e->n_workers - 1;
 
-	if (esp_super_parse(span_of(e->trains[0], len), &v, &super) != OK)
+	if (esp_super_parse(span_of(e->trains[0], len), &s->vnet, &super) != OK)
 		return;
 	for (unsigned i = 0; i < e->n_workers; i++) {
 		struct esp_super_work work = { .super = &super, .elsewhere = i != last };

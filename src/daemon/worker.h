@@ -97,4 +97,3 @@ struct esp_super_work;
 void worker_stray_out(struct worker *w, const struct stray *s, struct span bytes);
 /* Datagrams that a plane made. Returns how many did not leave. */
 unsigned worker_send(struct udp_sender sender[2], const int raw_fd[2], const struct esp_packet *p, unsigned n);
-struct esp_vnet worker_vnet_of(const struct vnet *v);

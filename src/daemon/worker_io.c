@@ -18,26 +18,6 @@ static void count(_Atomic uint64_t *c, uint64_t n)
 
 /* ---- into the TUN ---- */
 
-static struct vnet vnet_of(const struct esp_vnet *v)
-{
-	return (struct vnet){ .flags = v->flags,
-			      .gso_type = v->gso_type,
-			      .hdr_len = v->hdr_len,
-			      .gso_size = v->gso_size,
-			      .csum_start = v->csum_start,
-			      .csum_offset = v->csum_offset };
-}
-
-struct esp_vnet worker_vnet_of(const struct vnet *v)
-{
-	return (struct esp_vnet){ .flags = v->flags,
-				  .gso_type = v->gso_type,
-				  .hdr_len = v->hdr_len,
-				  .gso_size = v->gso_size,
-				  .csum_start = v->csum_start,
-				  .csum_offset = v->csum_offset };
-}
-
 static void merge_begin(struct worker *w)
 {
 	esp_merge_init(&w->merge, &w->merge_cfg, w->writes, WORKER_WRITES);
@@ -49,10 +29,10 @@ static void merge_write(struct worker *w)
 
 	worker_apart(w);
 	for (unsigned i = 0; i < n; i++) {
-		struct vnet v = vnet_of(&w->writes[i].vnet);
+		const struct esp_write *one = &w->writes[i];
 
-		if (vnet_write(w->tun_fd, &v, w->writes[i].slice, w->writes[i].n) != OK)
-			count(&w->counters.tun_full, w->writes[i].n);
+		if (vnet_write(w->tun_fd, &one->vnet, one->slice, one->n) != OK)
+			count(&w->counters.tun_full, one->n);
 	}
 	worker_back(w);
 	merge_begin(w);
@@ -226,11 +206,10 @@ static void flush(struct worker *w, const struct esp_packet *out, unsigned *n)
 static void super_out(struct worker *w, uint64_t now_us, const struct vnet *v, size_t len, struct esp_packet *out,
 		      unsigned *n)
 {
-	struct esp_vnet ev = worker_vnet_of(v);
 	struct esp_super s;
 	struct esp_super_work work = { .super = &s, .elsewhere = w->n_shards > 1 };
 
-	if (esp_super_parse(span_of(w->memory->tun, len), &ev, &s) != OK) {
+	if (esp_super_parse(span_of(w->memory->tun, len), v, &s) != OK) {
 		count(&w->counters.unreadable, 1);
 		return;
 	}

@@ -116,7 +116,7 @@ static void push(struct esp_merge *m, const struct look *l)
 {
 	struct esp_write *w = &m->writes[m->n++];
 
-	w->vnet = (struct esp_vnet){ .flags = 0 };
+	w->vnet = (struct vnet){ .flags = 0 };
 	w->n = 1;
 	w->len = l->len;
 	w->slice[0] = span_of(l->p, l->len);
@@ -127,7 +127,7 @@ static void headers_write(struct esp_write *w)
 {
 	uint8_t *p = first_of(w), *l4 = p + w->vnet.csum_start;
 	size_t l4_len = w->len - w->vnet.csum_start;
-	bool v6 = p[0] >> 4 == 6, udp = w->vnet.gso_type == ESP_GSO_UDP_L4;
+	bool v6 = p[0] >> 4 == 6, udp = w->vnet.gso_type == VNET_GSO_UDP_L4;
 	uint8_t protocol = udp ? ESP_PROTO_UDP : ESP_PROTO_TCP;
 
 	if (v6) {
@@ -151,7 +151,7 @@ static void run_close(struct esp_merge *m, struct esp_run *run)
 	if (w->n > 1)
 		headers_write(w);
 	else
-		w->vnet = (struct esp_vnet){ .flags = run->verified ? ESP_VNET_DATA_VALID : 0 };
+		w->vnet = (struct vnet){ .flags = run->verified ? VNET_DATA_VALID : 0 };
 	*run = m->runs[--m->n_runs];
 }
 
@@ -188,7 +188,7 @@ static void runs_close_between(struct esp_merge *m, const uint8_t *p, size_t len
 static void run_open(struct esp_merge *m, const struct look *l)
 {
 	struct esp_run *run;
-	struct esp_vnet *v = &m->writes[m->n - 1].vnet;
+	struct vnet *v = &m->writes[m->n - 1].vnet;
 	bool udp = l->protocol == ESP_PROTO_UDP;
 
 	if (m->n_runs == ESP_RUNS_MAX)
@@ -198,13 +198,13 @@ static void run_open(struct esp_merge *m, const struct look *l)
 	run->seq = udp ? 0 : at32(l->l4 + TCP_AT_SEQ) + (uint32_t)(l->len - l->head);
 	run->id = l->v6 ? 0 : at16(l->p + IP4_AT_ID);
 	/* as it will be if another one comes */
-	v->flags = ESP_VNET_NEEDS_CSUM;
+	v->flags = VNET_NEEDS_CSUM;
 	if (udp)
-		v->gso_type = ESP_GSO_UDP_L4;
+		v->gso_type = VNET_GSO_UDP_L4;
 	else
-		v->gso_type = l->v6 ? ESP_GSO_TCPV6 : ESP_GSO_TCPV4;
+		v->gso_type = l->v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4;
 	if (!udp && l->l4[TCP_AT_FLAGS] & TCP_CWR)
-		v->gso_type |= ESP_GSO_ECN;
+		v->gso_type |= VNET_GSO_ECN;
 	v->hdr_len = (uint16_t)l->head;
 	v->gso_size = (uint16_t)(l->len - l->head);
 	v->csum_start = (uint16_t)l->l3;

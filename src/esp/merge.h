@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include "base/buf.h"
-#include "esp/vnet.h"
+#include "base/vnet.h"
 
 /* Our choices. 64 KiB in full-sized packets is 46; of datagrams the kernel's own receive offload takes 64. */
 #define ESP_SLICES_MAX 64
@@ -28,14 +28,14 @@
 #define ESP_WRITE_MAX 65535 /* the longest write of more than one packet */
 
 struct esp_write {
-	struct esp_vnet vnet;
+	struct vnet vnet;
 	unsigned n; /* slices, which is packets */
 	size_t len; /* of all slices */
 	struct span slice[ESP_SLICES_MAX]; /* the first begins with the headers */
 };
 
 struct esp_merge_config {
-	bool uso; /* the TUN takes trains of datagrams (ESP_GSO_UDP_L4) */
+	bool uso; /* the TUN takes trains of datagrams (VNET_GSO_UDP_L4) */
 	/* Packets with DF that all have one identification are merged, too. Cut again, theirs counts up; nobody may mind
 	 * (RFC 6864, 4.1), but only where the packets end at a socket does nobody see. */
 	bool fixed_ids;
@@ -61,6 +61,6 @@ void esp_merge_init(struct esp_merge *m, const struct esp_merge_config *cfg, str
 /* The packet, of 1 to ESP_SUPER_MAX bytes, stays the caller's and must stay where it is until it was written; its
  * headers may be changed. False: not taken, there is no room; finish, write, init and come again. */
 MUST_CHECK bool esp_merge_add(struct esp_merge *m, uint8_t *packet, size_t len);
-/* Number of writes, to be written in their order. A single packet's vnet says ESP_VNET_DATA_VALID if it was looked
+/* Number of writes, to be written in their order. A single packet's vnet says VNET_DATA_VALID if it was looked
  * at, else nothing. */
 unsigned esp_merge_finish(struct esp_merge *m);

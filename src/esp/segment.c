@@ -14,10 +14,10 @@ enum { EXT_HOP_BY_HOP = 0, EXT_ROUTING = 43, EXT_DESTINATION = 60 };
 
 /* ---- parse ---- */
 
-static enum err whole_parse(const struct esp_vnet *v, struct esp_super *s)
+static enum err whole_parse(const struct vnet *v, struct esp_super *s)
 {
 	s->kind = KIND_WHOLE;
-	if (!(v->flags & ESP_VNET_NEEDS_CSUM))
+	if (!(v->flags & VNET_NEEDS_CSUM))
 		return OK;
 	if ((size_t)v->csum_start + v->csum_offset + 2 > s->packet.len)
 		return ERR_MALFORMED;
@@ -137,9 +137,9 @@ static void sums_prepare(struct esp_super *s)
 		     esp_sum(l4 + TCP_AT_URGENT, (size_t)(s->head - s->l3) - TCP_AT_URGENT);
 }
 
-static enum err super_parse(const struct esp_vnet *v, struct esp_super *s)
+static enum err super_parse(const struct vnet *v, struct esp_super *s)
 {
-	uint8_t type = (uint8_t)(v->gso_type & ~ESP_GSO_ECN), protocol;
+	uint8_t type = (uint8_t)(v->gso_type & ~VNET_GSO_ECN), protocol;
 	size_t payload, n;
 	enum err e;
 
@@ -149,14 +149,14 @@ static enum err super_parse(const struct esp_vnet *v, struct esp_super *s)
 	e = s->v6 ? ip6_parse(s, &protocol) : ip4_parse(s, &protocol);
 	if (e != OK)
 		return e;
-	if (type == ESP_GSO_UDP_L4 ? protocol != ESP_PROTO_UDP
-				   : protocol != ESP_PROTO_TCP || s->v6 != (type == ESP_GSO_TCPV6))
+	if (type == VNET_GSO_UDP_L4 ? protocol != ESP_PROTO_UDP
+				    : protocol != ESP_PROTO_TCP || s->v6 != (type == VNET_GSO_TCPV6))
 		return ERR_MALFORMED;
-	e = type == ESP_GSO_UDP_L4 ? udp_parse(s) : tcp_parse(s);
+	e = type == VNET_GSO_UDP_L4 ? udp_parse(s) : tcp_parse(s);
 	if (e != OK)
 		return e;
 	if (!v->gso_size ||
-	    (v->flags & ESP_VNET_NEEDS_CSUM && (v->csum_start != s->l3 || v->csum_offset != s->csum_offset)))
+	    (v->flags & VNET_NEEDS_CSUM && (v->csum_start != s->l3 || v->csum_offset != s->csum_offset)))
 		return ERR_MALFORMED;
 	payload = s->packet.len - s->head;
 	n = payload ? (payload + v->gso_size - 1) / v->gso_size : 1;
@@ -170,7 +170,7 @@ static enum err super_parse(const struct esp_vnet *v, struct esp_super *s)
 	return OK;
 }
 
-enum err esp_super_parse(struct span packet, const struct esp_vnet *v, struct esp_super *ret)
+enum err esp_super_parse(struct span packet, const struct vnet *v, struct esp_super *ret)
 {
 	struct esp_super s = { .packet = packet, .n = 1, .len = packet.len, .len_last = packet.len };
 	enum err e;
@@ -178,12 +178,12 @@ enum err esp_super_parse(struct span packet, const struct esp_vnet *v, struct es
 	if (!packet.len || packet.len > ESP_SUPER_MAX)
 		return ERR_MALFORMED;
 	switch (v->gso_type) {
-	case ESP_GSO_NONE: e = whole_parse(v, &s); break;
-	case ESP_GSO_TCPV4:
-	case ESP_GSO_TCPV6:
-	case ESP_GSO_TCPV4 | ESP_GSO_ECN:
-	case ESP_GSO_TCPV6 | ESP_GSO_ECN:
-	case ESP_GSO_UDP_L4: e = super_parse(v, &s); break;
+	case VNET_GSO_NONE: e = whole_parse(v, &s); break;
+	case VNET_GSO_TCPV4:
+	case VNET_GSO_TCPV6:
+	case VNET_GSO_TCPV4 | VNET_GSO_ECN:
+	case VNET_GSO_TCPV6 | VNET_GSO_ECN:
+	case VNET_GSO_UDP_L4: e = super_parse(v, &s); break;
 	default: e = ERR_UNSUPPORTED; break;
 	}
 	if (e == OK)

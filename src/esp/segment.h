@@ -10,11 +10,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include "base/buf.h"
-#include "esp/vnet.h"
+#include "base/vnet.h"
 
 /* Our choice: 64 KiB in segments of 8 bytes, the least that a TCP of Linux ever sends by. Such are larger, with their
  * headers, than the super-packet: who asks for segments does it by as many as there is room for. */
 #define ESP_SEGMENTS_MAX 8192
+
+#define ESP_SUPER_MAX (40 + 65535) /* the longest packet without a jumbo payload option (RFC 8200, 3) */
 
 struct esp_super {
 	struct span packet; /* borrowed */
@@ -31,7 +33,7 @@ struct esp_super {
 /* Checks every length, but decides nothing: esp/inner.h parses the packet for policy. ERR_MALFORMED: the header does
  * not go with the packet. ERR_UNSUPPORTED: a type or an IPv6 header that cannot be cut. ERR_LIMIT: more than
  * ESP_SEGMENTS_MAX. */
-MUST_CHECK enum err esp_super_parse(struct span packet, const struct esp_vnet *v, struct esp_super *ret);
+MUST_CHECK enum err esp_super_parse(struct span packet, const struct vnet *v, struct esp_super *ret);
 
 /* Writes segment i, whole and with right checksums, to dst, which does not overlap the packet; returns its length, or
  * 0 if there is no such segment or it does not fit into cap. */

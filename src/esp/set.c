@@ -52,11 +52,6 @@ void esp_set_free(struct esp_set *s)
 	free(s);
 }
 
-unsigned esp_set_n(const struct esp_set *s)
-{
-	return s->n;
-}
-
 struct esp_plane *esp_set_plane(struct esp_set *s, unsigned shard)
 {
 	return s->plane[shard];

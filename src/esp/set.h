@@ -24,7 +24,6 @@ struct esp_set;
 MUST_CHECK enum err esp_set_new(const struct esp_plane_config *cfg, unsigned n, const struct esp_set_hooks *hooks,
 				struct esp_set **ret);
 void esp_set_free(struct esp_set *s);
-unsigned esp_set_n(const struct esp_set *s);
 struct esp_plane *esp_set_plane(struct esp_set *s, unsigned shard);
 unsigned esp_set_shard(const struct esp_set *s, uint32_t call);
 

@@ -5,30 +5,11 @@
 #pragma once
 #include <stdbool.h>
 #include "base/buf.h"
+#include "base/vnet.h"
 
 #define VNET_HEADER 10 /* the kernel's virtio_net_hdr before a packet */
 #define VNET_PACKET_MAX 65536 /* room for a packet to read: one byte more than the longest, which tells a cut one */
 #define VNET_SLICES_MAX 64
-
-enum {
-	/* flags */
-	VNET_NEEDS_CSUM = 1, /* the checksum field holds the sum of the pseudo-header; the rest is to be added */
-	VNET_DATA_VALID = 2, /* the checksum was found right */
-	/* gso_type */
-	VNET_GSO_NONE = 0,
-	VNET_GSO_TCPV4 = 1,
-	VNET_GSO_TCPV6 = 4,
-	VNET_GSO_UDP_L4 = 5,
-	VNET_GSO_ECN = 0x80 /* with TCP: CWR is set, and is the first segment's alone */
-};
-
-/* The kernel's virtio_net_hdr, in host order. All zero: a packet that is what it is. */
-struct vnet {
-	uint8_t flags, gso_type;
-	uint16_t hdr_len; /* IP and upper layer's headers; a hint */
-	uint16_t gso_size; /* payload of each segment but the last */
-	uint16_t csum_start, csum_offset; /* from the packet's beginning; from csum_start */
-};
 
 /* One packet; its length, or 0: nothing is there. A packet that does not leave a byte of cap free may have been cut
  * off and is passed over. */

@@ -49,7 +49,7 @@ struct kind {
 static struct esp_super super_make(const struct kind *k)
 {
 	size_t l3 = k->v6 ? 40 : 20, head = l3 + (k->udp ? 8 : 32), len = head + (size_t)SEGMENTS * PART;
-	struct esp_vnet v = { .gso_size = PART };
+	struct vnet v = { .gso_size = PART };
 	struct esp_super s;
 	uint8_t *l4 = super + l3;
 
@@ -81,9 +81,9 @@ static struct esp_super super_make(const struct kind *k)
 		l4[13] = 0x10;
 		memcpy(l4 + 20, "\1\1\10\12\0\0\0\1\0\0\0\2", 12);
 	}
-	v.gso_type = k->v6 ? ESP_GSO_TCPV6 : ESP_GSO_TCPV4;
+	v.gso_type = k->v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4;
 	if (k->udp)
-		v.gso_type = ESP_GSO_UDP_L4;
+		v.gso_type = VNET_GSO_UDP_L4;
 	if (esp_super_parse(span_of(super, len), &v, &s) != OK || s.n != SEGMENTS)
 		exit(1);
 	return s;

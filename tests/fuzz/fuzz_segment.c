@@ -13,16 +13,16 @@ static size_t head_of(const uint8_t *p, size_t l3, bool udp)
 	return l3 + (udp ? 8u : (size_t)(p[l3 + 12] >> 4) * 4);
 }
 
-static void one(const struct esp_super *sup, const struct esp_vnet *v, struct span packet, unsigned i, struct stream *s)
+static void one(const struct esp_super *sup, const struct vnet *v, struct span packet, unsigned i, struct stream *s)
 {
 	size_t want = i + 1 < sup->n ? sup->len : sup->len_last, head;
 	uint8_t *dst = malloc(want); /* not a byte more */
-	bool udp = v->gso_type == ESP_GSO_UDP_L4;
+	bool udp = v->gso_type == VNET_GSO_UDP_L4;
 
 	STREAM_MUST(dst && want <= packet.len && !esp_super_segment(sup, i, dst, want - 1));
 	STREAM_MUST(esp_super_segment(sup, i, dst, want) == want);
-	if (v->gso_type == ESP_GSO_NONE) {
-		if (v->flags & ESP_VNET_NEEDS_CSUM) {
+	if (v->gso_type == VNET_GSO_NONE) {
+		if (v->flags & VNET_NEEDS_CSUM) {
 			size_t at = (size_t)v->csum_start + v->csum_offset;
 
 			STREAM_MUST(!memcmp(dst, packet.p, at) &&
@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const struct esp_merge_config cfg = { .uso = true };
 	static struct stream s;
 	struct rd r = rd_of(span_of(data, size));
-	struct esp_vnet v = { .flags = rd_u8(&r), .gso_type = rd_u8(&r) };
+	struct vnet v = { .flags = rd_u8(&r), .gso_type = rd_u8(&r) };
 	struct esp_super sup;
 	struct span packet;
 

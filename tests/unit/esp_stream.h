@@ -418,15 +418,15 @@ static inline size_t stream_gather(const struct esp_write *w, uint8_t *to)
 static inline void stream_vnet_check(const struct esp_write *w)
 {
 	const uint8_t *p = w->slice[0].p;
-	const struct esp_vnet *v = &w->vnet;
+	const struct vnet *v = &w->vnet;
 
 	if (w->n == 1) {
-		STREAM_MUST(!(v->flags & ~ESP_VNET_DATA_VALID) && !v->gso_type && !v->hdr_len && !v->gso_size &&
+		STREAM_MUST(!(v->flags & ~VNET_DATA_VALID) && !v->gso_type && !v->hdr_len && !v->gso_size &&
 			    !v->csum_start && !v->csum_offset);
 		STREAM_MUST(!v->flags || stream_sums_right(p, w->len));
 		return;
 	}
-	STREAM_MUST(v->flags == ESP_VNET_NEEDS_CSUM && v->csum_start == (p[0] >> 4 == 6 ? 40 : 20));
+	STREAM_MUST(v->flags == VNET_NEEDS_CSUM && v->csum_start == (p[0] >> 4 == 6 ? 40 : 20));
 	STREAM_MUST(v->gso_size && v->hdr_len + (size_t)v->gso_size == w->slice[0].len);
 	for (unsigned i = 1; i < w->n; i++)
 		STREAM_MUST(w->slice[i].len == v->gso_size || (i + 1 == w->n && w->slice[i].len < v->gso_size));

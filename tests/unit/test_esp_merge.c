@@ -113,9 +113,9 @@ static void headers(void **state)
 		assert_ptr_equal(p, s.in[0].p);
 		assert_ptr_equal(writes[0].slice[1].p, s.in[1].p + l3 + l4);
 		assert_int_equal(writes[0].len, total);
-		assert_int_equal(writes[0].vnet.flags, ESP_VNET_NEEDS_CSUM);
+		assert_int_equal(writes[0].vnet.flags, VNET_NEEDS_CSUM);
 		assert_int_equal(writes[0].vnet.gso_type,
-				 udp ? ESP_GSO_UDP_L4 : (v6 ? ESP_GSO_TCPV6 : ESP_GSO_TCPV4) | ESP_GSO_ECN);
+				 udp ? VNET_GSO_UDP_L4 : (v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4) | VNET_GSO_ECN);
 		assert_int_equal(writes[0].vnet.hdr_len, l3 + l4);
 		assert_int_equal(writes[0].vnet.gso_size, PART);
 		assert_int_equal(writes[0].vnet.csum_start, l3);
@@ -276,7 +276,7 @@ static void wrong_sums(void **state)
 		put(&f, PART);
 		s.in[1].p[60] ^= 1;
 		assert_string_equal(shape(), "1 1");
-		assert_int_equal(writes[0].vnet.flags, ESP_VNET_DATA_VALID);
+		assert_int_equal(writes[0].vnet.flags, VNET_DATA_VALID);
 		assert_int_equal(writes[1].vnet.flags, 0);
 	}
 }

@@ -55,7 +55,7 @@ static void any_stream_fixed_ids(void **state)
 }
 
 /* A super-packet as the kernel hands it over. */
-static size_t super_make(struct stream *s, struct stream_flow *f, uint8_t *p, struct esp_vnet *v)
+static size_t super_make(struct stream *s, struct stream_flow *f, uint8_t *p, struct vnet *v)
 {
 	unsigned n = 2 + stream_pick(s, ESP_SLICES_MAX - 1);
 	size_t room = (ESP_WRITE_MAX - 120) / n, part = 1 + stream_pick(s, room < 1400 ? (unsigned)room : 1400), l3,
@@ -75,16 +75,16 @@ static size_t super_make(struct stream *s, struct stream_flow *f, uint8_t *p, st
 	len = l3 + stream_l4(s, f, p + l3, (n - 1) * part + 1 + stream_pick(s, (unsigned)part));
 	stream_finish(f, p, l3, len);
 	put_be16(p + l3 + (f->udp ? 6 : 16), (uint16_t)stream_pseudo(p, f->udp ? 17 : 6, len - l3));
-	*v = (struct esp_vnet){ .flags = ESP_VNET_NEEDS_CSUM,
-				.gso_type = f->v6 ? ESP_GSO_TCPV6 : ESP_GSO_TCPV4,
+	*v = (struct vnet){ .flags = VNET_NEEDS_CSUM,
+				.gso_type = f->v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4,
 				.hdr_len = (uint16_t)(l3 + (f->udp ? 8u : 20u + f->opt_len)),
 				.gso_size = (uint16_t)part,
 				.csum_start = (uint16_t)l3,
 				.csum_offset = f->udp ? 6 : 16 };
 	if (f->udp)
-		v->gso_type = ESP_GSO_UDP_L4;
+		v->gso_type = VNET_GSO_UDP_L4;
 	else if (f->flags & S_CWR)
-		v->gso_type |= ESP_GSO_ECN;
+		v->gso_type |= VNET_GSO_ECN;
 	return len;
 }
 
@@ -103,7 +103,7 @@ static void super_there_and_back(void **state)
 		struct stream_flow f;
 		struct esp_super sup;
 		struct esp_merge m;
-		struct esp_vnet v;
+		struct vnet v;
 		size_t len;
 
 		stream_flow_init(&s, &f);

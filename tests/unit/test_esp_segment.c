@@ -12,7 +12,7 @@
 static uint8_t super[ESP_SUPER_MAX], out[ESP_SUPER_MAX];
 
 /* A flow of one kind, and its super-packet of `payload` bytes. */
-static size_t make(struct stream_flow *f, bool v6, bool udp, size_t payload, uint16_t part, struct esp_vnet *v)
+static size_t make(struct stream_flow *f, bool v6, bool udp, size_t payload, uint16_t part, struct vnet *v)
 {
 	static struct stream s;
 	static struct rng_seeded seed;
@@ -25,13 +25,13 @@ static size_t make(struct stream_flow *f, bool v6, bool udp, size_t payload, uin
 	len = l3 + stream_l4(&s, f, super + l3, payload);
 	stream_finish(f, super, l3, len);
 	put_be16(super + l3 + (udp ? 6 : 16), (uint16_t)stream_pseudo(super, udp ? 17 : 6, len - l3));
-	*v = (struct esp_vnet){ .flags = ESP_VNET_NEEDS_CSUM,
-				.gso_type = v6 ? ESP_GSO_TCPV6 : ESP_GSO_TCPV4,
+	*v = (struct vnet){ .flags = VNET_NEEDS_CSUM,
+				.gso_type = v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4,
 				.gso_size = part,
 				.csum_start = (uint16_t)l3,
 				.csum_offset = udp ? 6 : 16 };
 	if (udp)
-		v->gso_type = ESP_GSO_UDP_L4;
+		v->gso_type = VNET_GSO_UDP_L4;
 	return len;
 }
 
@@ -50,7 +50,7 @@ static const struct stream_flow base = { .df = true,
 					 .src = 1,
 					 .dst = 2 };
 
-static enum err parse(size_t len, const struct esp_vnet *v, struct esp_super *ret)
+static enum err parse(size_t len, const struct vnet *v, struct esp_super *ret)
 {
 	return esp_super_parse(span_of(super, len), v, ret);
 }
@@ -60,7 +60,7 @@ static void tcp(bool v6)
 {
 	struct stream_flow f = base;
 	struct esp_super s;
-	struct esp_vnet v;
+	struct vnet v;
 	size_t len = make(&f, v6, false, 2501, 1000, &v), l3 = v6 ? 40 : 20;
 
 	assert_int_equal(parse(len, &v, &s), OK);
@@ -111,7 +111,7 @@ static void udp(void **state)
 {
 	struct stream_flow f = base;
 	struct esp_super s;
-	struct esp_vnet v;
+	struct vnet v;
 
 	(void)state;
 	for (int v6 = 0; v6 < 2; v6++) {
@@ -134,7 +134,7 @@ static void udp(void **state)
 static void zero_checksum(void **state)
 {
 	struct esp_super s;
-	struct esp_vnet v;
+	struct vnet v;
 
 	(void)state;
 	for (int is_udp = 0; is_udp < 2; is_udp++) {
@@ -153,7 +153,7 @@ static void zero_checksum(void **state)
 		/* the same for one packet whose sum is to be finished */
 		f.flags = S_ACK;
 		len = make(&f, false, is_udp, 100, 1000, &v);
-		v.gso_type = ESP_GSO_NONE;
+		v.gso_type = VNET_GSO_NONE;
 		partial = be16(super + csum);
 		put_be16(super + len - 2, 0);
 		assert_int_equal(parse(len, &v, &s), OK);
@@ -169,7 +169,7 @@ static void one_packet(void **state)
 {
 	struct stream_flow f = base;
 	struct esp_super s;
-	struct esp_vnet v;
+	struct vnet v;
 	size_t len = make(&f, true, false, 333, 1000, &v);
 
 	(void)state;
@@ -180,13 +180,13 @@ static void one_packet(void **state)
 	assert_true(stream_sums_right(out, len));
 	assert_int_equal(out[53], base.flags);
 	/* without segmentation the checksum is finished all the same */
-	v.gso_type = ESP_GSO_NONE;
+	v.gso_type = VNET_GSO_NONE;
 	assert_int_equal(parse(len, &v, &s), OK);
 	assert_int_equal(esp_super_segment(&s, 0, out, len - 1), 0);
 	assert_int_equal(esp_super_segment(&s, 0, out, len), len);
 	assert_true(stream_sums_right(out, len));
 	/* or nothing is done */
-	v = (struct esp_vnet){ .flags = ESP_VNET_DATA_VALID, .csum_start = 9999 };
+	v = (struct vnet){ .flags = VNET_DATA_VALID, .csum_start = 9999 };
 	assert_int_equal(parse(len, &v, &s), OK);
 	assert_int_equal(esp_super_segment(&s, 0, out, len), len);
 	assert_memory_equal(out, super, len);
@@ -203,7 +203,7 @@ static void between(void **state)
 {
 	struct stream_flow f = base;
 	struct esp_super s;
-	struct esp_vnet v;
+	struct vnet v;
 	size_t len = make(&f, false, false, 2000, 1000, &v);
 
 	(void)state;
@@ -244,7 +244,7 @@ static void limits(void **state)
 {
 	struct stream_flow f = base;
 	struct esp_super s;
-	struct esp_vnet v;
+	struct vnet v;
 	size_t len;
 
 	(void)state;
@@ -263,7 +263,7 @@ static void limits(void **state)
 	v.gso_size = 8;
 	assert_int_equal(parse(len + 1, &v, &s), ERR_MALFORMED);
 	assert_int_equal(parse(0, &v, &s), ERR_MALFORMED);
-	v.gso_type = ESP_GSO_NONE;
+	v.gso_type = VNET_GSO_NONE;
 	v.csum_start = 65535;
 	v.csum_offset = 38;
 	assert_int_equal(parse(len, &v, &s), OK);
@@ -299,7 +299,7 @@ static void refused(void **state)
 	};
 	static const struct {
 		const char *name;
-		struct esp_vnet v;
+		struct vnet v;
 		enum err e;
 	} heads[] = {
 		{ "good", { 1, 1, 0, 10, 20, 16 }, OK },
@@ -316,7 +316,7 @@ static void refused(void **state)
 	};
 	struct stream_flow f = base;
 	struct esp_super s;
-	struct esp_vnet v;
+	struct vnet v;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -341,7 +341,7 @@ static void cuts(void **state)
 {
 	struct stream_flow f = base;
 	struct esp_super s;
-	struct esp_vnet v;
+	struct vnet v;
 
 	(void)state;
 	for (int k = 0; k < 4; k++) {

@@ -21,7 +21,7 @@
 struct big {
 	uint8_t b[ESP_SUPER_MAX];
 	size_t len;
-	struct esp_vnet vnet;
+	struct vnet vnet;
 };
 
 static struct big big_tcp(uint8_t flags, uint16_t dport, size_t payload, uint16_t gso)
@@ -37,8 +37,8 @@ static struct big big_tcp(uint8_t flags, uint16_t dport, size_t payload, uint16_
 	for (size_t i = 0; i < payload; i++)
 		g.b[pk.len + i] = (uint8_t)(i * 31 + payload);
 	put_be16(g.b + 4, (uint16_t)(g.len - 40));
-	g.vnet = (struct esp_vnet){ .flags = ESP_VNET_NEEDS_CSUM,
-				    .gso_type = payload > gso ? ESP_GSO_TCPV6 : ESP_GSO_NONE,
+	g.vnet = (struct vnet){ .flags = VNET_NEEDS_CSUM,
+				    .gso_type = payload > gso ? VNET_GSO_TCPV6 : VNET_GSO_NONE,
 				    .hdr_len = (uint16_t)pk.len,
 				    .gso_size = gso,
 				    .csum_start = 40,

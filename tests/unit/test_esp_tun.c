@@ -26,11 +26,11 @@
 #include "net/tun.h"
 #include "net/udp.h"
 
-_Static_assert(ESP_VNET_NEEDS_CSUM == VIRTIO_NET_HDR_F_NEEDS_CSUM && ESP_VNET_DATA_VALID == VIRTIO_NET_HDR_F_DATA_VALID,
+_Static_assert(VNET_NEEDS_CSUM == VIRTIO_NET_HDR_F_NEEDS_CSUM && VNET_DATA_VALID == VIRTIO_NET_HDR_F_DATA_VALID,
 	       "flags");
-_Static_assert(ESP_GSO_NONE == VIRTIO_NET_HDR_GSO_NONE && ESP_GSO_TCPV4 == VIRTIO_NET_HDR_GSO_TCPV4 &&
-		       ESP_GSO_UDP == VIRTIO_NET_HDR_GSO_UDP && ESP_GSO_TCPV6 == VIRTIO_NET_HDR_GSO_TCPV6 &&
-		       ESP_GSO_ECN == VIRTIO_NET_HDR_GSO_ECN,
+_Static_assert(VNET_GSO_NONE == VIRTIO_NET_HDR_GSO_NONE && VNET_GSO_TCPV4 == VIRTIO_NET_HDR_GSO_TCPV4 &&
+		       VNET_GSO_UDP == VIRTIO_NET_HDR_GSO_UDP && VNET_GSO_TCPV6 == VIRTIO_NET_HDR_GSO_TCPV6 &&
+		       VNET_GSO_ECN == VIRTIO_NET_HDR_GSO_ECN,
 	       "types");
 
 /* newer than some headers */
@@ -110,7 +110,7 @@ static void address(const struct tun *t, uint8_t last)
 }
 
 /* 0: nothing there. */
-static size_t tun_get(const struct tun *t, struct esp_vnet *v, uint8_t *p, size_t cap)
+static size_t tun_get(const struct tun *t, struct vnet *v, uint8_t *p, size_t cap)
 {
 	struct virtio_net_hdr h;
 	struct iovec iov[2] = { { &h, sizeof(h) }, { p, cap } };
@@ -118,13 +118,13 @@ static size_t tun_get(const struct tun *t, struct esp_vnet *v, uint8_t *p, size_
 
 	if (n < (ssize_t)sizeof(h))
 		return 0;
-	*v = (struct esp_vnet){ h.flags, h.gso_type, h.hdr_len, h.gso_size, h.csum_start, h.csum_offset };
+	*v = (struct vnet){ h.flags, h.gso_type, h.hdr_len, h.gso_size, h.csum_start, h.csum_offset };
 	return (size_t)n - sizeof(h);
 }
 
 static bool tun_put(const struct tun *t, const struct esp_write *w)
 {
-	const struct esp_vnet *v = &w->vnet;
+	const struct vnet *v = &w->vnet;
 	struct virtio_net_hdr h = { v->flags, v->gso_type, v->hdr_len, v->gso_size, v->csum_start, v->csum_offset };
 	struct iovec iov[1 + ESP_SLICES_MAX] = { { &h, sizeof(h) } };
 
@@ -309,15 +309,15 @@ static void relay_some(struct relay *r, int from)
 	esp_merge_init(&m, &cfg, writes, WRITES);
 	for (unsigned reads = 0; reads < 8; reads++) {
 		struct esp_super sup;
-		struct esp_vnet v;
+		struct vnet v;
 		size_t len = tun_get(&r->tun[from], &v, super, sizeof(super));
 
 		if (!len)
 			break;
 		assert_int_equal(esp_super_parse(span_of(super, len), &v, &sup), OK);
 		assert_true(used + sup.n <= SEGMENTS);
-		r->supers += sup.n > 1 && v.gso_type != ESP_GSO_UDP_L4;
-		r->trains += sup.n > 1 && v.gso_type == ESP_GSO_UDP_L4;
+		r->supers += sup.n > 1 && v.gso_type != VNET_GSO_UDP_L4;
+		r->trains += sup.n > 1 && v.gso_type == VNET_GSO_UDP_L4;
 		for (unsigned i = 0; i < sup.n; i++, used++) {
 			uint8_t *p = segment[used];
 			size_t got = esp_super_segment(&sup, i, p, STREAM_PACKET);
