@@ -76,11 +76,11 @@ static size_t super_make(struct stream *s, struct stream_flow *f, uint8_t *p, st
 	stream_finish(f, p, l3, len);
 	put_be16(p + l3 + (f->udp ? 6 : 16), (uint16_t)stream_pseudo(p, f->udp ? 17 : 6, len - l3));
 	*v = (struct vnet){ .flags = VNET_NEEDS_CSUM,
-				.gso_type = f->v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4,
-				.hdr_len = (uint16_t)(l3 + (f->udp ? 8u : 20u + f->opt_len)),
-				.gso_size = (uint16_t)part,
-				.csum_start = (uint16_t)l3,
-				.csum_offset = f->udp ? 6 : 16 };
+			    .gso_type = f->v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4,
+			    .hdr_len = (uint16_t)(l3 + (f->udp ? 8u : 20u + f->opt_len)),
+			    .gso_size = (uint16_t)part,
+			    .csum_start = (uint16_t)l3,
+			    .csum_offset = f->udp ? 6 : 16 };
 	if (f->udp)
 		v->gso_type = VNET_GSO_UDP_L4;
 	else if (f->flags & S_CWR)

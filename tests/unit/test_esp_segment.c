@@ -26,10 +26,10 @@ static size_t make(struct stream_flow *f, bool v6, bool udp, size_t payload, uin
 	stream_finish(f, super, l3, len);
 	put_be16(super + l3 + (udp ? 6 : 16), (uint16_t)stream_pseudo(super, udp ? 17 : 6, len - l3));
 	*v = (struct vnet){ .flags = VNET_NEEDS_CSUM,
-				.gso_type = v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4,
-				.gso_size = part,
-				.csum_start = (uint16_t)l3,
-				.csum_offset = udp ? 6 : 16 };
+			    .gso_type = v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4,
+			    .gso_size = part,
+			    .csum_start = (uint16_t)l3,
+			    .csum_offset = udp ? 6 : 16 };
 	if (udp)
 		v->gso_type = VNET_GSO_UDP_L4;
 	return len;

@@ -38,11 +38,11 @@ static struct big big_tcp(uint8_t flags, uint16_t dport, size_t payload, uint16_
 		g.b[pk.len + i] = (uint8_t)(i * 31 + payload);
 	put_be16(g.b + 4, (uint16_t)(g.len - 40));
 	g.vnet = (struct vnet){ .flags = VNET_NEEDS_CSUM,
-				    .gso_type = payload > gso ? VNET_GSO_TCPV6 : VNET_GSO_NONE,
-				    .hdr_len = (uint16_t)pk.len,
-				    .gso_size = gso,
-				    .csum_start = 40,
-				    .csum_offset = 16 };
+				.gso_type = payload > gso ? VNET_GSO_TCPV6 : VNET_GSO_NONE,
+				.hdr_len = (uint16_t)pk.len,
+				.gso_size = gso,
+				.csum_start = 40,
+				.csum_offset = 16 };
 	return g;
 }
 
