@@ -142,14 +142,14 @@ static void granted(struct world *w, const struct scenario_run *r)
 	(void)both_clean(w, &p, OTHER_END_US);
 }
 
-/* The caller's own data plane checks nothing. */
-static void hostile_caller(struct world *w, const struct scenario_run *r)
+/* The data plane of one end checks nothing: the other's holds. */
+static void hostile(struct world *w, const struct scenario_run *r, bool caller)
 {
 	struct couple p;
 
 	if (!start(w, r, &p, ACCEPT, NETWORK("10.77.0.0/24")))
 		return;
-	p.a->hostile = true;
+	*(caller ? &p.a->hostile : &p.b->hostile) = true;
 	world_allow_network(w, p.a, p.b, PREFIX);
 	if (!join(w, &p, "lan"))
 		return;
@@ -158,19 +158,14 @@ static void hostile_caller(struct world *w, const struct scenario_run *r)
 	(void)both_clean(w, &p, OTHER_END_US);
 }
 
+static void hostile_caller(struct world *w, const struct scenario_run *r)
+{
+	hostile(w, r, true);
+}
+
 static void hostile_router(struct world *w, const struct scenario_run *r)
 {
-	struct couple p;
-
-	if (!start(w, r, &p, ACCEPT, NETWORK("10.77.0.0/24")))
-		return;
-	p.b->hostile = true;
-	world_allow_network(w, p.a, p.b, PREFIX);
-	if (!join(w, &p, "lan"))
-		return;
-	probes(w, &p);
-	host_hangup(p.a, p.call);
-	(void)both_clean(w, &p, OTHER_END_US);
+	hostile(w, r, false);
 }
 
 static bool refused(struct world *w, struct couple *p, const char *words)
