@@ -24,9 +24,11 @@ static struct udp_group *group_of(struct engine *e, enum addr_family family)
 
 static enum err send_raw(const struct udp_group *g, const struct out *o)
 {
-	struct udp_msg m = { .path = o->path, .p = (uint8_t *)(uintptr_t)o->bytes.p, .len = o->bytes.len };
+	struct udp_sender sender = { .fd = g->raw_fd, .raw = true };
+	struct udp_out m = { .path = &o->path, .p = o->bytes.p, .len = o->bytes.len, .tos = o->path.tos };
+	enum udp_fate fate;
 
-	return g->raw_fd >= 0 && raw_esp_send_batch(g->raw_fd, &m, 1) == 1 ? OK : ERR_LIMIT;
+	return g->raw_fd >= 0 && udp_send_trains(&sender, &m, 1, &fate) == 1 ? OK : ERR_LIMIT;
 }
 
 void pump_output(struct engine *e, enum vpn_channel channel, const struct out *o)

@@ -144,7 +144,7 @@ void worker_raw_in(struct worker *w, uint64_t now_us, unsigned family)
 
 /* ---- out of the TUN ---- */
 
-static unsigned send_udp(struct udp_sender *sender, const struct esp_packet *p, unsigned n)
+static unsigned send(struct udp_sender *sender, const struct esp_packet *p, unsigned n)
 {
 	struct udp_out msgs[ESP_BATCH_OUT];
 	enum udp_fate fates[ESP_BATCH_OUT];
@@ -154,22 +154,6 @@ static unsigned send_udp(struct udp_sender *sender, const struct esp_packet *p, 
 	for (unsigned i = 0; i < n; i++)
 		msgs[i] = (struct udp_out){ .path = p[i].path, .p = p[i].p, .len = p[i].len, .tos = p[i].tos };
 	return udp_send_trains(sender, msgs, n, fates);
-}
-
-static unsigned send_raw(int fd, const struct esp_packet *p, unsigned n)
-{
-	unsigned sent = 0;
-
-	for (unsigned at = 0, k; fd >= 0 && at < n; at += k) {
-		struct udp_msg msgs[UDP_BATCH];
-
-		for (k = 0; k < UDP_BATCH && at + k < n; k++) {
-			msgs[k] = (struct udp_msg){ .path = *p[at + k].path, .p = p[at + k].p, .len = p[at + k].len };
-			msgs[k].path.tos = p[at + k].tos;
-		}
-		sent += raw_esp_send_batch(fd, msgs, k);
-	}
-	return sent;
 }
 
 /* Do both leave by the same socket? */
@@ -189,9 +173,9 @@ unsigned worker_send(struct udp_sender sender[2], const int raw_fd[2], const str
 		for (k = 1; at + k < n && k < ESP_BATCH_OUT && same_socket(p[at + k].path, path);)
 			k++;
 		if (path->transport == TRANSPORT_ESP)
-			sent += send_raw(raw_fd[six], p + at, k);
+			sent += send(&(struct udp_sender){ .fd = raw_fd[six], .raw = true }, p + at, k);
 		else if (path->transport == TRANSPORT_UDP)
-			sent += send_udp(&sender[six], p + at, k);
+			sent += send(&sender[six], p + at, k);
 	}
 	return n - sent;
 }

@@ -52,16 +52,3 @@ unsigned raw_esp_recv(int fd, uint8_t (*bufs)[UDP_TRAIN_MAX], unsigned n_bufs, s
 	}
 	return n;
 }
-
-unsigned raw_esp_send_batch(int fd, const struct udp_msg *msgs, unsigned n)
-{
-	struct udp_msg bare[UDP_BATCH];
-
-	if (n > UDP_BATCH)
-		n = UDP_BATCH;
-	for (unsigned i = 0; i < n; i++) {
-		bare[i] = msgs[i];
-		bare[i].path.remote.port = 0; /* an IPv6 raw socket takes it for a protocol number */
-	}
-	return udp_send_batch(fd, bare, n);
-}

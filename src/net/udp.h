@@ -58,8 +58,6 @@ unsigned udp_recv(int fd, uint16_t local_port, struct udp_buffers *b, struct udp
 /* Sends one datagram from path->local (its ip selects the source address, if not "any") to path->remote.
  * ERR_LIMIT: the socket's buffer is full, or the datagram is longer than the path takes. */
 MUST_CHECK enum err udp_send(int fd, const struct path *path, struct span prefix, struct span bytes);
-/* Up to UDP_BATCH datagrams; returns how many were sent (one that cannot leave does not hold up the others). */
-unsigned udp_send_batch(int fd, const struct udp_msg *msgs, unsigned n);
 
 /* ---- trains: many datagrams of one path and size with one way through the kernel ---- */
 
@@ -82,9 +80,10 @@ enum udp_fate {
 	UDP_TOO_LONG, /* for the path */
 	UDP_FAILED /* no route, no such source address, not allowed */
 };
-/* A socket to send by, with what was learned of it. All zero but for fd at first. */
+/* A socket to send by, with what was learned of it. All zero but for fd and raw at first. */
 struct udp_sender {
 	int fd;
+	bool raw; /* of a protocol without ports: no trains, and none of the path's ports */
 	unsigned alone; /* trains were refused: so many are sent in single datagrams before one is tried again */
 	uint64_t n_refused; /* trains */
 };

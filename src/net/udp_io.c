@@ -187,36 +187,3 @@ enum err udp_send(int fd, const struct path *path, struct span prefix, struct sp
 			return OK;
 	return send_error();
 }
-
-unsigned udp_send_batch(int fd, const struct udp_msg *msgs, unsigned n)
-{
-	struct mmsghdr headers[UDP_BATCH];
-	struct iovec iov[UDP_BATCH];
-	struct sockaddr_storage to[UDP_BATCH];
-	union udp_control control[UDP_BATCH];
-	unsigned sent = 0;
-
-	if (n > UDP_BATCH)
-		n = UDP_BATCH;
-	for (unsigned i = 0; i < n; i++) {
-		iov[i] = (struct iovec){ .iov_base = msgs[i].p, .iov_len = msgs[i].len };
-		headers[i] = (struct mmsghdr){ .msg_hdr = { .msg_name = &to[i], .msg_iov = &iov[i], .msg_iovlen = 1 } };
-		headers[i].msg_hdr.msg_namelen = addr_to_sockaddr(&msgs[i].path.remote, &to[i]);
-		udp_control_write(&headers[i].msg_hdr, &control[i], &msgs[i].path, msgs[i].path.tos);
-	}
-	/* sendmmsg stops at the first that fails. One that can never leave (no route, too long) must not hold
-	 * up those behind it, which may go to other peers. */
-	for (unsigned at = 0; at < n;) {
-		int got = sendmmsg(fd, headers + at, n - at, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-		if (got > 0) {
-			at += (unsigned)got;
-			sent += (unsigned)got;
-		} else if (errno == EAGAIN || errno == ENOBUFS) {
-			break;
-		} else {
-			at++;
-		}
-	}
-	return sent;
-}

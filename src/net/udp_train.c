@@ -86,14 +86,17 @@ static unsigned train_length(const struct udp_out *m, unsigned n)
 	return k;
 }
 
-static void outbox_add(struct outbox *o, unsigned first, unsigned n)
+static void outbox_add(const struct udp_sender *s, struct outbox *o, unsigned first, unsigned n)
 {
 	const struct udp_out *m = &o->msgs[first];
+	struct addr to = m->path->remote;
 	struct msghdr *h = &o->headers[o->n].msg_hdr;
 
 	o->trains[o->n] = (struct train){ .first = first, .n = n };
 	*h = (struct msghdr){ .msg_name = &o->to[o->n], .msg_iov = &o->iov[o->n_iov], .msg_iovlen = n };
-	h->msg_namelen = addr_to_sockaddr(&m->path->remote, &o->to[o->n]);
+	if (s->raw)
+		to.port = 0; /* an IPv6 raw socket takes it for a protocol number */
+	h->msg_namelen = addr_to_sockaddr(&to, &o->to[o->n]);
 	udp_control_write(h, &o->control[o->n], m->path, m->tos);
 	if (n > 1) {
 		uint16_t size = (uint16_t)m->len; /* two of them are no longer than an IP packet */
@@ -199,8 +202,8 @@ unsigned udp_send_trains(struct udp_sender *s, const struct udp_out *msgs, unsig
 
 			if (k > OUT_DATAGRAMS - o.n_iov)
 				k = OUT_DATAGRAMS - o.n_iov;
-			k = s->alone ? 1 : train_length(&msgs[at], k);
-			outbox_add(&o, at, k);
+			k = s->raw || s->alone ? 1 : train_length(&msgs[at], k);
+			outbox_add(s, &o, at, k);
 			at += k;
 			s->alone -= s->alone > 0;
 		}

@@ -98,6 +98,8 @@ static int works(void)
 	struct path path = { .remote = any };
 	struct udp_buffers *b = udp_buffers_new();
 	struct udp_msg msgs[UDP_BATCH];
+	struct udp_sender sender = { .fd = -1 };
+	enum udp_fate fate;
 	struct loop_hooks hooks = { .tick = stop_loop, .deadline = at_once };
 	struct loop *l;
 	pthread_t thread;
@@ -109,8 +111,9 @@ static int works(void)
 	TRY(b && udp_open(&any, &fd, &mine) == OK);
 	path.remote = mine;
 	TRY(udp_send(fd, &path, SPAN_NONE, SPAN_LIT("x")) == OK && udp_recv(fd, mine.port, b, msgs) == 1);
-	msgs[0].path.remote = mine;
-	TRY(udp_send_batch(fd, msgs, 1) == 1);
+	sender.fd = fd;
+	TRY(udp_send_trains(&sender, &(struct udp_out){ .path = &path, .p = (const uint8_t *)"x", .len = 1 }, 1,
+			    &fate) == 1);
 	TRY(ioctl(fd, FIONREAD, &done) == 0);
 	TRY(udp_source_towards(&mine, &any) == OK);
 	TRY(local_addresses(NULL, list, 8, &n) == OK);

@@ -237,9 +237,12 @@ static void port_in_use(void **state)
 static void batches(void **state)
 {
 	struct udp_buffers *b = udp_buffers_new();
-	struct udp_msg msgs[UDP_BATCH], in[UDP_BATCH];
+	struct udp_out msgs[UDP_BATCH];
+	struct udp_msg in[UDP_BATCH];
+	enum udp_fate fates[UDP_BATCH];
+	struct udp_sender sender = { .fd = -1 };
 	struct addr from = loopback(ADDR_IP4, 0), back;
-	struct path path = { .remote = loopback(ADDR_IP4, 0) };
+	struct path path = { .remote = loopback(ADDR_IP4, 0) }, other;
 	uint8_t bytes[UDP_BATCH], big[UDP_DATAGRAM_MAX + 1] = { 0 };
 	unsigned n = 0, got = 0;
 	uint16_t port;
@@ -253,11 +256,14 @@ static void batches(void **state)
 	path.local = addr_ip4(0x7f000009, 0); /* the socket is bound to 127.0.0.1; this asks for another */
 	for (; n < UDP_BATCH; n++) {
 		bytes[n] = (uint8_t)n;
-		msgs[n] = (struct udp_msg){ .path = path, .p = &bytes[n], .len = 1 };
-		msgs[n].path.tos = (uint8_t)(n & 1 ? 4 : 0);
+		msgs[n] = (struct udp_out){ .path = &path, .p = &bytes[n], .len = 1, .tos = (uint8_t)(n & 1 ? 4 : 0) };
 	}
-	msgs[5].path.remote = loopback(ADDR_IP6, port); /* cannot leave, and holds nobody up */
-	assert_int_equal(udp_send_batch(fd, msgs, n), UDP_BATCH - 1);
+	other = path;
+	other.remote = loopback(ADDR_IP6, port); /* cannot leave, and holds nobody up */
+	msgs[5].path = &other;
+	sender.fd = fd;
+	assert_int_equal(udp_send_trains(&sender, msgs, n, fates), UDP_BATCH - 1);
+	assert_int_equal(fates[5], UDP_FAILED);
 	while (got < UDP_BATCH - 1) {
 		struct pollfd p = { .fd = group, .events = POLLIN };
 		unsigned k;
@@ -303,18 +309,22 @@ static void raw(void **state)
 	for (int six = 0; six < 2; six++) {
 		enum addr_family family = six ? ADDR_IP6 : ADDR_IP4;
 		struct addr lo = loopback(family, 0);
-		struct udp_msg m = { .path = { .transport = TRANSPORT_ESP, .local = lo, .remote = lo, .tos = 2 },
-				     .p = (uint8_t *)(uintptr_t)esp,
-				     .len = sizeof(esp) };
+		struct path path = { .transport = TRANSPORT_ESP, .local = lo, .remote = lo };
+		struct udp_out m[2] = { { .path = &path, .p = esp, .len = sizeof(esp), .tos = 2 },
+					{ .path = &path, .p = esp, .len = sizeof(esp), .tos = 2 } };
+		struct udp_sender sender = { .raw = true };
+		enum udp_fate fates[2];
 		struct pollfd p = { .events = POLLIN };
 		unsigned n;
 
 		assert_int_equal(raw_esp_open(family, &p.fd), OK);
-		m.path.remote.port = 4500; /* of no use here */
-		assert_int_equal(raw_esp_send_batch(p.fd, &m, 1), 1);
+		path.remote.port = 4500; /* of no use here */
+		sender.fd = p.fd;
+		assert_int_equal(udp_send_trains(&sender, m, 2, fates), 2);
+		assert_int_equal(sender.n_refused, 0);
 		assert_int_equal(poll(&p, 1, 5000), 1);
 		n = raw_esp_recv(p.fd, trains, 4, in);
-		assert_int_equal(n, 1);
+		assert_int_equal(n, 2);
 		assert_true(span_eq(span_of(in[0].p, in[0].len), SPAN_OF(esp)));
 		assert_int_equal(in[0].path.transport, TRANSPORT_ESP);
 		assert_int_equal(in[0].path.tos, 2);
