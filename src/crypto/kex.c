@@ -48,18 +48,14 @@ size_t kex_shared_size(enum kex_group g)
 	return groups[g].shared;
 }
 
-/* ---- curves of RFC 5903 ---- */
-
-/* A key from its parts; priv NULL: public only, point is 04 || x || y. */
-static EVP_PKEY *ec_key(enum kex_group g, const BIGNUM *priv, const uint8_t *point)
+/* A key from its parts; bld, which it frees, has the public value if ok. priv NULL: public only. */
+static EVP_PKEY *key_of_parts(const char *type, enum kex_group g, OSSL_PARAM_BLD *bld, bool ok, const BIGNUM *priv)
 {
-	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, type, NULL);
 	OSSL_PARAM *params = NULL;
 	EVP_PKEY *key = NULL;
 
-	if (bld && ctx && OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME, groups[g].name, 0) == 1 &&
-	    OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, point, 1 + groups[g].public) == 1 &&
+	if (ok && ctx && OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME, groups[g].name, 0) == 1 &&
 	    (!priv || OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_PRIV_KEY, priv) == 1) &&
 	    (params = OSSL_PARAM_BLD_to_param(bld)) && EVP_PKEY_fromdata_init(ctx) == 1)
 		(void)EVP_PKEY_fromdata(ctx, &key, priv ? EVP_PKEY_KEYPAIR : EVP_PKEY_PUBLIC_KEY, params);
@@ -67,6 +63,19 @@ static EVP_PKEY *ec_key(enum kex_group g, const BIGNUM *priv, const uint8_t *poi
 	OSSL_PARAM_BLD_free(bld);
 	EVP_PKEY_CTX_free(ctx);
 	return key;
+}
+
+/* ---- curves of RFC 5903 ---- */
+
+/* point is 04 || x || y. */
+static EVP_PKEY *ec_key(enum kex_group g, const BIGNUM *priv, const uint8_t *point)
+{
+	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
+	size_t len = 1 + groups[g].public;
+
+	return key_of_parts("EC", g, bld,
+			    bld && OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, point, len) == 1,
+			    priv);
 }
 
 /* ERR_MALFORMED: the number is 0 or not below the group's order. */
@@ -106,19 +115,9 @@ out:
 static EVP_PKEY *dh_key(enum kex_group g, const BIGNUM *priv, const BIGNUM *public)
 {
 	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "DH", NULL);
-	OSSL_PARAM *params = NULL;
-	EVP_PKEY *key = NULL;
 
-	if (bld && ctx && OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME, groups[g].name, 0) == 1 &&
-	    OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_PUB_KEY, public) == 1 &&
-	    (!priv || OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_PRIV_KEY, priv) == 1) &&
-	    (params = OSSL_PARAM_BLD_to_param(bld)) && EVP_PKEY_fromdata_init(ctx) == 1)
-		(void)EVP_PKEY_fromdata(ctx, &key, priv ? EVP_PKEY_KEYPAIR : EVP_PKEY_PUBLIC_KEY, params);
-	OSSL_PARAM_free(params);
-	OSSL_PARAM_BLD_free(bld);
-	EVP_PKEY_CTX_free(ctx);
-	return key;
+	return key_of_parts("DH", g, bld, bld && OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_PUB_KEY, public) == 1,
+			    priv);
 }
 
 /* ERR_MALFORMED: the exponent is 0. */

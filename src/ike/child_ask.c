@@ -71,26 +71,21 @@ enum err ike_sa_child_join(struct ike_sa *sa, uint64_t now_us, uint32_t request,
 			   const struct ike_ts_list *tsi, const struct ike_ts_list *tsr, uint32_t cp_asks)
 {
 	struct ike_task *t;
-	uint32_t spi;
 	enum err e;
 
 	if (sa->state != IKE_UP || sa->want_delete || !tsi->n || !tsr->n)
 		return ERR_WRONG_STATE;
 	if (ike_child_reserved(sa) >= IKE_CHILDREN_MAX)
 		return ERR_LIMIT;
-	e = ike_spi_choose(sa, &spi);
-	if (e == OK)
-		e = ike_task_add(sa, IKE_TASK_CHILD, &t);
+	e = ike_task_add_child(sa, IKE_TASK_CHILD, &t);
 	if (e != OK)
 		return e;
-	t->spi_in = spi;
 	t->request = request;
 	t->grant_id = grant_id;
 	t->tsi = *tsi;
 	t->tsr = *tsr;
 	t->cp_asks = cp_asks;
 	t->group = ike_group_first(&sa->cfg.esp);
-	rng_fill(sa->cfg.rng, t->nonce, sizeof(t->nonce));
 	ike_tasks_run(sa, now_us);
 	return OK;
 }

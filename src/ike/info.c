@@ -39,6 +39,20 @@ enum err ike_task_add(struct ike_sa *sa, enum ike_task_kind kind, struct ike_tas
 	return OK;
 }
 
+enum err ike_task_add_child(struct ike_sa *sa, enum ike_task_kind kind, struct ike_task **ret)
+{
+	uint32_t spi;
+	enum err e = ike_spi_choose(sa, &spi);
+
+	if (e == OK)
+		e = ike_task_add(sa, kind, ret);
+	if (e != OK)
+		return e;
+	(*ret)->spi_in = spi;
+	rng_fill(sa->cfg.rng, (*ret)->nonce, sizeof((*ret)->nonce));
+	return OK;
+}
+
 void ike_tasks_drop(struct ike_sa *sa)
 {
 	while (sa->queue) {

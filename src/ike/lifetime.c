@@ -32,7 +32,7 @@ void ike_child_life_begin(struct ike_sa *sa, uint64_t now_us, struct ike_child_s
 	begin(sa, now_us, sa->cfg.child_life_s, c->we_initiated, &c->soft_us, &c->hard_us);
 }
 
-void ike_give_up(struct ike_sa *sa, enum ike_failure why, uint16_t notify)
+void ike_disown(struct ike_sa *sa, uint16_t notify)
 {
 	struct ike_header h = ike_header_of(sa, IKE_INFORMATIONAL, false, sa->window.next_out);
 	uint8_t mem[256];
@@ -41,9 +41,16 @@ void ike_give_up(struct ike_sa *sa, enum ike_failure why, uint16_t notify)
 
 	ike_build_start(&b, mem, sizeof(mem), &h);
 	ike_build_sk(&b);
+	if (notify)
+		ike_build_notify(&b, notify, SPAN_NONE);
 	ike_build_delete_ike(&b);
 	if (ike_seal(sa, &sa->keys, &b, &msg) == OK)
 		ike_send(sa, &sa->path, msg);
+}
+
+void ike_give_up(struct ike_sa *sa, enum ike_failure why, uint16_t notify)
+{
+	ike_disown(sa, 0);
 	ike_fail(sa, why, notify);
 }
 

@@ -86,7 +86,6 @@ enum err ike_sa_child_rekey(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in)
 	int i = spi_in ? ike_child_find(sa, spi_in, 0) : -1;
 	struct ike_child_sa *c;
 	struct ike_task *t;
-	uint32_t spi;
 	enum err e;
 
 	if (sa->state != IKE_UP || sa->want_delete)
@@ -96,12 +95,9 @@ enum err ike_sa_child_rekey(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in)
 	c = &sa->children[i];
 	if (c->deleting || c->replaced || c->silent || under_way(sa, spi_in))
 		return OK;
-	e = ike_spi_choose(sa, &spi);
-	if (e == OK)
-		e = ike_task_add(sa, IKE_TASK_REKEY_CHILD, &t);
+	e = ike_task_add_child(sa, IKE_TASK_REKEY_CHILD, &t);
 	if (e != OK)
 		return e;
-	t->spi_in = spi;
 	t->old_spi = spi_in;
 	t->request = c->request;
 	t->grant_id = c->grant_id;
@@ -110,7 +106,6 @@ enum err ike_sa_child_rekey(struct ike_sa *sa, uint64_t now_us, uint32_t spi_in)
 	t->tsr = c->ts->peer;
 	t->group = c->group ? c->group : ike_group_first(&sa->cfg.esp);
 	c->soft_us = TIME_NEVER;
-	rng_fill(sa->cfg.rng, t->nonce, sizeof(t->nonce));
 	ike_tasks_run(sa, now_us);
 	return OK;
 }

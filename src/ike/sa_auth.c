@@ -263,22 +263,6 @@ static enum err peer_verify(struct ike_sa *sa, const struct ike_keys *keys, cons
 	return e == OK ? ike_psk_key(sa->cfg.peer_aor, ret_key) : e;
 }
 
-/* 2.21.2: the responder holds the SA to be up, and is told otherwise, once and without waiting. */
-static void disown(struct ike_sa *sa)
-{
-	struct ike_header h = ike_header_of(sa, IKE_INFORMATIONAL, false, sa->window.next_out);
-	uint8_t mem[256];
-	struct ike_build b;
-	struct span msg;
-
-	ike_build_start(&b, mem, sizeof(mem), &h);
-	ike_build_sk(&b);
-	ike_build_notify(&b, IKE_N_AUTHENTICATION_FAILED, SPAN_NONE);
-	ike_build_delete_ike(&b);
-	if (ike_build_seal(&b, &sa->keys.out, &msg) == OK)
-		ike_send(sa, &sa->path, msg);
-}
-
 /* Everything that a good answer brings, as events. *ret_stray: the peer made a Child SA that is not
  * what we proposed; it is to be deleted. */
 static enum err answer_events(const struct ike_sa *sa, const struct ike_in *in, const uint8_t key[SPKI_HASH],
@@ -378,7 +362,7 @@ void ike_auth_response(struct ike_sa *sa, struct ike_in *in)
 		e = ERR_AUTH;
 	}
 	if (e == ERR_AUTH) {
-		disown(sa);
+		ike_disown(sa, IKE_N_AUTHENTICATION_FAILED); /* 2.21.2: the responder holds the SA to be up */
 		ike_fail(sa, why, 0);
 		return;
 	}

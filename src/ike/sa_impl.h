@@ -377,7 +377,9 @@ void ike_life_begin(struct ike_sa *sa, uint64_t now_us, bool we_initiated); /* o
 void ike_child_life_begin(struct ike_sa *sa, uint64_t now_us, struct ike_child_sa *c);
 void ike_life_tick(struct ike_sa *sa, uint64_t now_us);
 uint64_t ike_life_deadline_us(const struct ike_sa *sa);
-/* A Delete without waiting for its answer, and the end. */
+/* A Delete, with what was wrong before it (0: nothing), once and without waiting for its answer. */
+void ike_disown(struct ike_sa *sa, uint16_t notify);
+/* The same, and the end. */
 void ike_give_up(struct ike_sa *sa, enum ike_failure why, uint16_t notify);
 /* ---- grant.c ---- */
 /* Sends the answer that the owner decided on. */
@@ -405,6 +407,8 @@ void ike_info_response(struct ike_sa *sa, struct ike_in *in);
 MUST_CHECK enum err ike_gone_add(struct ike_events *ev, const struct ike_child_sa *c, bool replaced);
 void ike_task_free(struct ike_task *t);
 MUST_CHECK enum err ike_task_add(struct ike_sa *sa, enum ike_task_kind kind, struct ike_task **ret);
+/* One that makes a Child SA, with our SPI and nonce. */
+MUST_CHECK enum err ike_task_add_child(struct ike_sa *sa, enum ike_task_kind kind, struct ike_task **ret);
 /* Sends what waits, if the window is free. */
 void ike_tasks_run(struct ike_sa *sa, uint64_t now_us);
 uint64_t ike_tasks_deadline_us(const struct ike_sa *sa);
