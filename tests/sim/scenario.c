@@ -203,3 +203,11 @@ bool ended_with(struct world *w, struct couple *p, enum reason code)
 	}
 	return both_clean(w, p, OTHER_END_US);
 }
+
+void any_nats(struct world *w, struct scenario_run *r)
+{
+	do {
+		r->nat[0] = (enum nat_kind)world_below(w, NAT_KINDS);
+		r->nat[1] = (enum nat_kind)world_below(w, NAT_KINDS);
+	} while (!nat_pair_works(r->nat[0], r->nat[1]));
+}

@@ -16,6 +16,8 @@ struct couple {
 	unsigned call;
 };
 
+/* Of both ends, drawn among those between which a call comes up. */
+void any_nats(struct world *w, struct scenario_run *r);
 /* alice who calls and bob who grants desktop, both registered; false: failed. */
 bool pair_up(struct world *w, const struct scenario_run *r, struct couple *p);
 /* The same with sections of their own. */

@@ -64,14 +64,6 @@ static bool attack_answer(struct world *w, struct span theirs, struct wr *body)
 	return true;
 }
 
-static void any_nats(struct world *w, struct scenario_run *r)
-{
-	do {
-		r->nat[0] = (enum nat_kind)world_below(w, NAT_KINDS);
-		r->nat[1] = (enum nat_kind)world_below(w, NAT_KINDS);
-	} while (!nat_pair_works(r->nat[0], r->nat[1]));
-}
-
 static void nobody_else(struct world *w, const struct host *m)
 {
 	if (host_event_count(m, VPN_EV_UP) || host_event_count(m, VPN_EV_AUTHENTICATED) ||

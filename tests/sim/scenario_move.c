@@ -253,42 +253,56 @@ static void replaced(struct world *w, enum what what)
 	end(w, &p);
 }
 
-/* The update gets no answer for a while: ESP stays on the old path as long as consent on it is fresh, then nothing is sent, and with
- * the answer it goes on. */
+/* Another pair is nominated and the update does not get through: ESP stays on the old path as long as consent on it is fresh, then
+ * nothing is sent. */
+static bool comes_to_rest(struct world *w, struct couple *p, struct traffic *t)
+{
+	const struct path old = call_of(p->a)->path;
+
+	if (!nominate_other(p->a)) {
+		world_fail(w, "there is no other pair");
+		return false;
+	}
+	traffic_begin(w, p, t);
+	flow(w, p, t, SECONDS(20));
+	if (!all_arrived(w, p, t))
+		return false;
+	if (!path_eq(&call_of(p->a)->path, &old) || call_of(p->a)->stale || call_of(p->b)->stale) {
+		world_fail(w, "ESP does not go by the old path");
+		return false;
+	}
+	world_for(w, SECONDS(16)); /* a check on the old path may have crossed the nomination */
+	if (!call_of(p->a) || !call_of(p->b) || !call_of(p->a)->stale || !call_of(p->b)->stale) {
+		world_fail(w, "30 s after the last consent something is still sent by the old path");
+		return false;
+	}
+	return true;
+}
+
+/* And now it does: all goes on. */
+static void goes_on(struct world *w, struct couple *p, struct traffic *t, uint64_t limit_us)
+{
+	if (!settles(w, p, limit_us))
+		return;
+	traffic_begin(w, p, t);
+	flow(w, p, t, SECONDS(2));
+	if (all_arrived(w, p, t))
+		end(w, p);
+}
+
+/* The update gets no answer for a while. */
 static void unanswered(struct world *w)
 {
 	struct traffic t = { .port = 0 };
 	struct couple p;
-	struct path old;
 
 	if (!begin(w, &p, NAT_NONE, NAT_NONE, true, NULL))
 		return;
-	old = call_of(p.a)->path;
 	call_of(p.b)->sa->window.next_in++; /* bob takes no request of alice's */
-	if (!nominate_other(p.a)) {
-		world_fail(w, "there is no other pair");
+	if (!comes_to_rest(w, &p, &t))
 		return;
-	}
-	traffic_begin(w, &p, &t);
-	flow(w, &p, &t, SECONDS(20));
-	if (!all_arrived(w, &p, &t))
-		return;
-	if (!path_eq(&call_of(p.a)->path, &old) || call_of(p.a)->stale || call_of(p.b)->stale) {
-		world_fail(w, "ESP does not go by the old path");
-		return;
-	}
-	world_for(w, SECONDS(16)); /* a check on the old path may have crossed the nomination */
-	if (!call_of(p.a) || !call_of(p.b) || !call_of(p.a)->stale || !call_of(p.b)->stale) {
-		world_fail(w, "30 s after the last consent something is still sent by the old path");
-		return;
-	}
 	call_of(p.b)->sa->window.next_in--;
-	if (!settles(w, &p, SECONDS(10)))
-		return;
-	traffic_begin(w, &p, &t);
-	flow(w, &p, &t, SECONDS(2));
-	if (all_arrived(w, &p, &t))
-		end(w, &p);
+	goes_on(w, &p, &t, SECONDS(10));
 }
 
 static enum ike_place nowhere(void *arg, const struct path *path)
@@ -304,43 +318,21 @@ static void refused(struct world *w)
 {
 	struct traffic t = { .port = 0 };
 	struct couple p;
-	struct path old;
 	bool agrees = world_below(w, 2);
 
 	if (!begin(w, &p, NAT_NONE, NAT_NONE, true, "dead-after = 100\n"))
 		return;
-	old = call_of(p.a)->path;
 	call_of(p.b)->sa->cfg.place = nowhere;
-	if (!nominate_other(p.a)) {
-		world_fail(w, "there is no other pair");
+	if (!comes_to_rest(w, &p, &t))
+		return;
+	if (agrees) {
+		call_of(p.b)->sa->cfg.place = move_place;
+		goes_on(w, &p, &t, SECONDS(40));
 		return;
 	}
-	traffic_begin(w, &p, &t);
-	flow(w, &p, &t, SECONDS(20));
-	if (!all_arrived(w, &p, &t))
-		return;
-	if (!path_eq(&call_of(p.a)->path, &old)) {
-		world_fail(w, "ESP does not go by the old path");
-		return;
-	}
-	world_for(w, SECONDS(16));
-	if (!call_of(p.a) || !call_of(p.b) || !call_of(p.a)->stale || !call_of(p.b)->stale) {
-		world_fail(w, "30 s after the last consent something is still sent by the old path");
-		return;
-	}
-	if (!agrees) {
-		world_for(w, SECONDS(102));
-		if (call_of(p.a) || call_of(p.b))
-			world_fail(w, "the call does not end");
-		return;
-	}
-	call_of(p.b)->sa->cfg.place = move_place;
-	if (!settles(w, &p, SECONDS(40)))
-		return;
-	traffic_begin(w, &p, &t);
-	flow(w, &p, &t, SECONDS(2));
-	if (all_arrived(w, &p, &t))
-		end(w, &p);
+	world_for(w, SECONDS(102));
+	if (call_of(p.a) || call_of(p.b))
+		world_fail(w, "the call does not end");
 }
 
 void run_move(struct world *w, const struct scenario_run *r)

@@ -229,9 +229,6 @@ void run_rekey(struct world *w, const struct scenario_run *r)
 {
 	struct scenario_run mine = *r;
 
-	do {
-		mine.nat[0] = (enum nat_kind)world_below(w, NAT_KINDS);
-		mine.nat[1] = (enum nat_kind)world_below(w, NAT_KINDS);
-	} while (!nat_pair_works(mine.nat[0], mine.nat[1]));
+	any_nats(w, &mine);
 	rekey(w, &mine, &courses[r->variant]);
 }

@@ -371,14 +371,10 @@ const char *trouble_name(unsigned i)
 	return rows[i].name;
 }
 
-/* Any NATs between which a call comes up. */
 void run_trouble(struct world *w, const struct scenario_run *r)
 {
 	struct scenario_run mine = *r;
 
-	do {
-		mine.nat[0] = (enum nat_kind)world_below(w, NAT_KINDS);
-		mine.nat[1] = (enum nat_kind)world_below(w, NAT_KINDS);
-	} while (!nat_pair_works(mine.nat[0], mine.nat[1]));
+	any_nats(w, &mine);
 	rows[r->variant].run(w, &mine);
 }

@@ -198,13 +198,13 @@ static inline void pair_clear(struct pair *p)
 		free(p->air[--p->n_air]);
 }
 
-static inline void pair_flip(uint8_t *msg, size_t len)
+/* The i-th byte of `what`, wherever that is in the message: nobody knows it any more. */
+static inline void pair_flip(uint8_t *msg, size_t len, struct span what, size_t i)
 {
-	struct span v = ike_vendor_id();
-	size_t at = span_find_span(span_of(msg, len), v);
+	size_t at = span_find_span(span_of(msg, len), what);
 
-	if (at + v.len <= len)
-		msg[at] ^= 0xff;
+	if (at + what.len <= len)
+		msg[at + i] ^= 0xff;
 }
 
 /* A stock peer: our vendor ID becomes one that nobody knows, in the datagram and where AUTH takes it from. */
@@ -212,13 +212,13 @@ static inline void pair_stock(struct ike_sa *sa, uint8_t *msg, size_t len)
 {
 	if (len < IKE_HDR || msg[18] != IKE_SA_INIT)
 		return;
-	pair_flip(msg, len);
+	pair_flip(msg, len, ike_vendor_id(), 0);
 	if (!sa->setup)
 		return;
 	if (sa->cfg.initiator)
-		pair_flip(sa->setup->init_i, sa->setup->init_i_len);
+		pair_flip(sa->setup->init_i, sa->setup->init_i_len, ike_vendor_id(), 0);
 	else
-		pair_flip(sa->setup->init_r, sa->setup->init_r_len);
+		pair_flip(sa->setup->init_r, sa->setup->init_r_len, ike_vendor_id(), 0);
 }
 
 static inline void pair_outputs(struct pair *p)

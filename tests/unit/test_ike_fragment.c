@@ -254,10 +254,8 @@ static void never_whole(void **state)
 static void forget(uint8_t *msg, size_t len)
 {
 	static const uint8_t notify[] = { 0, 8, 0, 0, 0x40, 0x2e };
-	size_t at = span_find_span(span_of(msg, len), SPAN_OF(notify));
 
-	if (at + sizeof(notify) <= len)
-		msg[at + 5] = 0xff;
+	pair_flip(msg, len, SPAN_OF(notify), 5);
 }
 
 static bool ignorant(struct pair *q, int from, unsigned n, uint8_t *msg, size_t *len)

@@ -14,39 +14,11 @@
 #include "base/rng.h"
 #include "net/buffers.h"
 #include "harness.h"
+#include "net_local.h"
 #include "veth.h"
 
 #define N_MSGS 80 /* what a socket's buffer holds at its default, each alone */
 #define N_ROUNDS 16
-
-static void need_root(void)
-{
-	if (geteuid() != 0) {
-		print_message("# needs root\n");
-		skip();
-	}
-}
-
-static struct addr loopback(enum addr_family family, uint16_t port)
-{
-	struct addr a = { .family = family, .port = port };
-
-	if (family == ADDR_IP4)
-		return addr_ip4(0x7f000001, port);
-	a.ip[15] = 1;
-	return a;
-}
-
-static bool have(enum addr_family family)
-{
-	struct addr local = loopback(family, 0);
-	int fd;
-
-	if (udp_open(&local, &fd, &local) != OK)
-		return false;
-	(void)close(fd);
-	return true;
-}
 
 /* ---- a group, in some namespace ---- */
 

@@ -15,29 +15,9 @@
 #include "base/rng.h"
 #include "net/raw.h"
 #include "harness.h"
+#include "net_local.h"
 
 #define N_DATA 3
-
-static struct addr loopback(enum addr_family family, uint16_t port)
-{
-	struct addr a = { .family = family, .port = port };
-
-	if (family == ADDR_IP4)
-		return addr_ip4(0x7f000001, port);
-	a.ip[15] = 1;
-	return a;
-}
-
-static bool have_ip6(void)
-{
-	struct addr local = loopback(ADDR_IP6, 0);
-	int fd;
-
-	if (udp_open(&local, &fd, &local) != OK)
-		return false;
-	(void)close(fd);
-	return true;
-}
 
 static void close_all(int *fds, unsigned n)
 {
@@ -122,7 +102,7 @@ static void never_in_fragments(void **state)
 		uint16_t port;
 		static uint8_t big[65500];
 
-		if (v6 && !have_ip6())
+		if (v6 && !have(ADDR_IP6))
 			continue;
 		assert_int_equal(udp_group_open(families[i], 0, 1, fds, &port), OK);
 		assert_int_equal(getsockopt(fds[1], v6 ? IPPROTO_IPV6 : IPPROTO_IP,
@@ -147,7 +127,7 @@ static void group_ip4(void **state)
 static void group_ip6(void **state)
 {
 	(void)state;
-	if (!have_ip6())
+	if (!have(ADDR_IP6))
 		skip();
 	split(ADDR_IP6);
 }
@@ -164,7 +144,7 @@ static void two_families_one_port(void **state)
 	enum err e = ERR_WRONG_STATE;
 
 	(void)state;
-	if (!have_ip6())
+	if (!have(ADDR_IP6))
 		skip();
 	b = udp_buffers_new();
 	assert_non_null(b);
@@ -302,10 +282,7 @@ static void raw(void **state)
 	struct udp_msg in[UDP_BATCH];
 
 	(void)state;
-	if (geteuid() != 0) {
-		print_message("# needs root\n");
-		skip();
-	}
+	need_root();
 	for (int six = 0; six < 2; six++) {
 		enum addr_family family = six ? ADDR_IP6 : ADDR_IP4;
 		struct addr lo = loopback(family, 0);
