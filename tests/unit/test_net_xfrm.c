@@ -1,0 +1,700 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright The tieline authors */
+/* Two namespaces with a veth between them, and ESP of the kernel's where it has it (tests/kernel/14-xfrm.py). A packet that has no
+ * policy passes in clear: what counts is in the SAs' counters. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <linux/if_link.h>
+#include <linux/if_packet.h>
+#include <linux/rtnetlink.h>
+#include <linux/veth.h>
+#include <net/ethernet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/netlink.h"
+#include "net/netns.h"
+#include "net/tun.h"
+#include "net/udp.h"
+#include "net/vnet.h"
+#include "net/xfrm.h"
+#include "harness.h"
+
+#define LINK "xv0"
+#define PORT 7000
+#define SILENCE_MS 150
+#define N_OUTER 2 /* pairs of outer addresses of a family */
+
+struct end {
+	int ns, fds[2][2]; /* of the two groups: IPv4, IPv6; control, data */
+	uint16_t port[2];
+	struct addr outer[2][N_OUTER], inner[2]; /* by family */
+	uint32_t spi_in;
+};
+
+static struct addr ip_of(const char *text)
+{
+	struct addr a;
+
+	assert_int_equal(addr_parse_ip(span_str(text), &a), OK);
+	return a;
+}
+
+static struct addr_prefix one(const struct addr *a)
+{
+	struct addr_prefix p = { .base = *a, .len = (uint8_t)(addr_ip_len(a) * 8) };
+
+	p.base.port = 0;
+	return p;
+}
+
+static bool have_esp(void)
+{
+	for (int f = ADDR_IP4; f <= ADDR_IP6; f += 2)
+		for (enum xfrm_aead a = 0; a < XFRM_N_AEADS; a++)
+			if (xfrm_available((enum addr_family)f, a) != OK)
+				return false;
+	return true;
+}
+
+/* ---- the two ends ---- */
+
+struct veth {
+	int other;
+};
+
+static enum err make_veth(void *arg)
+{
+	const struct veth *v = arg;
+	_Alignas(struct nlmsghdr) char buffer[512];
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buffer);
+	struct nlattr *info, *data, *peer;
+	struct ifinfomsg none = { .ifi_family = AF_UNSPEC };
+
+	nlh->nlmsg_type = RTM_NEWLINK;
+	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+	memcpy(mnl_nlmsg_put_extra_header(nlh, sizeof(none)), &none, sizeof(none));
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, LINK);
+	info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
+	mnl_attr_put_strz(nlh, IFLA_INFO_KIND, "veth");
+	data = mnl_attr_nest_start(nlh, IFLA_INFO_DATA);
+	peer = mnl_attr_nest_start(nlh, VETH_INFO_PEER);
+	memcpy(mnl_nlmsg_put_extra_header(nlh, sizeof(none)), &none, sizeof(none));
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, LINK);
+	mnl_attr_put_u32(nlh, IFLA_NET_NS_FD, (uint32_t)v->other);
+	mnl_attr_nest_end(nlh, peer);
+	mnl_attr_nest_end(nlh, data);
+	mnl_attr_nest_end(nlh, info);
+	return netlink_ask(NETLINK_ROUTE, nlh, false, NULL, NULL);
+}
+
+static enum err up(void *arg)
+{
+	(void)arg;
+	return netlink_link_up(LINK, 1500);
+}
+
+static enum err open_groups(void *arg)
+{
+	struct end *x = arg;
+	enum err e = OK;
+
+	for (int f = 0; e == OK && f < 2; f++)
+		e = udp_group_open(f ? ADDR_IP6 : ADDR_IP4, x->port[0], 1, x->fds[f], &x->port[f]);
+	return e;
+}
+
+static void route_to(const struct end *x, const struct addr *a, const struct addr *source)
+{
+	struct addr_prefix to = one(a);
+
+	assert_int_equal(tun_route(x->ns, LINK, &to, source, 0, true), OK);
+}
+
+static void begin(struct end x[2])
+{
+	static const char *const outer[2][2][N_OUTER] = {
+		{ { "10.98.1.1", "10.98.2.1" }, { "fd98:1::1", "fd98:2::1" } },
+		{ { "10.98.1.2", "10.98.2.2" }, { "fd98:1::2", "fd98:2::2" } }
+	};
+	static const char *const inner[2][2] = { { "192.168.98.1", "fd99::1" }, { "192.168.99.2", "fd99::2" } };
+	struct veth v;
+
+	memset(x, 0, 2 * sizeof(*x));
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(netns_new(&x[i].ns), OK);
+		x[i].port[0] = (uint16_t)(i ? 14500 : 4500);
+		x[i].spi_in = 0xc0000100u + (unsigned)i;
+		for (int f = 0; f < 2; f++) {
+			x[i].inner[f] = ip_of(inner[i][f]);
+			for (int k = 0; k < N_OUTER; k++) {
+				x[i].outer[f][k] = ip_of(outer[i][f][k]);
+				x[i].outer[f][k].port = x[i].port[0];
+			}
+		}
+	}
+	v.other = x[1].ns;
+	assert_int_equal(netns_run(x[0].ns, make_veth, &v), OK);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(netns_run(x[i].ns, up, NULL), OK);
+		for (int f = 0; f < 2; f++) {
+			assert_int_equal(tun_address(x[i].ns, LINK, &x[i].inner[f], true), OK);
+			for (int k = 0; k < N_OUTER; k++)
+				assert_int_equal(tun_address(x[i].ns, LINK, &x[i].outer[f][k], true), OK);
+		}
+		for (int f = 0; f < 2; f++) {
+			route_to(&x[i], &x[!i].inner[f], &x[i].inner[f]);
+			for (int k = 0; k < N_OUTER; k++)
+				route_to(&x[i], &x[!i].outer[f][k], &x[i].outer[f][k]);
+		}
+		assert_int_equal(netns_run(x[i].ns, open_groups, &x[i]), OK);
+		for (int f = 0; f < 2; f++)
+			assert_int_equal(udp_give_esp(x[i].fds[f][1]), OK);
+	}
+}
+
+static void end(struct end x[2])
+{
+	for (int i = 0; i < 2; i++) {
+		for (int f = 0; f < 2; f++)
+			for (int k = 0; k < 2; k++)
+				(void)close(x[i].fds[f][k]);
+		(void)close(x[i].ns);
+	}
+}
+
+/* ---- SAs and policies ---- */
+
+struct wish {
+	unsigned outer, at; /* outer family, which pair */
+	enum xfrm_aead aead;
+	bool esn, plain;
+	uint64_t hard_packets;
+};
+
+static struct xfrm_sa sa_of(const struct end x[2], int to, const struct wish *w)
+{
+	struct xfrm_sa sa = { .spi = x[to].spi_in,
+			      .from = x[!to].outer[w->outer][w->at],
+			      .to = x[to].outer[w->outer][w->at],
+			      .reqid = 77,
+			      .aead = w->aead,
+			      .esn = w->esn,
+			      .hard_packets = w->hard_packets };
+
+	memset(sa.key, 0x40 + to, sizeof(sa.key));
+	if (w->plain)
+		sa.from.port = sa.to.port = 0;
+	return sa;
+}
+
+/* Both of this end's SAs. */
+static void add_sas(const struct end x[2], int at, const struct wish *w)
+{
+	for (int to = 0; to < 2; to++) {
+		struct xfrm_sa sa = sa_of(x, to, w);
+
+		assert_int_equal(xfrm_sa_add(x[at].ns, &sa), OK);
+	}
+}
+
+static struct xfrm_policy policy_of(const struct end x[2], int at, unsigned inner, enum xfrm_way way,
+				    const struct wish *w)
+{
+	int from = way == XFRM_WAY_OUT ? at : !at;
+
+	return (struct xfrm_policy){ .way = way,
+				     .from = one(&x[from].inner[inner]),
+				     .to = one(&x[!from].inner[inner]),
+				     .reqid = 77,
+				     .block = !w,
+				     .outer_from = w ? x[from].outer[w->outer][w->at] : (struct addr){ 0 },
+				     .outer_to = w ? x[!from].outer[w->outer][w->at] : (struct addr){ 0 } };
+}
+
+/* w NULL: blocking ones. */
+static void set_policies(const struct end x[2], int at, const struct wish *w)
+{
+	for (unsigned inner = 0; inner < 2; inner++)
+		for (enum xfrm_way way = XFRM_WAY_IN; way <= XFRM_WAY_OUT; way++) {
+			struct xfrm_policy p = policy_of(x, at, inner, way, w);
+
+			assert_int_equal(xfrm_policy_set(x[at].ns, &p), OK);
+		}
+}
+
+static struct xfrm_counters counters(const struct end x[2], int at, int to, const struct wish *w)
+{
+	struct xfrm_counters c;
+
+	assert_int_equal(xfrm_sa_counters(x[at].ns, x[to].spi_in, &x[to].outer[w->outer][w->at], &c), OK);
+	return c;
+}
+
+static void flush(const struct end x[2])
+{
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(xfrm_flush(x[i].ns, 77, 77), OK);
+}
+
+/* ---- packets ---- */
+
+static int inner_socket(const struct end *x, unsigned family, uint16_t port)
+{
+	struct sockaddr_storage ss;
+	struct addr a = x->inner[family];
+	int fd;
+
+	a.port = port;
+	assert_int_equal(netns_socket(x->ns, family ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0, &fd), OK);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&ss, addr_to_sockaddr(&a, &ss)), 0);
+	return fd;
+}
+
+static bool arrives(int fd, const char *text, int ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char got[64];
+	ssize_t n;
+
+	if (poll(&p, 1, ms) != 1)
+		return false;
+	n = recv(fd, got, sizeof(got), 0);
+	return n == (ssize_t)strlen(text) && !memcmp(got, text, strlen(text));
+}
+
+/* From inner address to inner address; false: it was not sent, or did not arrive. */
+static bool passes(const struct end x[2], int from, unsigned family, int ms)
+{
+	static const char text[] = "inside";
+	struct sockaddr_storage ss;
+	struct addr to = x[!from].inner[family];
+	int out = inner_socket(&x[from], family, 0), in = inner_socket(&x[!from], family, PORT);
+	bool ok;
+
+	to.port = PORT;
+	ok = sendto(out, text, strlen(text), 0, (const struct sockaddr *)&ss, addr_to_sockaddr(&to, &ss)) > 0 &&
+	     arrives(in, text, ms);
+	(void)close(out);
+	(void)close(in);
+	return ok;
+}
+
+/* ---- tests ---- */
+
+static void need_esp(void)
+{
+	if (geteuid() != 0 || !have_esp()) {
+		print_message("# needs root and a kernel with ESP\n");
+		skip();
+	}
+}
+
+static void refuses(void **state)
+{
+	struct xfrm_sa sa = { .spi = 256, .reqid = 1, .from = ip_of("192.0.2.1"), .to = ip_of("192.0.2.2") }, bad;
+	struct xfrm_policy p = { .reqid = 1, .from = one(&sa.from), .to = one(&sa.to) }, wrong;
+	struct xfrm_counters c;
+	struct addr none = { .family = ADDR_NONE }, six = ip_of("2001:db8::1");
+
+	(void)state;
+	bad = sa;
+	bad.spi = 255;
+	assert_int_equal(xfrm_sa_add(-1, &bad), ERR_MALFORMED);
+	bad = sa;
+	bad.reqid = 0;
+	assert_int_equal(xfrm_sa_add(-1, &bad), ERR_MALFORMED);
+	bad = sa;
+	bad.to = six;
+	assert_int_equal(xfrm_sa_add(-1, &bad), ERR_MALFORMED);
+	bad = sa;
+	bad.from = bad.to = none;
+	assert_int_equal(xfrm_sa_add(-1, &bad), ERR_MALFORMED);
+	bad = sa;
+	bad.to.port = 4500;
+	assert_int_equal(xfrm_sa_add(-1, &bad), ERR_MALFORMED);
+	bad = sa;
+	bad.aead = XFRM_N_AEADS;
+	assert_int_equal(xfrm_sa_add(-1, &bad), ERR_UNSUPPORTED);
+	assert_int_equal(xfrm_sa_remove(-1, 256, &none), ERR_MALFORMED);
+	assert_int_equal(xfrm_sa_counters(-1, 256, &none, &c), ERR_MALFORMED);
+	assert_int_equal(xfrm_sa_move(-1, 256, &sa.to, &sa.from, &six), ERR_MALFORMED);
+
+	assert_int_equal(xfrm_policy_set(-1, &p), ERR_MALFORMED); /* no outer addresses */
+	wrong = p;
+	wrong.block = true;
+	wrong.reqid = 0;
+	assert_int_equal(xfrm_policy_set(-1, &wrong), ERR_MALFORMED);
+	wrong = p;
+	wrong.block = true;
+	wrong.to = one(&six);
+	assert_int_equal(xfrm_policy_set(-1, &wrong), ERR_MALFORMED);
+	wrong.to = one(&sa.to);
+	wrong.to.len = 33;
+	assert_int_equal(xfrm_policy_set(-1, &wrong), ERR_MALFORMED);
+	assert_int_equal(xfrm_policy_remove(-1, XFRM_WAY_IN, &wrong.from, &wrong.to), ERR_MALFORMED);
+
+	assert_int_equal(xfrm_key_size(XFRM_AES128_GCM), 20);
+	assert_int_equal(xfrm_key_size(XFRM_N_AEADS), 0);
+}
+
+static void says_what_there_is(void **state)
+{
+	(void)state;
+	if (geteuid() != 0) {
+		print_message("# needs root\n");
+		skip();
+	}
+	for (int f = ADDR_IP4; f <= ADDR_IP6; f += 2)
+		for (enum xfrm_aead a = 0; a < XFRM_N_AEADS; a++) {
+			enum err e = xfrm_available((enum addr_family)f, a);
+
+			print_message("# IPv%d, %u: %s\n", f, (unsigned)a, err_name(e));
+			assert_true(e == OK || e == ERR_UNSUPPORTED);
+		}
+}
+
+static void carry(const struct wish *w)
+{
+	struct end x[2];
+
+	begin(x);
+	set_policies(x, 0, NULL);
+	set_policies(x, 1, NULL);
+	for (unsigned inner = 0; inner < 2; inner++)
+		assert_false(passes(x, 0, inner, 0));
+	for (int i = 0; i < 2; i++) {
+		add_sas(x, i, w);
+		set_policies(x, i, w);
+	}
+	for (int from = 0; from < 2; from++) {
+		struct xfrm_counters sent, got;
+
+		for (unsigned inner = 0; inner < 2; inner++)
+			assert_true(passes(x, from, inner, 3000));
+		sent = counters(x, from, !from, w);
+		got = counters(x, !from, !from, w);
+		assert_int_equal(sent.packets, 2);
+		assert_int_equal(sent.sequence, 2);
+		assert_int_equal(got.packets, 2);
+		assert_int_equal(got.sequence, 2);
+		assert_true(got.bytes > 0 && sent.bytes > 0);
+		assert_int_equal(got.replayed + got.outside_window + got.not_authentic, 0);
+	}
+	flush(x);
+	for (int i = 0; i < 2; i++) {
+		struct xfrm_counters c;
+
+		assert_int_equal(xfrm_sa_counters(x[i].ns, x[0].spi_in, &x[0].outer[w->outer][w->at], &c),
+				 ERR_NOTFOUND);
+	}
+	end(x);
+}
+
+static void carries(void **state)
+{
+	(void)state;
+	need_esp();
+	for (unsigned outer = 0; outer < 2; outer++)
+		for (enum xfrm_aead a = 0; a < XFRM_N_AEADS; a++)
+			for (int esn = 0; esn < 2; esn++)
+				carry(&(struct wish){ .outer = outer, .aead = a, .esn = esn });
+	for (unsigned outer = 0; outer < 2; outer++)
+		carry(&(struct wish){ .outer = outer, .esn = true, .plain = true });
+}
+
+static void default_closed(void **state)
+{
+	const struct wish w = { .esn = true };
+	struct xfrm_policy p;
+	struct end x[2];
+
+	(void)state;
+	need_esp();
+	begin(x);
+	/* the other end sends in clear: what shall come by an SA does not come without */
+	assert_true(passes(x, 0, 0, 3000));
+	add_sas(x, 1, &w);
+	set_policies(x, 1, &w);
+	assert_false(passes(x, 0, 0, SILENCE_MS));
+	/* and nothing goes out in clear for want of an SA */
+	assert_int_equal(xfrm_sa_remove(x[1].ns, x[0].spi_in, &x[0].outer[0][0]), OK);
+	assert_int_equal(xfrm_sa_remove(x[1].ns, x[0].spi_in, &x[0].outer[0][0]), ERR_NOTFOUND);
+	assert_false(passes(x, 1, 0, SILENCE_MS));
+	/* nor by an SA what no policy is for */
+	flush(x);
+	add_sas(x, 0, &w);
+	add_sas(x, 1, &w);
+	set_policies(x, 0, &w);
+	assert_false(passes(x, 0, 0, SILENCE_MS));
+	assert_int_equal(counters(x, 1, 1, &w).packets, 1); /* it was authentic */
+	set_policies(x, 1, &w);
+	assert_true(passes(x, 0, 0, 3000));
+	/* the sender's own policy may be wider than what was agreed on: ours decides */
+	p = policy_of(x, 1, 0, XFRM_WAY_IN, &w);
+	assert_int_equal(xfrm_policy_remove(x[1].ns, p.way, &p.from, &p.to), OK);
+	assert_int_equal(xfrm_policy_remove(x[1].ns, p.way, &p.from, &p.to), ERR_NOTFOUND);
+	assert_false(passes(x, 0, 0, SILENCE_MS));
+	end(x);
+}
+
+static void one_port(void **state)
+{
+	const struct wish w = { .esn = true };
+	uint8_t esp[40] = { 0xc0, 0, 1, 1, 0, 0, 0, 9 };
+	struct path path;
+	struct end x[2];
+
+	(void)state;
+	need_esp();
+	for (unsigned f = 0; f < 2; f++) {
+		begin(x);
+		path = (struct path){ .local = x[0].outer[f][0], .remote = x[1].outer[f][0] };
+		for (int i = 0; i < 2; i++) {
+			add_sas(x, i, &w);
+			set_policies(x, i, &w);
+		}
+		for (int k = 0; k < 2; k++) { /* by either socket */
+			assert_int_equal(udp_send(x[0].fds[f][k], &path, span_str(""), span_str("\1\1stun and IKE")),
+					 OK);
+			assert_true(arrives(x[1].fds[f][0], "\1\1stun and IKE", 3000));
+			assert_int_equal(udp_send(x[0].fds[f][k], &path, span_str(""), SPAN_OF(esp)), OK);
+			assert_false(arrives(x[1].fds[f][k], "", SILENCE_MS));
+		}
+		if (!f)
+			assert_int_equal(counters(x, 1, 1, &w).not_authentic, 2); /* the kernel had it */
+		end(x);
+	}
+}
+
+/* ---- moved ---- */
+
+static enum err tap(void *arg)
+{
+	int *fd = arg;
+
+	*fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETH_P_IP));
+	return *fd >= 0 ? OK : ERR_SYSTEM;
+}
+
+/* The datagram inside the last IPv4 packet from this port. */
+static size_t tapped(int fd, uint16_t from_port, uint8_t *to, size_t cap)
+{
+	uint8_t packet[2048];
+	size_t len = 0;
+	ssize_t n;
+
+	while ((n = recv(fd, packet, sizeof(packet), 0)) > 0)
+		if (n > 28 && packet[0] == 0x45 && packet[9] == IPPROTO_UDP && be16(packet + 20) == from_port) {
+			len = be16(packet + 24) - 8u;
+			assert_true(len <= cap && len + 28 <= (size_t)n);
+			memcpy(to, packet + 28, len);
+		}
+	return len;
+}
+
+static void move(const struct end x[2], int at, const struct wish *old, const struct wish *w)
+{
+	for (int to = 0; to < 2; to++)
+		assert_int_equal(xfrm_sa_move(x[at].ns, x[to].spi_in, &x[to].outer[old->outer][old->at],
+					      &x[!to].outer[w->outer][w->at], &x[to].outer[w->outer][w->at]),
+				 OK);
+	set_policies(x, at, w);
+}
+
+static void moves(void **state)
+{
+	static const struct wish ways[] = { { .outer = 0, .at = 0 }, { .outer = 0, .at = 1 }, { .outer = 1, .at = 0 },
+					    { .outer = 0, .at = 0 }, { .outer = 1, .at = 1 }, { .outer = 0, .at = 1 } };
+	struct path path;
+	uint8_t copy[512];
+	struct end x[2];
+	size_t len;
+	int fd;
+
+	(void)state;
+	need_esp();
+	for (int esn = 0; esn < 2; esn++) {
+		struct wish first = { .esn = esn };
+
+		begin(x);
+		assert_int_equal(netns_run(x[1].ns, tap, &fd), OK);
+		for (int i = 0; i < 2; i++) {
+			add_sas(x, i, &first);
+			set_policies(x, i, &first);
+		}
+		assert_true(passes(x, 0, 0, 3000));
+		len = tapped(fd, x[0].port[0], copy, sizeof(copy));
+		assert_true(len > 8);
+		for (unsigned k = 1; k < sizeof(ways) / sizeof(ways[0]); k++) {
+			move(x, 0, &ways[k - 1], &ways[k]);
+			move(x, 1, &ways[k - 1], &ways[k]);
+			for (int from = 0; from < 2; from++)
+				assert_true(passes(x, from, k % 2, 3000));
+			/* no number is used twice, and what counts towards the limits goes on */
+			assert_int_equal(counters(x, 0, 1, &ways[k]).sequence, k + 1);
+			assert_int_equal(counters(x, 1, 1, &ways[k]).sequence, k + 1);
+			assert_int_equal(counters(x, 0, 1, &ways[k]).packets, k + 1);
+			assert_int_equal(counters(x, 1, 0, &ways[k]).packets, k);
+		}
+		/* what came before all of this is a replay still: the window came along */
+		path = (struct path){ .local = x[0].outer[0][1], .remote = x[1].outer[0][1] };
+		assert_int_equal(counters(x, 1, 1, &ways[5]).replayed, 0);
+		assert_int_equal(udp_send(x[0].fds[0][1], &path, span_str(""), span_of(copy, len)), OK);
+		for (int i = 0; i < 50 && !counters(x, 1, 1, &ways[5]).replayed; i++)
+			(void)poll(NULL, 0, 20);
+		assert_int_equal(counters(x, 1, 1, &ways[5]).replayed, 1);
+		/* there is none, or its place is taken: then it says so */
+		assert_int_equal(
+			xfrm_sa_move(x[0].ns, 0xc0ffee00, &x[1].outer[0][1], &x[0].outer[0][0], &x[1].outer[0][0]),
+			ERR_NOTFOUND);
+		(void)close(fd);
+		end(x);
+	}
+}
+
+static void limits(void **state)
+{
+	const struct wish w = { .esn = true, .hard_packets = 3 };
+	struct xfrm_counters c;
+	struct end x[2];
+	unsigned passed = 0;
+
+	(void)state;
+	need_esp();
+	begin(x);
+	for (int i = 0; i < 2; i++) {
+		add_sas(x, i, &w);
+		set_policies(x, i, &w);
+	}
+	while (passed < 10 && passes(x, 0, 0, SILENCE_MS))
+		passed++;
+	assert_in_range(passed, 2, 3);
+	assert_int_equal(xfrm_sa_counters(x[0].ns, x[1].spi_in, &x[1].outer[0][0], &c), ERR_NOTFOUND);
+	end(x);
+}
+
+/* ---- forwarded ---- */
+
+static enum err forwarding(void *arg)
+{
+	int fd = open("/proc/sys/net/ipv4/ip_forward", O_WRONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && write(fd, "1", 1) == 1;
+
+	(void)arg;
+	if (fd >= 0)
+		(void)close(fd);
+	return ok ? OK : ERR_SYSTEM;
+}
+
+/* A UDP datagram to this address comes out of the TUN. */
+static bool forwarded(const struct end *x, const struct addr *to, int tun)
+{
+	struct pollfd p = { .fd = tun, .events = POLLIN };
+	struct sockaddr_storage ss;
+	uint8_t packet[2048];
+	int out = inner_socket(x, 0, 0);
+	bool found = false;
+	struct vnet v;
+
+	assert_true(sendto(out, "to a network", 12, 0, (const struct sockaddr *)&ss, addr_to_sockaddr(to, &ss)) > 0);
+	(void)close(out);
+	while (!found && poll(&p, 1, SILENCE_MS) == 1) {
+		size_t n = vnet_read(tun, packet, sizeof(packet), &v);
+
+		found = n >= 20 && packet[0] >> 4 == 4 && packet[9] == IPPROTO_UDP && !memcmp(packet + 16, to->ip, 4);
+	}
+	return found;
+}
+
+static void forwards(void **state)
+{
+	const struct wish w = { .outer = 1, .esn = true };
+	struct tun_config cfg = { .name = "xt0", .mtu = 1400, .n_queues = 1 };
+	struct addr_prefix network = { .base = ip_of("192.168.50.0"), .len = 24 };
+	struct addr host = ip_of("192.168.50.9");
+	struct xfrm_policy p;
+	struct end x[2];
+	unsigned on;
+	int tun;
+
+	(void)state;
+	need_esp();
+	begin(x);
+	host.port = PORT;
+	assert_int_equal(netns_run(x[1].ns, forwarding, NULL), OK);
+	assert_int_equal(tun_open(x[1].ns, &cfg, &tun, &on), OK);
+	assert_int_equal(tun_route(x[1].ns, cfg.name, &network, NULL, 0, true), OK);
+	assert_int_equal(tun_route(x[0].ns, LINK, &network, &x[0].inner[0], 0, true), OK);
+	add_sas(x, 0, &w);
+	add_sas(x, 1, &w);
+	p = policy_of(x, 0, 0, XFRM_WAY_OUT, &w);
+	p.to = network;
+	assert_int_equal(xfrm_policy_set(x[0].ns, &p), OK);
+	assert_false(forwarded(&x[0], &host, tun));
+	assert_int_equal(counters(x, 1, 1, &w).packets, 1);
+	p.way = XFRM_WAY_FORWARD;
+	assert_int_equal(xfrm_policy_set(x[1].ns, &p), OK);
+	assert_true(forwarded(&x[0], &host, tun));
+	assert_int_equal(counters(x, 1, 1, &w).packets, 2);
+	(void)close(tun);
+	end(x);
+}
+
+/* ---- leftovers ---- */
+
+static void flushes_ours(void **state)
+{
+	const struct wish w = { .esn = true };
+	struct xfrm_sa sa;
+	struct xfrm_policy p;
+	struct xfrm_counters c;
+	struct end x[2];
+
+	(void)state;
+	need_esp();
+	begin(x);
+	for (unsigned i = 0; i < 200; i++) { /* more than are found at a time */
+		struct addr a = addr_ip4(0x0a640000u + i, 0);
+
+		sa = sa_of(x, 0, &w);
+		sa.spi = 0xd0000000 + i;
+		sa.reqid = 1000 + i;
+		assert_int_equal(xfrm_sa_add(x[0].ns, &sa), OK);
+		assert_int_equal(xfrm_sa_add(x[0].ns, &sa), ERR_WRONG_STATE);
+		p = policy_of(x, 0, 0, XFRM_WAY_OUT, i % 2 ? &w : NULL);
+		p.to = one(&a);
+		p.reqid = 1000 + i;
+		assert_int_equal(xfrm_policy_set(x[0].ns, &p), OK);
+	}
+	assert_int_equal(xfrm_flush(x[0].ns, 1001, 1198), OK);
+	for (unsigned i = 0; i < 200; i++) {
+		enum err e = i == 0 || i == 199 ? OK : ERR_NOTFOUND;
+		struct addr_prefix from = one(&x[0].inner[0]), to;
+		struct addr a = addr_ip4(0x0a640000u + i, 0);
+
+		to = one(&a);
+		assert_int_equal(xfrm_sa_counters(x[0].ns, 0xd0000000 + i, &x[0].outer[0][0], &c), e);
+		assert_int_equal(xfrm_policy_remove(x[0].ns, XFRM_WAY_OUT, &from, &to), e);
+	}
+	end(x);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(refuses),        cmocka_unit_test(says_what_there_is), cmocka_unit_test(carries),
+		cmocka_unit_test(default_closed), cmocka_unit_test(one_port),           cmocka_unit_test(moves),
+		cmocka_unit_test(limits),         cmocka_unit_test(forwards),           cmocka_unit_test(flushes_ours),
+	};
+
+	return HARNESS_RUN(tests);
+}
