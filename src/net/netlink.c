@@ -60,7 +60,7 @@ static enum err take(const struct nlmsghdr *nlh, int len, bool single,
 	return OK;
 }
 
-static enum err ask(int family, unsigned groups, struct nlmsghdr *nlh, bool single,
+static enum err ask(int family, unsigned groups, const void *bytes, size_t len, bool single,
 		    enum err (*each)(void *arg, const struct nlmsghdr *nlh), void *arg)
 {
 	struct mnl_socket *s = mnl_socket_open2(family, SOCK_CLOEXEC);
@@ -70,9 +70,7 @@ static enum err ask(int family, unsigned groups, struct nlmsghdr *nlh, bool sing
 
 	if (!s)
 		return errno == EPROTONOSUPPORT ? ERR_UNSUPPORTED : ERR_SYSTEM;
-	nlh->nlmsg_seq = 1;
-	nlh->nlmsg_flags |= NLM_F_REQUEST;
-	if (mnl_socket_bind(s, groups, MNL_SOCKET_AUTOPID) == 0 && mnl_socket_sendto(s, nlh, nlh->nlmsg_len) >= 0)
+	if (mnl_socket_bind(s, groups, MNL_SOCKET_AUTOPID) == 0 && mnl_socket_sendto(s, bytes, len) >= 0)
 		e = OK;
 	while (e == OK && !end) {
 		ssize_t n = mnl_socket_recvfrom(s, buffer, sizeof(buffer));
@@ -85,16 +83,29 @@ static enum err ask(int family, unsigned groups, struct nlmsghdr *nlh, bool sing
 	return e;
 }
 
+static enum err ask_one(int family, unsigned groups, struct nlmsghdr *nlh, bool single,
+			enum err (*each)(void *arg, const struct nlmsghdr *nlh), void *arg)
+{
+	nlh->nlmsg_seq = 1;
+	nlh->nlmsg_flags |= NLM_F_REQUEST;
+	return ask(family, groups, nlh, nlh->nlmsg_len, single, each, arg);
+}
+
 enum err netlink_ask(int family, struct nlmsghdr *nlh, bool single,
 		     enum err (*each)(void *arg, const struct nlmsghdr *nlh), void *arg)
 {
-	return ask(family, 0, nlh, single, each, arg);
+	return ask_one(family, 0, nlh, single, each, arg);
 }
 
 enum err netlink_ask_member(int family, unsigned groups, struct nlmsghdr *nlh,
 			    enum err (*each)(void *arg, const struct nlmsghdr *nlh), void *arg)
 {
-	return ask(family, groups, nlh, false, each, arg);
+	return ask_one(family, groups, nlh, false, each, arg);
+}
+
+enum err netlink_ask_batch(int family, const void *messages, size_t len)
+{
+	return ask(family, 0, messages, len, false, NULL, NULL);
 }
 
 /* ---- links ---- */

@@ -17,6 +17,8 @@ MUST_CHECK enum err netlink_ask(int family, struct nlmsghdr *nlh, bool single,
  * acknowledgement, among what others do meanwhile. */
 MUST_CHECK enum err netlink_ask_member(int family, unsigned groups, struct nlmsghdr *nlh,
 				       enum err (*each)(void *arg, const struct nlmsghdr *nlh), void *arg);
+/* Many messages in one, of which the last change wants to be acknowledged; the first error, or that. */
+MUST_CHECK enum err netlink_ask_batch(int family, const void *messages, size_t len);
 /* Up, with this MTU (0: as it is) and no link-local IPv6 address of the kernel's own making. In the namespace of
  * the calling thread. */
 MUST_CHECK enum err netlink_link_up(const char *name, unsigned mtu);
