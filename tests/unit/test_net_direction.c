@@ -121,6 +121,45 @@ static void one_way(void **state)
 	}
 }
 
+/* A hostile end may have any policy of its own: the other end alone has rules, and it has the same SAs. */
+static void through_esp(void **state)
+{
+	struct wish w = { .esn = true };
+	struct direction d;
+	struct end x[2];
+
+	(void)state;
+	need_rules();
+	if (!have_esp()) {
+		print_message("# needs a kernel with ESP\n");
+		skip();
+	}
+	for (int at = 0; at < 2; at++)
+		for (w.outer = 0; w.outer < 2; w.outer++) {
+			begin_esp(x);
+			d = of(x);
+			for (int i = 0; i < 2; i++) {
+				add_sas(x, i, &w);
+				set_policies(x, i, &w);
+			}
+			for (unsigned f = 0; f < 2; f++)
+				assert_true(passes(x, 1, f, 3000));
+			assert_int_equal(direction_set(x[at].ns, &d), OK);
+			for (unsigned f = 0; f < 2; f++) {
+				uint64_t before = counters(x, 0, 0, &w).packets;
+
+				assert_true(answers(x, 0, f));
+				assert_true(connects(x, 0, f));
+				assert_true(refused(x, 0, f));
+				assert_true(counters(x, 0, 0, &w).packets >= before + 3);
+				assert_false(answers(x, 1, f));
+				assert_false(connects(x, 1, f));
+				assert_false(refused(x, 1, f));
+			}
+			end(x);
+		}
+}
+
 static void others_are_free(void **state)
 {
 	struct direction d, other;
@@ -218,10 +257,8 @@ static void refuses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_way),
-		cmocka_unit_test(others_are_free),
-		cmocka_unit_test(many),
-		cmocka_unit_test(refuses),
+		cmocka_unit_test(one_way), cmocka_unit_test(through_esp), cmocka_unit_test(others_are_free),
+		cmocka_unit_test(many),    cmocka_unit_test(refuses),
 	};
 
 	return HARNESS_RUN(tests);

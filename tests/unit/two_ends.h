@@ -16,6 +16,7 @@
 #include "net/netns.h"
 #include "net/tun.h"
 #include "net/udp.h"
+#include "net/xfrm.h"
 
 #define LINK "xv0"
 #define PORT 7000
@@ -29,7 +30,7 @@ struct end {
 	uint32_t spi_in;
 };
 
-static struct addr ip_of(const char *text)
+static inline struct addr ip_of(const char *text)
 {
 	struct addr a;
 
@@ -37,7 +38,7 @@ static struct addr ip_of(const char *text)
 	return a;
 }
 
-static struct addr_prefix one(const struct addr *a)
+static inline struct addr_prefix one(const struct addr *a)
 {
 	struct addr_prefix p = { .base = *a, .len = (uint8_t)(addr_ip_len(a) * 8) };
 
@@ -51,7 +52,7 @@ struct veth {
 	int other;
 };
 
-static enum err make_veth(void *arg)
+static inline enum err make_veth(void *arg)
 {
 	const struct veth *v = arg;
 	_Alignas(struct nlmsghdr) char buffer[512];
@@ -76,13 +77,13 @@ static enum err make_veth(void *arg)
 	return netlink_ask(NETLINK_ROUTE, nlh, false, NULL, NULL);
 }
 
-static enum err up(void *arg)
+static inline enum err up(void *arg)
 {
 	(void)arg;
 	return netlink_link_up(LINK, 1500);
 }
 
-static enum err open_groups(void *arg)
+static inline enum err open_groups(void *arg)
 {
 	struct end *x = arg;
 	enum err e = OK;
@@ -92,14 +93,14 @@ static enum err open_groups(void *arg)
 	return e;
 }
 
-static void route_to(const struct end *x, const struct addr *a, const struct addr *source)
+static inline void route_to(const struct end *x, const struct addr *a, const struct addr *source)
 {
 	struct addr_prefix to = one(a);
 
 	assert_int_equal(tun_route(x->ns, LINK, &to, source, 0, true), OK);
 }
 
-static void begin(struct end x[2])
+static inline void begin(struct end x[2])
 {
 	static const char *const outer[2][2][N_OUTER] = {
 		{ { "10.98.1.1", "10.98.2.1" }, { "fd98:1::1", "fd98:2::1" } },
@@ -139,7 +140,7 @@ static void begin(struct end x[2])
 	}
 }
 
-static void end(struct end x[2])
+static inline void end(struct end x[2])
 {
 	for (int i = 0; i < 2; i++) {
 		for (int f = 0; f < 2; f++)
@@ -151,7 +152,7 @@ static void end(struct end x[2])
 
 /* ---- packets ---- */
 
-static int inner_socket(const struct end *x, unsigned family, uint16_t port)
+static inline int inner_socket(const struct end *x, unsigned family, uint16_t port)
 {
 	struct sockaddr_storage ss;
 	struct addr a = x->inner[family];
@@ -163,7 +164,7 @@ static int inner_socket(const struct end *x, unsigned family, uint16_t port)
 	return fd;
 }
 
-static bool arrives(int fd, const char *text, int ms)
+static inline bool arrives(int fd, const char *text, int ms)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	char got[64];
@@ -176,7 +177,7 @@ static bool arrives(int fd, const char *text, int ms)
 }
 
 /* From inner address to inner address; false: it was not sent, or did not arrive. */
-static bool passes(const struct end x[2], int from, unsigned family, int ms)
+static inline bool passes(const struct end x[2], int from, unsigned family, int ms)
 {
 	static const char text[] = "inside";
 	struct sockaddr_storage ss;
@@ -190,4 +191,95 @@ static bool passes(const struct end x[2], int from, unsigned family, int ms)
 	(void)close(out);
 	(void)close(in);
 	return ok;
+}
+
+static inline bool have_esp(void)
+{
+	for (int f = ADDR_IP4; f <= ADDR_IP6; f += 2)
+		for (enum xfrm_aead a = 0; a < XFRM_N_AEADS; a++)
+			if (xfrm_available((enum addr_family)f, a) != OK)
+				return false;
+	return true;
+}
+
+static inline void begin_esp(struct end x[2])
+{
+	begin(x);
+	for (int i = 0; i < 2; i++)
+		for (int f = 0; f < 2; f++)
+			assert_int_equal(udp_give_esp(x[i].fds[f][1]), OK);
+}
+
+/* ---- SAs and policies ---- */
+
+struct wish {
+	unsigned outer, at; /* outer family, which pair */
+	enum xfrm_aead aead;
+	bool esn, plain;
+	uint64_t hard_packets;
+};
+
+static inline struct xfrm_sa sa_of(const struct end x[2], int to, const struct wish *w)
+{
+	struct xfrm_sa sa = { .spi = x[to].spi_in,
+			      .from = x[!to].outer[w->outer][w->at],
+			      .to = x[to].outer[w->outer][w->at],
+			      .reqid = 77,
+			      .aead = w->aead,
+			      .esn = w->esn,
+			      .hard_packets = w->hard_packets };
+
+	memset(sa.key, 0x40 + to, sizeof(sa.key));
+	if (w->plain)
+		sa.from.port = sa.to.port = 0;
+	return sa;
+}
+
+/* Both of this end's SAs. */
+static inline void add_sas(const struct end x[2], int at, const struct wish *w)
+{
+	for (int to = 0; to < 2; to++) {
+		struct xfrm_sa sa = sa_of(x, to, w);
+
+		assert_int_equal(xfrm_sa_add(x[at].ns, &sa), OK);
+	}
+}
+
+static inline struct xfrm_policy policy_of(const struct end x[2], int at, unsigned inner, enum xfrm_way way,
+					   const struct wish *w)
+{
+	int from = way == XFRM_WAY_OUT ? at : !at;
+
+	return (struct xfrm_policy){ .way = way,
+				     .from = one(&x[from].inner[inner]),
+				     .to = one(&x[!from].inner[inner]),
+				     .reqid = 77,
+				     .block = !w,
+				     .outer_from = w ? x[from].outer[w->outer][w->at] : (struct addr){ 0 },
+				     .outer_to = w ? x[!from].outer[w->outer][w->at] : (struct addr){ 0 } };
+}
+
+/* w NULL: blocking ones. */
+static inline void set_policies(const struct end x[2], int at, const struct wish *w)
+{
+	for (unsigned inner = 0; inner < 2; inner++)
+		for (enum xfrm_way way = XFRM_WAY_IN; way <= XFRM_WAY_OUT; way++) {
+			struct xfrm_policy p = policy_of(x, at, inner, way, w);
+
+			assert_int_equal(xfrm_policy_set(x[at].ns, &p), OK);
+		}
+}
+
+static inline struct xfrm_counters counters(const struct end x[2], int at, int to, const struct wish *w)
+{
+	struct xfrm_counters c;
+
+	assert_int_equal(xfrm_sa_counters(x[at].ns, x[to].spi_in, &x[to].outer[w->outer][w->at], &c), OK);
+	return c;
+}
+
+static inline void flush(const struct end x[2])
+{
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(xfrm_flush(x[i].ns, 77, 77), OK);
 }
