@@ -11,7 +11,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import lablib       # noqa: E402
 import qemu         # noqa: E402
 
-PROGRAMS = [os.path.join(os.environ.get("TIELINE_BUILD") or lablib.ROOT + "/build", "tests/unit/test_net_" + n) for n in ("xfrm", "direction")]
+PROGRAMS = [os.path.join(os.environ.get("TIELINE_BUILD") or lablib.ROOT + "/build", "tests/unit/test_" + n)
+            for n in ("net_xfrm", "net_direction", "daemon_monitor_esp")]
 
 
 def run(program):
@@ -32,4 +33,9 @@ def direction(lab):
     run(PROGRAMS[1])
 
 
-qemu.main("ty", [xfrm, direction], needs=PROGRAMS)
+def monitor(lab):
+    "requests of the monitor: the same"
+    run(PROGRAMS[2])
+
+
+qemu.main("ty", [xfrm, direction, monitor], needs=PROGRAMS)
