@@ -62,10 +62,12 @@ struct nlmsghdr *xfrm_request(void *buffer, uint16_t type, uint16_t flags)
 	return nlh;
 }
 
-/* An answer's payload, if it is there in full. */
-const void *xfrm_payload(const struct nlmsghdr *nlh, size_t size)
+bool xfrm_payload(const struct nlmsghdr *nlh, void *ret, size_t size)
 {
-	return nlh->nlmsg_len >= mnl_nlmsg_size(size) ? mnl_nlmsg_get_payload(nlh) : NULL;
+	if (nlh->nlmsg_len < mnl_nlmsg_size(size))
+		return false;
+	memcpy(ret, mnl_nlmsg_get_payload(nlh), size);
+	return true;
 }
 
 static bool addresses_fit(const struct addr *from, const struct addr *to)
@@ -132,7 +134,7 @@ static enum err make(void *arg)
 {
 	const struct xfrm_sa *sa = arg;
 	struct replay r = { .s = { .bmp_len = REPLAY_WORDS, .replay_window = XFRM_REPLAY_WINDOW } };
-	_Alignas(struct nlmsghdr) char buffer[XFRM_MESSAGE];
+	XFRM_BUFFER(buffer);
 	struct nlmsghdr *nlh = xfrm_request(buffer, XFRM_MSG_NEWSA, NLM_F_ACK);
 	struct xfrm_usersa_info *i = mnl_nlmsg_put_extra_header(nlh, sizeof(*i));
 	enum err e;
@@ -192,7 +194,7 @@ static struct nlmsghdr *about(struct looking *l, void *buffer)
 
 static enum err removed(void *arg)
 {
-	_Alignas(struct nlmsghdr) char buffer[XFRM_MESSAGE];
+	XFRM_BUFFER(buffer);
 
 	return netlink_ask(NETLINK_XFRM, about(arg, buffer), false, NULL, NULL);
 }
@@ -211,39 +213,40 @@ static bool is_attribute(const struct nlattr *a, const struct nlmsghdr *nlh)
 	return mnl_attr_ok(a, (int)((const char *)mnl_nlmsg_get_payload_tail(nlh) - (const char *)a));
 }
 
-/* The attribute's bytes, if it has at least as many. */
-static const void *attribute(const struct nlattr *a, size_t size)
+static bool attribute(const struct nlattr *a, int type, void *ret, size_t size)
 {
-	return mnl_attr_get_payload_len(a) >= size ? mnl_attr_get_payload(a) : NULL;
+	if (mnl_attr_get_type(a) != type || mnl_attr_get_payload_len(a) < size)
+		return false;
+	memcpy(ret, mnl_attr_get_payload(a), size);
+	return true;
 }
 
 static enum err count(void *arg, const struct nlmsghdr *nlh)
 {
 	struct xfrm_counters *ret = ((struct looking *)arg)->counters;
-	const struct xfrm_usersa_info *i = xfrm_payload(nlh, sizeof(*i));
+	struct xfrm_replay_state_esn r;
+	struct xfrm_usersa_info i;
 	const struct nlattr *a;
 
-	if (nlh->nlmsg_type != XFRM_MSG_NEWSA || !i)
+	if (nlh->nlmsg_type != XFRM_MSG_NEWSA || !xfrm_payload(nlh, &i, sizeof(i)))
 		return ERR_SYSTEM;
-	*ret = (struct xfrm_counters){ .packets = i->curlft.packets,
-				       .bytes = i->curlft.bytes,
-				       .replayed = i->stats.replay,
-				       .outside_window = i->stats.replay_window,
-				       .not_authentic = i->stats.integrity_failed };
-	for (a = mnl_nlmsg_get_payload_offset(nlh, sizeof(*i)); is_attribute(a, nlh); a = mnl_attr_next(a)) {
-		const struct xfrm_replay_state_esn *r = attribute(a, sizeof(*r));
-
-		if (mnl_attr_get_type(a) != XFRMA_REPLAY_ESN_VAL || !r)
+	*ret = (struct xfrm_counters){ .packets = i.curlft.packets,
+				       .bytes = i.curlft.bytes,
+				       .replayed = i.stats.replay,
+				       .outside_window = i.stats.replay_window,
+				       .not_authentic = i.stats.integrity_failed };
+	for (a = mnl_nlmsg_get_payload_offset(nlh, sizeof(i)); is_attribute(a, nlh); a = mnl_attr_next(a)) {
+		if (!attribute(a, XFRMA_REPLAY_ESN_VAL, &r, sizeof(r)))
 			continue;
-		ret->sequence = r->oseq || r->oseq_hi ? (uint64_t)r->oseq_hi << 32 | r->oseq
-						      : (uint64_t)r->seq_hi << 32 | r->seq;
+		ret->sequence =
+			r.oseq || r.oseq_hi ? (uint64_t)r.oseq_hi << 32 | r.oseq : (uint64_t)r.seq_hi << 32 | r.seq;
 	}
 	return OK;
 }
 
 static enum err counted(void *arg)
 {
-	_Alignas(struct nlmsghdr) char buffer[XFRM_MESSAGE];
+	XFRM_BUFFER(buffer);
 
 	return netlink_ask(NETLINK_XFRM, about(arg, buffer), true, count, arg);
 }
@@ -304,17 +307,15 @@ static void take_over(struct move *m, const struct nlmsghdr *gone, const struct 
 static enum err keep(void *arg, const struct nlmsghdr *nlh)
 {
 	struct move *m = arg;
-	const struct xfrm_usersa_id *id = xfrm_payload(nlh, sizeof(*id));
+	struct xfrm_usersa_info old;
+	struct xfrm_usersa_id id;
 	const struct nlattr *a;
 
-	if (nlh->nlmsg_type != XFRM_MSG_DELSA || !id || !is_it(id, m))
+	if (nlh->nlmsg_type != XFRM_MSG_DELSA || !xfrm_payload(nlh, &id, sizeof(id)) || !is_it(&id, m))
 		return OK; /* somebody else's */
-	for (a = mnl_nlmsg_get_payload_offset(nlh, sizeof(*id)); is_attribute(a, nlh); a = mnl_attr_next(a)) {
-		const struct xfrm_usersa_info *old = attribute(a, sizeof(*old));
-
-		if (mnl_attr_get_type(a) == XFRMA_SA && old)
-			take_over(m, nlh, old);
-	}
+	for (a = mnl_nlmsg_get_payload_offset(nlh, sizeof(id)); is_attribute(a, nlh); a = mnl_attr_next(a))
+		if (attribute(a, XFRMA_SA, &old, sizeof(old)))
+			take_over(m, nlh, &old);
 	return OK;
 }
 
@@ -322,7 +323,8 @@ static enum err moved(void *arg)
 {
 	struct move *m = arg;
 	struct looking l = { .spi = m->spi, .to = m->old_to, .type = XFRM_MSG_DELSA, .flags = NLM_F_ACK };
-	_Alignas(struct nlmsghdr) char buffer[XFRM_MESSAGE], anew[XFRM_MESSAGE];
+	XFRM_BUFFER(buffer);
+	XFRM_BUFFER(anew);
 	enum err e;
 
 	m->buffer = anew;

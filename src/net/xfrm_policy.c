@@ -47,7 +47,7 @@ static void put_template(struct nlmsghdr *nlh, const struct xfrm_policy *p)
 static enum err set(void *arg)
 {
 	const struct xfrm_policy *p = arg;
-	_Alignas(struct nlmsghdr) char buffer[XFRM_MESSAGE];
+	XFRM_BUFFER(buffer);
 	/* UPDPOLICY makes it, or replaces it */
 	struct nlmsghdr *nlh = xfrm_request(buffer, XFRM_MSG_UPDPOLICY, NLM_F_ACK);
 	struct xfrm_userpolicy_info *i = mnl_nlmsg_put_extra_header(nlh, sizeof(*i));
@@ -82,7 +82,7 @@ struct selection {
 static enum err unset(void *arg)
 {
 	const struct selection *s = arg;
-	_Alignas(struct nlmsghdr) char buffer[XFRM_MESSAGE];
+	XFRM_BUFFER(buffer);
 	struct nlmsghdr *nlh = xfrm_request(buffer, XFRM_MSG_DELPOLICY, NLM_F_ACK);
 	struct xfrm_userpolicy_id *id = mnl_nlmsg_put_extra_header(nlh, sizeof(*id));
 
@@ -121,14 +121,15 @@ static bool ours(const struct flush *f, uint32_t reqid)
 static enum err note_sa(void *arg, const struct nlmsghdr *nlh)
 {
 	struct flush *f = arg;
-	const struct xfrm_usersa_info *i = xfrm_payload(nlh, sizeof(*i));
+	struct xfrm_usersa_info i;
 
-	if (nlh->nlmsg_type != XFRM_MSG_NEWSA || !i || i->id.proto != IPPROTO_ESP || !ours(f, i->reqid))
+	if (nlh->nlmsg_type != XFRM_MSG_NEWSA || !xfrm_payload(nlh, &i, sizeof(i)) || i.id.proto != IPPROTO_ESP ||
+	    !ours(f, i.reqid))
 		return OK;
 	if (f->n == FOUND_MAX)
 		return OK; /* next time */
 	f->found.sa[f->n++] = (struct xfrm_usersa_id){
-		.daddr = i->id.daddr, .spi = i->id.spi, .family = i->family, .proto = i->id.proto
+		.daddr = i.id.daddr, .spi = i.id.spi, .family = i.family, .proto = i.id.proto
 	};
 	return OK;
 }
@@ -136,17 +137,18 @@ static enum err note_sa(void *arg, const struct nlmsghdr *nlh)
 static enum err note_policy(void *arg, const struct nlmsghdr *nlh)
 {
 	struct flush *f = arg;
-	const struct xfrm_userpolicy_info *i = xfrm_payload(nlh, sizeof(*i));
+	struct xfrm_userpolicy_info i;
 
-	if (nlh->nlmsg_type != XFRM_MSG_NEWPOLICY || !i || !ours(f, i->priority) || f->n == FOUND_MAX)
+	if (nlh->nlmsg_type != XFRM_MSG_NEWPOLICY || !xfrm_payload(nlh, &i, sizeof(i)) || !ours(f, i.priority) ||
+	    f->n == FOUND_MAX)
 		return OK;
-	f->found.policy[f->n++] = (struct xfrm_userpolicy_id){ .sel = i->sel, .index = i->index, .dir = i->dir };
+	f->found.policy[f->n++] = (struct xfrm_userpolicy_id){ .sel = i.sel, .index = i.index, .dir = i.dir };
 	return OK;
 }
 
 static enum err remove_one(uint16_t type, const void *id, size_t size)
 {
-	_Alignas(struct nlmsghdr) char buffer[XFRM_MESSAGE];
+	XFRM_BUFFER(buffer);
 	struct nlmsghdr *nlh = xfrm_request(buffer, type, NLM_F_ACK);
 	enum err e;
 
@@ -157,7 +159,7 @@ static enum err remove_one(uint16_t type, const void *id, size_t size)
 
 static enum err flush_kind(struct flush *f, uint16_t get, uint16_t del)
 {
-	_Alignas(struct nlmsghdr) char buffer[XFRM_MESSAGE];
+	XFRM_BUFFER(buffer);
 	bool policy = get == XFRM_MSG_GETPOLICY;
 	enum err e;
 

@@ -211,8 +211,8 @@ static void what_may_pass(void **state)
 	assert_int_equal(bind_with(HOST_YES), OK);
 	for (int joined = 0; joined < 2; joined++) {
 		for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-			for (uint8_t action = MONITOR_ESP_BLOCK; action <= MONITOR_ESP_PASS; action++) {
-				rq = policy(all[i].server, all[i].client, action);
+			for (int pass = 0; pass < 2; pass++) {
+				rq = policy(all[i].server, all[i].client, pass ? MONITOR_ESP_PASS : MONITOR_ESP_BLOCK);
 				assert_int_equal(ask(&rq), joined ? all[i].after : all[i].before);
 			}
 		if (!joined)
