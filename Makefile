@@ -4,9 +4,11 @@
 # A thin front of meson. Every target installs what it needs first (scripts/deps.sh).
 SEEDS ?= 50
 FUZZ_SECONDS ?= 60
+GB ?= 10
+BENCH ?=
 PREFIX ?= /usr/local
 
-.PHONY: all programs build-release build-asan build-fuzz demo test check lab interop test-kernel sim bench fuzz fuzz-cover lint install clean
+.PHONY: all programs build-release build-asan build-fuzz demo test check lab interop test-kernel sim bench soak fuzz fuzz-cover lint install clean
 all: build-release
 
 build-release:
@@ -57,12 +59,19 @@ test-kernel: build-release
 sim: build-release build-asan
 	SEEDS=$(SEEDS) tests/run sim
 
-# Figures of docs and notes: handshakes, cutting and merging, set-up time, memory, lines of code.
+# Figures of docs and notes: handshakes, cutting and merging, set-up time, memory, lines of code; the data plane beside other tunnels,
+# with the options BENCH (--quick, --docs; docs/performance.md).
 bench: build-release
-	@scripts/deps.sh lab bench
+	@scripts/deps.sh lab bench || echo "make bench: what needs these packages is left out, and named"
 	build/tests/bench_handshake
 	build/tests/bench_offload
 	scripts/figures.py
+	tests/bench/plane.py $(BENCH)
+
+# GB of random data each way, with new keys and changes of path.
+soak: build-release
+	@scripts/deps.sh lab
+	tests/bench/soak.py $(GB)
 
 build-fuzz:
 	@scripts/deps.sh build test fuzz

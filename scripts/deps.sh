@@ -15,10 +15,10 @@ build="gcc libc6-dev meson ninja-build pkg-config libssl-dev libevent-dev libjan
 test="libcmocka-dev python3"
 lab="iproute2 nftables procps util-linux python3"
 fuzz="clang libclang-rt-14-dev llvm-14"
-bench="openssl"
+strongswan="strongswan-charon strongswan-swanctl libstrongswan-standard-plugins libstrongswan-extra-plugins libcharon-extra-plugins"
+bench="openssl iperf3 ethtool iputils-ping wireguard-go wireguard-tools $strongswan"
 lint="clang-format clang-tidy python3"
-interop="iputils-ping openssl strongswan-charon strongswan-swanctl libstrongswan-standard-plugins
-	libstrongswan-extra-plugins libcharon-extra-plugins kamailio coturn python3-aioice tshark"
+interop="iputils-ping openssl $strongswan kamailio coturn python3-aioice tshark"
 kernel="user-mode-linux libnss3-tools libcurl3-nss libldns3 libunbound8 libevent-2.1-7 libevent-pthreads-2.1-7 libldap-2.5-0
 	libpam0g libaudit1 libselinux1"
 unpacked="libreswan openiked"

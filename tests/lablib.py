@@ -202,6 +202,7 @@ class Control:
 
 class Daemon:
     """One tielined: its folder, process and control connection. `conf` is the configuration without [daemon]."""
+    program = "tielined"
 
     def __init__(self, lab, name, ns, conf, daemon="", level="debug"):
         self.lab, self.name, self.ns = lab, name, ns
@@ -220,7 +221,7 @@ class Daemon:
 
     def start(self, seconds=10):
         """Starts it and waits until it answers on its control socket."""
-        argv = [binary("tielined"), "-c", self.dir + "/tielined.conf", "-s", self.state, "-r", self.run, "--log-level", self.level]
+        argv = [binary(self.program), "-c", self.dir + "/tielined.conf", "-s", self.state, "-r", self.run, "--log-level", self.level]
         self.process = self.lab.spawn(self.ns, argv, self.name, env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
         wait(lambda: self._answers() or (not self.process.alive() and check(False, self.name + " does not start")), seconds,
              "%s answers on its control socket" % self.name)

@@ -387,7 +387,7 @@ static void do_status(const struct command *k)
 		wrong(k, "\"call\" is the number of a call");
 		return;
 	}
-	status = json_of_status(k->e->vpn, loop_now_us(k->e->loop), (unsigned)call);
+	status = json_of_status(k->e, loop_now_us(k->e->loop), (unsigned)call);
 	if (json_dumpb(status, NULL, 0, JSON_COMPACT) > TIELINE_LINE_MAX - 1024) {
 		json_decref(status);
 		done(k, REASON_USAGE, "the status of all calls does not fit into a line; ask for one with \"call\"");

@@ -177,6 +177,23 @@ void data_pinging(struct engine *e, bool on)
 		atomic_store(&e->workers[i].pinging, on);
 }
 
+void data_drops(const struct engine *e, struct data_drop ret[DATA_DROPS])
+{
+	static const char *const names[DATA_DROPS] = { "tun-full", "unsent", "strays-lost", "unreadable" };
+
+	for (int i = 0; i < DATA_DROPS; i++)
+		ret[i] = (struct data_drop){ .name = names[i] };
+	for (unsigned i = 0; i < e->n_workers; i++) {
+		const struct worker_counters *c = &e->workers[i].counters;
+		const _Atomic uint64_t *from[DATA_DROPS] = { &c->tun_full, &c->unsent, &c->strays_lost,
+							     &c->unreadable };
+
+		for (int k = 0; k < DATA_DROPS; k++)
+			ret[k].n += atomic_load_explicit(from[k], memory_order_relaxed);
+	}
+	ret[0].n += e->drops[DEMUX_ESP];
+}
+
 /* ---- life ---- */
 
 enum err data_open_tun(struct engine *e)

@@ -103,6 +103,13 @@ void data_close(struct engine *e);
 void data_raw(struct engine *e); /* the raw sockets are there */
 void data_esp(struct engine *e, uint64_t now_us, const struct udp_msg *m);
 void data_pinging(struct engine *e, bool on); /* are echo replies of interest? */
+/* What workers dropped, by a reason that no plane counts. */
+struct data_drop {
+	const char *name;
+	uint64_t n;
+};
+#define DATA_DROPS 4
+void data_drops(const struct engine *e, struct data_drop ret[DATA_DROPS]);
 
 /* pump.c */
 #define CONTROL_TRAINS 4
@@ -140,7 +147,7 @@ void control_pinged(struct control *c, const struct ping_report *r);
 
 /* json.c: new references */
 json_t *json_of_event(const struct vpn *v, uint64_t now_us, const struct vpn_event *e);
-json_t *json_of_status(const struct vpn *v, uint64_t now_us, unsigned call); /* call 0: all */
+json_t *json_of_status(const struct engine *e, uint64_t now_us, unsigned call); /* call 0: all */
 json_t *json_of_line(const char *text); /* a log line: what is not printable ASCII becomes '?' */
 
 /* ping.c */

@@ -220,21 +220,26 @@ static json_t *call_json(const struct vpn *v, uint64_t now_us, const struct vpn_
 }
 
 /* All that was dropped, whether it was of a call or of nobody. */
-static json_t *drops_json(const struct vpn *v)
+static json_t *drops_json(const struct engine *e)
 {
+	struct data_drop data[DATA_DROPS];
 	struct vpn_drops d;
 	json_t *o;
 
-	vpn_drops(v, &d);
+	vpn_drops(e->vpn, &d);
+	data_drops(e, data);
 	o = esp_drops_json(&d.esp);
 	count_json(o, "ike-unknown", d.ike_unknown);
 	count_json(o, "ike-unvalidated-pair", d.ike_unvalidated);
 	count_json(o, "stun-unknown", d.stun_unknown);
+	for (int i = 0; i < DATA_DROPS; i++)
+		count_json(o, data[i].name, data[i].n);
 	return o;
 }
 
-json_t *json_of_status(const struct vpn *v, uint64_t now_us, unsigned call)
+json_t *json_of_status(const struct engine *e, uint64_t now_us, unsigned call)
 {
+	const struct vpn *v = e->vpn;
 	json_t *o = json_object(), *accounts = json_array(), *calls = json_array();
 	struct vpn_account_status a;
 	struct vpn_call_status c;
@@ -247,6 +252,6 @@ json_t *json_of_status(const struct vpn *v, uint64_t now_us, unsigned call)
 			json_array_append_new(calls, call_json(v, now_us, &c));
 	json_object_set_new(o, "accounts", accounts);
 	json_object_set_new(o, "calls", calls);
-	json_object_set_new(o, "drops", drops_json(v));
+	json_object_set_new(o, "drops", drops_json(e));
 	return o;
 }

@@ -68,6 +68,7 @@ bool monitor_has(const struct addr *list, unsigned n, const struct addr *a);
 MUST_CHECK enum err monitor_route(struct monitor *m, const struct addr_prefix *to, const struct addr *source, bool add);
 MUST_CHECK enum err monitor_assigned(struct monitor *m, const struct monitor_request *rq);
 MUST_CHECK enum err monitor_network(struct monitor *m, const struct monitor_request *rq);
+void monitor_networks_recheck(struct monitor *m); /* the configuration is another one: what it does not allow goes */
 bool monitor_joined(const struct monitor *m, const struct addr *a); /* is it in a network that we joined? */
 /* Unreachable routes; nothing without host = yes. Those that cannot be set are missed by nobody but a bystander. */
 void monitor_block(struct monitor *m, const struct addr_prefix *to);

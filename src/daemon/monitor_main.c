@@ -222,6 +222,22 @@ static enum err socket_of(int ns_fd, const struct addr *a, uint8_t protocol, int
 			    protocol, ret_fd);
 }
 
+/* A socket that only the TUN's packets reach. In the private namespace there is nothing else; in the host's, who is on the same link
+ * could write under a peer's address. */
+static enum err tunnel_socket(const struct monitor *m, const struct addr *a, uint8_t protocol, int *ret_fd)
+{
+	enum err e = socket_of(m->ns_fd, a, protocol, ret_fd);
+
+	if (e == OK && m->cfg->host &&
+	    setsockopt(*ret_fd, SOL_SOCKET, SO_BINDTODEVICE, m->cfg->interface, (socklen_t)strlen(m->cfg->interface)) <
+		    0) {
+		(void)close(*ret_fd);
+		*ret_fd = -1;
+		e = ERR_SYSTEM;
+	}
+	return e;
+}
+
 static enum err listen_inside(struct monitor *m, const struct monitor_request *rq, int *ret_fd)
 {
 	const struct cfg_service *svc = service_of(m->cfg, rq);
@@ -233,7 +249,7 @@ static enum err listen_inside(struct monitor *m, const struct monitor_request *r
 	if (!svc || !monitor_has(m->self, m->n_self, &local))
 		return ERR_DENIED;
 	local.port = svc->port;
-	e = socket_of(m->ns_fd, &local, svc->protocol, &fd);
+	e = tunnel_socket(m, &local, svc->protocol, &fd);
 	if (e != OK)
 		return e;
 	if (svc->protocol == IPPROTO_TCP)
@@ -264,14 +280,12 @@ static enum err of_connect(int error)
 	}
 }
 
-static enum err connect_to(int ns_fd, const struct addr *to, uint8_t protocol, int *ret_fd)
+/* Takes fd. */
+static enum err connect_fd(int fd, const struct addr *to, int *ret_fd)
 {
 	struct sockaddr_storage ss;
-	int fd;
-	enum err e = socket_of(ns_fd, to, protocol, &fd);
+	enum err e = OK;
 
-	if (e != OK)
-		return e;
 	if (connect(fd, (const struct sockaddr *)&ss, addr_to_sockaddr(to, &ss)) < 0)
 		e = of_connect(errno);
 	if (e != OK)
@@ -281,17 +295,28 @@ static enum err connect_to(int ns_fd, const struct addr *to, uint8_t protocol, i
 	return e;
 }
 
+static enum err connect_outside(const struct addr *to, uint8_t protocol, int *ret_fd)
+{
+	int fd;
+	enum err e = socket_of(-1, to, protocol, &fd);
+
+	return e == OK ? connect_fd(fd, to, ret_fd) : e;
+}
+
 static enum err connect_inside(struct monitor *m, const struct monitor_request *rq, int *ret_fd)
 {
 	struct addr to = rq->peer;
 	enum err e;
+	int fd;
 
 	if (!monitor_has(m->routes, m->n_routes, &to) && !monitor_joined(m, &to))
 		return ERR_DENIED;
 	if (!rq->port)
 		return ERR_MALFORMED;
 	to.port = rq->port;
-	e = connect_to(m->ns_fd, &to, rq->protocol, ret_fd);
+	e = tunnel_socket(m, &to, rq->protocol, &fd);
+	if (e == OK)
+		e = connect_fd(fd, &to, ret_fd);
 	if (e == OK && rq->protocol == IPPROTO_UDP)
 		udp_fragments(*ret_fd, to.family);
 	return e;
@@ -320,11 +345,11 @@ static enum err connect_service(struct monitor *m, const struct monitor_request 
 	if (!svc)
 		return ERR_DENIED;
 	if (svc->has_target)
-		return connect_to(-1, &svc->target, svc->protocol, ret_fd);
+		return connect_outside(&svc->target, svc->protocol, ret_fd);
 	/* This machine, by either family. A UDP socket refuses nothing: it is IPv4. */
 	for (int i = 0; i < 2; i++) {
 		to.port = svc->port;
-		e = connect_to(-1, &to, svc->protocol, ret_fd);
+		e = connect_outside(&to, svc->protocol, ret_fd);
 		if (e == OK) {
 			e = settle(*ret_fd);
 			if (e == OK)
@@ -360,6 +385,7 @@ static enum err take_over(struct monitor *m, int fd)
 		return e;
 	config_free(m->reloaded);
 	m->cfg = m->reloaded = cfg;
+	monitor_networks_recheck(m);
 	if (m->tun_made)
 		monitor_block_configured(m);
 	return OK;

@@ -149,6 +149,26 @@ bool monitor_joined(const struct monitor *m, const struct addr *a)
 	return false;
 }
 
+void monitor_networks_recheck(struct monitor *m)
+{
+	for (unsigned i = m->n_joined; i-- > 0;) {
+		struct joined j = m->joined[i];
+
+		if (j.source.family == ADDR_NONE ? in_pool(m->cfg, &j.to) : accepted(m->cfg, &j.to))
+			continue;
+		(void)!monitor_route(m, &j.to, NULL, false);
+		m->joined[i] = m->joined[--m->n_joined];
+	}
+	for (unsigned i = m->n_assigned; i-- > 0;) {
+		struct addr_prefix p = one(&m->assigned[i]);
+
+		if (accepted(m->cfg, &p))
+			continue;
+		(void)!tun_address(m->ns_fd, m->cfg->interface, &p.base, false);
+		m->assigned[i] = m->assigned[--m->n_assigned];
+	}
+}
+
 /* ---- unreachable routes ---- */
 
 static bool unreachable(const struct addr_prefix *to, bool add)

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <pwd.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -83,7 +84,6 @@ static const int allowed[] = {
 	SCMP_SYS(getsockname),
 	SCMP_SYS(getpeername),
 	SCMP_SYS(getsockopt),
-	SCMP_SYS(setsockopt),
 	SCMP_SYS(shutdown),
 	SCMP_SYS(socketpair),
 	SCMP_SYS(sendto),
@@ -236,6 +236,35 @@ static int allow_if(scmp_filter_ctx ctx, int call, unsigned arg, uint64_t mask, 
 	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, call, 1, &cmp);
 }
 
+static int allow_option(scmp_filter_ctx ctx, int level, int name)
+{
+	struct scmp_arg_cmp cmp[] = {
+		{ .arg = 1, .op = SCMP_CMP_MASKED_EQ, .datum_a = INT_ARG, .datum_b = (uint64_t)level },
+		{ .arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = INT_ARG, .datum_b = (uint64_t)name },
+	};
+
+	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(setsockopt), 2, cmp);
+}
+
+/* Of IP those that this program and the C library's resolver set. Above all no headers of one's own (IP_HDRINCL): with them
+ * the raw socket for ESP would send whatever packet, from whatever address. */
+static int add_socket_options(scmp_filter_ctx ctx)
+{
+	static const int levels[] = { SOL_SOCKET, IPPROTO_TCP, IPPROTO_UDP };
+	static const int ip4[] = { IP_TOS, IP_PKTINFO, IP_RECVTOS, IP_RECVERR, IP_MTU_DISCOVER };
+	static const int ip6[] = { IPV6_V6ONLY,  IPV6_RECVPKTINFO, IPV6_RECVTCLASS,  IPV6_TCLASS,
+				   IPV6_RECVERR, IPV6_MTU,         IPV6_MTU_DISCOVER };
+	int bad = 0;
+
+	for (unsigned i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+		bad |= allow_if(ctx, SCMP_SYS(setsockopt), 1, INT_ARG, (uint64_t)levels[i]);
+	for (unsigned i = 0; i < sizeof(ip4) / sizeof(ip4[0]); i++)
+		bad |= allow_option(ctx, IPPROTO_IP, ip4[i]);
+	for (unsigned i = 0; i < sizeof(ip6) / sizeof(ip6[0]); i++)
+		bad |= allow_option(ctx, IPPROTO_IPV6, ip6[i]);
+	return bad;
+}
+
 /* Calls whose arguments matter. Non-zero: a rule did not fit. */
 static int add_conditional(scmp_filter_ctx ctx)
 {
@@ -244,7 +273,7 @@ static int add_conditional(scmp_filter_ctx ctx)
 	static const int prctls[] = { PR_SET_NAME, PR_GET_NAME, PR_SET_VMA, PR_GET_DUMPABLE };
 	static const int fcntls[] = { F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD, F_DUPFD_CLOEXEC, F_SETLK, F_GETLK };
 	static const int opens[] = { O_RDONLY, O_WRONLY };
-	int bad = 0;
+	int bad = add_socket_options(ctx);
 
 	for (unsigned i = 0; i < sizeof(families) / sizeof(families[0]); i++)
 		bad |= allow_if(ctx, SCMP_SYS(socket), 0, INT_ARG, (uint64_t)families[i]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* esp/flow.h - who opened which flow (R1): the connection tracking behind "only the granted
+/* esp/flow.h - who opened which flow: the connection tracking behind "only the granted
  * direction opens". A flow is a 5-tuple seen from here (local, peer); it belongs to an owner (a call's
  * grant) and is sent by one of that owner's SAs.
  *

@@ -10,7 +10,7 @@
 
 /* ---- what passes, in both directions ---- */
 
-/* R1: the packet belongs to a flow, or is the first of one that this side may open. */
+/* The packet belongs to a flow, or is the first of one that this side may open. */
 static enum esp_drop flow_check(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, const struct esp_inner *pkt,
 				const struct esp_tuple *t, struct esp_flow *fl, bool inbound)
 {

@@ -7,7 +7,7 @@
  *   outer datagram -> SPI -> replay check, open -> selectors -> flow direction -> inner packet
  *
  * Default closed: an inner packet for which no SA fits is dropped and counted, in both
- * directions. Enforced here again after IKE's narrowing, because a peer's IKE may be hostile (R1). */
+ * directions. Enforced here again after IKE's narrowing, because a peer's IKE may be hostile. */
 #pragma once
 #include "base/log.h"
 #include "base/path.h"
@@ -30,7 +30,7 @@ struct esp_ts { /* see ike/sa.h; same meaning */
 	uint8_t ip_lo[16], ip_hi[16];
 };
 
-enum esp_open { /* who may open a flow through this SA (R1) */
+enum esp_open { /* who may open a flow through this SA */
 		ESP_OPEN_IN = 1, /* the peer: we are the granting side */
 		ESP_OPEN_OUT = 2, /* we: the peer granted us a service */
 		ESP_OPEN_BOTH = 3

@@ -69,7 +69,7 @@ uint64_t ice_agent_deadline_us(const struct ice_agent *a);
 bool ice_agent_poll_output(struct ice_agent *a, struct out *ret);
 
 /* Has this address pair passed a check with this call's credentials, in either direction? The
- * gate before IKE (R5). */
+ * gate before IKE. */
 bool ice_agent_validated(const struct ice_agent *a, const struct path *path);
 
 /* A pair; false: there is none (any more). */

@@ -48,7 +48,7 @@ MUST_CHECK enum err ike_psk_sign(const struct ike_psk *psk, const struct ike_key
 /* ERR_AUTH: not by this PSK. */
 MUST_CHECK enum err ike_psk_verify(const struct ike_psk *psk, const struct ike_keys *k, const struct ike_signed *s,
 				   const struct ike_auth *auth);
-/* Stands for the key of a peer that has none to show: a hash of its name alone (R9). */
+/* Stands for the key of a peer that has none to show: a hash of its name alone. */
 MUST_CHECK enum err ike_psk_key(const char *peer_aor, uint8_t ret[SPKI_HASH]);
 /* SK_d, SK_pi and SK_pr with the PPK in them (RFC 8784, 3). On failure *k is as it was. */
 MUST_CHECK enum err ike_ppk_mix(const struct ike_psk *ppk, struct ike_keys *k);

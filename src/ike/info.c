@@ -271,7 +271,7 @@ enum err ike_gone_add(struct ike_events *ev, const struct ike_child_sa *c, bool 
 /* What a request asks for, before anything is done. */
 struct wish {
 	bool delete_ike;
-	bool gone[IKE_CHILDREN_MAX];
+	bool gone[IKE_CHILDREN_ALL];
 };
 
 static void deletes_read(const struct ike_sa *sa, const struct ike_chain *c, struct wish *ret)
@@ -316,7 +316,7 @@ static enum err answer_build(struct ike_sa *sa, const struct wish *w, struct ike
 void ike_info_request(struct ike_sa *sa, struct ike_in *in)
 {
 	struct ike_header h = ike_header_of(sa, IKE_INFORMATIONAL, true, in->h.message_id);
-	uint8_t mem[512], hash[32];
+	uint8_t mem[1024], hash[32]; /* Deletes of all, NAT detection and the longest COOKIE2 fit */
 	struct ike_events ev = { NULL, NULL };
 	struct wish wish = { .delete_ike = false };
 	struct ike_outcome o;

@@ -244,7 +244,7 @@ enum ike_failure {
 	IKE_FAIL_AUTH, /* the peer's AUTH, or AUTHENTICATION_FAILED from it */
 	IKE_FAIL_FINGERPRINT, /* its certificate is not the announced one */
 	IKE_FAIL_PIN, /* certificate announced, but not the pinned key */
-	IKE_FAIL_BINDING, /* vendor ID, tag or bind hash missing or different (6.4) */
+	IKE_FAIL_BINDING, /* vendor ID, tag or bind hash missing or different */
 	IKE_FAIL_CHAIN, /* its certificate is not what the CA demands: `detail` */
 	IKE_FAIL_NAT, /* plain_esp, and there is a NAT, or the peer wants ESP in UDP */
 	IKE_FAIL_PPK, /* one side has no PPK, or another one */

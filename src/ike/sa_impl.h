@@ -4,7 +4,7 @@
  *
  *   sa.c       life, output, events       sa_run.c   input and timers
  *   sa_init.c  IKE_SA_INIT        sa_auth.c  IKE_AUTH
- *   child.c    CREATE_CHILD_SA    info.c     INFORMATIONAL and the queue of our requests
+ *   child.c    Child SAs that we are asked for, child_ask.c that we ask for        info.c INFORMATIONAL and the queue of our requests
  *   grant.c    the owner's decision        sa_fragment.c  parts of a message
  *   rekey.c    a Child SA's keys  rekey_ike.c the IKE SA's       lifetime.c when keys are to be made anew
  *   mobike.c   another path
@@ -307,6 +307,9 @@ bool ike_nonce_suits(const struct ike_suite *s, struct span nonce);
 /* ---- child.c ---- */
 MUST_CHECK enum err ike_spi_choose(const struct ike_sa *sa, uint32_t *ret);
 const struct ike_list *ike_child_groups(const struct ike_sa *sa); /* PFS */
+/* g^ir | Ni, for ike_keymat_child(); without PFS just Ni. mem: KEX_SHARED_MAX + IKE_NONCE_MAX. */
+MUST_CHECK enum err ike_keymat_seed(const struct kex *kex, const struct ike_group *group, struct span peer_ke,
+				    struct span ni, uint8_t *mem, struct span *ret);
 MUST_CHECK enum err ike_child_parse(const struct ike_sa *sa, const struct ike_in *in, struct ike_ask *ask);
 /* Responder: SA, [Nr,] TSi, TSr into b, or the notify that says why not (*ret_notify). nr: for KEYMAT. */
 MUST_CHECK enum err ike_child_answer(struct ike_sa *sa, struct ike_build *b, const struct ike_ask *ask,

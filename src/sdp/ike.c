@@ -90,7 +90,7 @@ static void read_setup(struct reader *r, bool is_answer)
 		r->why = "ike-setup is not active, passive or (in an offer) actpass";
 }
 
-/* "sha-256 4A:AD:..." (RFC 8122, 5). Hashes that we do not use, md2 and md5 among them (R10), are left out. */
+/* "sha-256 4A:AD:..." (RFC 8122, 5). Hashes that we do not use, md2 and md5 among them, are left out. */
 static void read_fingerprint(struct reader *r, struct span value, struct sdp_fingerprint *list, unsigned *n)
 {
 	struct span name = span_word(&value), hex = span_word(&value);

@@ -21,7 +21,7 @@ enum sdp_fmt { SDP_IKE_ESP, SDP_IKE_ESP_UDPENCAP };
 enum sdp_setup { SDP_ACTIVE, SDP_PASSIVE, SDP_ACTPASS };
 
 struct sdp_fingerprint {
-	enum hash_alg hash; /* sha-1 and better; md2, md5 are ignored (R10) */
+	enum hash_alg hash; /* sha-1 and better; md2, md5 are ignored */
 	uint8_t value[HASH_MAX];
 	size_t len;
 };

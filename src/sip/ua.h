@@ -35,7 +35,7 @@ struct sip_account_config {
 	struct addr server;
 	enum transport transport; /* how to register; a request over 1300 bytes leaves UDP (18.1.1) */
 	uint32_t expires_s; /* asked for; 0: 3600, over UDP 120 (and refreshed every 25 s) */
-	/* Answer digest challenges although the connection is not verified TLS (R9). Without
+	/* Answer digest challenges although the connection is not verified TLS. Without
 	 * it a challenge on such a connection ends in SIP_REGISTER_FAILED / SIP_CALL_FAILED with
 	 * status 0 and a reason. */
 	bool insecure_digest;

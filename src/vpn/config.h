@@ -68,7 +68,7 @@ struct cfg_network { /* what a peer may join as a whole */
 };
 
 #define CFG_SECRET_MAX 64
-struct cfg_secret { /* generated, never typed by a person (R9) */
+struct cfg_secret { /* generated, never typed by a person */
 	uint8_t bytes[CFG_SECRET_MAX];
 	size_t len; /* 0: none */
 };

@@ -25,7 +25,7 @@ static bool is_text(struct span v)
 	return true;
 }
 
-/* R9: the hash of a PSK is seen by everybody on the signalling path, so it must be one that nobody can guess. Of generated keys
+/* The hash of a PSK is seen by everybody on the signalling path, so it must be one that nobody can guess. Of generated keys
  * none looks like this, but for one in 200000: text, few different bytes, or a series. */
 static bool guessable(const struct cfg_secret *s)
 {

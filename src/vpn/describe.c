@@ -168,7 +168,7 @@ enum err describe_offer(struct vpn *v, struct call *c, size_t *ret_len)
 
 /* ---- theirs: what both directions check ---- */
 
-/* Fingerprints that count (R10): sha-256 and better; sha-1 only where the peer's section says so. A pinned certificate
+/* Fingerprints that count: sha-256 and better; sha-1 only where the peer's section says so. A pinned certificate
  * must be among them, and is then the only one. */
 static bool take_fingerprints(const struct sdp_ike *m, const struct cfg_peer *peer, struct ike_config *k)
 {
@@ -256,7 +256,7 @@ static enum err make_ike(struct vpn *v, struct call *c, const struct sdp_ike *m)
 	k->place = move_place;
 	k->place_arg = c;
 	/* With ICE, consent on the path is the liveness check, and `dead-after` says how long a silence may last. */
-	k->first_sends = c->no_ice ? 3 : 0; /* 4.3: the address is whatever the description says */
+	k->first_sends = c->no_ice ? 3 : 0; /* the address is whatever the description says */
 	k->dpd_s = c->no_ice ? v->cfg->accounts[c->account].dpd_s : 0;
 	k->child_life_s = v->cfg->rekey_after_s;
 	k->ike_life_s = IKE_LIFE_FACTOR * v->cfg->rekey_after_s;

@@ -2,11 +2,12 @@
 /* Copyright The tieline authors */
 /* vpn/impl.h - inside vpn/ only: the state of one daemon and of its calls.
  *
- *   vpn.c       life, bytes in and out, accounts, queues        describe.c  our descriptions, and what we accept of theirs
+ *   vpn.c       life, bytes out, time, accounts, queues         describe.c  our descriptions, and what we accept of theirs
  *   call.c      SIP events, set-up and the end of a call        tunnel.c    ICE and IKE events, SAs, liveness
  *   grant.c     what is asked, granted, forwarded and revoked   status.c    what is told about it
  *   proof.c     shared keys, CAs, first contact                 ask.c       what the owner is asked (`ask = yes`)
  *   replay.c    nonces of offers that were seen             inforce.c   requests inside the dialog
+ *   input.c     bytes in
  *   child.c     Child SAs come and go           network.c   grants of networks
  *   forward.c   local ports into the tunnel
  *   keylog.c    keys for who made the call and may have them  move.c    which path ESP goes by
@@ -388,6 +389,8 @@ void network_propose(const struct vpn *v, const struct call *c, struct ike_ts_li
 /* Caller: a sentence, or g->net is set. */
 const char *network_take(const struct vpn *v, const struct call *c, struct grant *g, const struct ike_event *e);
 const char *network_objection(const struct vpn *v, const struct call *c, const struct grant *g); /* NULL: none */
+/* c is authenticated: no network that we joined may hold its inner address. */
+void network_make_way(struct vpn *v, const struct call *c, uint64_t now_us);
 bool network_is(const struct call *c, const struct ike_child *k);
 bool network_inside(const struct vpn_network *n, const struct ike_ts *t);
 bool network_selector(const struct call *c, const struct grant *g, const struct ike_ts *t, bool local);

@@ -38,6 +38,8 @@ static void watch(struct vpn *v, struct call *c, uint64_t now_us)
 	} else if (c->stale) {
 		c->stale = false;
 		move_hold(v, c);
+		if (!c->held)
+			c->give_up_us = TIME_NEVER;
 	}
 }
 
@@ -102,7 +104,8 @@ void move_event(struct vpn *v, struct call *c, uint64_t now_us, const struct ike
 		return;
 	}
 	log_warn(&c->log, "call %u: the other side does not take the new path; the old one stays", c->id);
-	c->aim = c->path;
+	if (!c->ice) /* else only as long as there is consent on it */
+		c->aim = c->path;
 	watch(v, c, now_us);
 }
 
@@ -124,14 +127,22 @@ enum ike_place move_place(void *arg, const struct path *path)
 	return ice_agent_pair(c->ice, path, &i) && i.proved ? IKE_PLACE_PROVED : IKE_PLACE_UNPROVED;
 }
 
+/* Also when the other side has refused: then it is asked again now and then, until the call is given up. */
 void move_tick(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	if (now_us < c->stale_us)
 		return;
-	log_warn(&c->log, "call %u: the old path is too old, the new one is not agreed on; nothing is sent", c->id);
-	c->stale_us = TIME_NEVER;
-	c->stale = true;
-	move_hold(v, c);
+	if (!c->stale) {
+		log_warn(&c->log, "call %u: the old path is too old, the new one is not agreed on; nothing is sent",
+			 c->id);
+		c->stale = true;
+		move_hold(v, c);
+		if (!c->held)
+			c->give_up_us = now_us + SECONDS((uint64_t)v->cfg->dead_after_s);
+	}
+	c->stale_us = now_us + CONSENT_US;
+	if (c->sa)
+		(void)ike_sa_move(c->sa, now_us, &c->aim, false);
 }
 
 static const struct addr *local_for(const struct vpn *v, const struct path *path)

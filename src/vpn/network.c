@@ -379,6 +379,19 @@ const char *network_objection(const struct vpn *v, const struct call *c, const s
 	return why ? why : address_objection(v, c, g, &n->ip6);
 }
 
+/* c's inner address counts from now on. Who joined a network that holds it would send what is for c there: such addresses are
+ * hashes of keys, so that only a network that was made for it holds one. */
+void network_make_way(struct vpn *v, const struct call *c, uint64_t now_us)
+{
+	for (struct call *o = v->calls; o; o = o->next)
+		for (unsigned i = o->n_grants; o != c && o->outgoing && i-- > 0 && call_live(o);) {
+			const char *why = o->grants[i].net ? network_objection(v, o, &o->grants[i]) : NULL;
+
+			if (why)
+				grant_give_up(v, o, now_us, &o->grants[i], why);
+		}
+}
+
 static bool add_network(struct vpn_network *n, const struct addr_prefix *p)
 {
 	for (unsigned i = 0; i < n->n_prefixes; i++)

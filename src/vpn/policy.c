@@ -53,8 +53,8 @@ static enum policy_why level_of(const struct trust *trust, const struct policy_q
 			return POLICY_BARE_NOT_ALLOWED;
 		if (q->key && trust_ever_signed(trust, q->key))
 			return POLICY_NEVER_BARE;
-		/* certificate, chain and shared key are compared by IKE (4.3); a key that is pinned must fit as well. Level
-		 * pinned is of this address only: the section names it, and a CA's certificate must (7.2) */
+		/* certificate, chain and shared key are compared by IKE; a key that is pinned must fit as well. Level
+		 * pinned is of this address only: the section names it, and a CA's certificate must */
 		if (a->peer->has_cert || a->peer->psk.len || a->peer->ca_file[0]) {
 			enum trust_match m = q->key ? trust_check(trust, q->peer, q->key, &level) : TRUST_GOOD;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/policy.h - the one function that says yes (R12). It is asked at every step with the
+/* vpn/policy.h - the one function that says yes. It is asked at every step with the
  * evidence that the step has, and `tieline explain` asks it as well. Everything it does not
  * know ends at "no". */
 #pragma once

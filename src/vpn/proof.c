@@ -11,7 +11,7 @@
 #define CONTACTS_MAX 4096
 #define PPK_LEN 32
 
-/* ---- psk-fingerprint (RFC 6193, 8.2; R9) ---- */
+/* ---- psk-fingerprint (RFC 6193, 8.2) ---- */
 
 static enum err psk_hash(const struct cfg_peer *p, enum hash_alg alg, uint8_t ret[HASH_MAX])
 {
@@ -24,7 +24,7 @@ enum err proof_describe(const struct cfg_peer *p, struct sdp_ike *m)
 
 	if (!p || !p->psk.len)
 		return OK;
-	m->n_fingerprints = 0; /* no certificate is shown (8.2) */
+	m->n_fingerprints = 0; /* no certificate is shown (RFC 6193, 8.2) */
 	m->n_psk_fingerprints = 1;
 	*f = (struct sdp_fingerprint){ .hash = HASH_SHA256, .len = hash_size(HASH_SHA256) };
 	return psk_hash(p, HASH_SHA256, f->value);
@@ -62,12 +62,21 @@ static bool contacted(const struct vpn *v, const uint8_t who[32])
 	return false;
 }
 
+/* Is there one more call with this peer on its way to an SA? The peer may have its half of it already. */
+static bool another(const struct vpn *v, const struct call *c)
+{
+	for (const struct call *o = v->calls; o; o = o->next)
+		if (o != c && call_live(o) && o->ike_cfg && o->account == c->account && !strcmp(o->peer, c->peer))
+			return true;
+	return false;
+}
+
 /* Only in doubt not: to say it wrongly would end a call that is up. */
 static bool first_contact(const struct vpn *v, const struct call *c)
 {
 	uint8_t who[32];
 
-	return !v->contacts_full && contact_of(c, who) == OK && !contacted(v, who);
+	return !v->contacts_full && contact_of(c, who) == OK && !contacted(v, who) && !another(v, c);
 }
 
 void proof_contacted(struct vpn *v, const struct call *c)

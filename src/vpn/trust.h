@@ -16,7 +16,7 @@ struct trust_pin {
 	enum trust_level learned; /* what is left of it when the configuration does not list it; NONE: nothing */
 	int64_t since_s; /* unix time, 0: from the configuration */
 	bool from_config;
-	bool ever_signed; /* this key signed a description: never accepted bare again (4.3) */
+	bool ever_signed; /* this key signed a description: never accepted bare again */
 };
 
 MUST_CHECK enum err trust_new(struct trust **ret);

@@ -60,7 +60,8 @@ static void heard_again(struct vpn *v, struct call *c)
 {
 	c->held = false;
 	move_hold(v, c);
-	c->give_up_us = TIME_NEVER;
+	if (!c->stale)
+		c->give_up_us = TIME_NEVER;
 }
 
 void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
@@ -95,7 +96,7 @@ void tunnel_ice_drain(struct vpn *v, struct call *c, uint64_t now_us)
 
 /* ---- IKE in ---- */
 
-/* R5: only from a pair that passed a check with this call's credentials; without ICE only from the described address. */
+/* Only from a pair that passed a check with this call's credentials; without ICE only from the described address. */
 static bool path_allowed(const struct call *c, const struct path *path)
 {
 	if (c->no_ice)
@@ -386,6 +387,7 @@ static void authenticated(struct vpn *v, struct call *c, uint64_t now_us, const 
 	c->deadline_text = c->outgoing ? "the other side did not answer what was asked for" : NULL;
 	if (!replace_others(v, c, now_us))
 		return;
+	network_make_way(v, c, now_us);
 	peer_up(v, c);
 	vpn_audit(v, c, "authenticated at level %s", trust_level_name(c->level));
 	vpn_say(v, c, now_us, VPN_EV_AUTHENTICATED);

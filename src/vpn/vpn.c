@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* vpn/vpn.c - life, bytes in and out, accounts, queues. */
+/* vpn/vpn.c - life, bytes out, time, accounts, queues. */
 #include "vpn/vpn.h"
 
 #include <stdarg.h>
@@ -356,7 +356,7 @@ void vpn_set_server(struct vpn *v, uint64_t now_us, unsigned account, const stru
 	vpn_tick(v, now_us);
 }
 
-/* ---- bytes in ---- */
+/* ---- time ---- */
 
 static void sip_events(struct vpn *v, uint64_t now_us)
 {
@@ -365,70 +365,6 @@ static void sip_events(struct vpn *v, uint64_t now_us)
 	while (sip_ua_poll_event(v->ua, &e))
 		call_sip_event(v, now_us, &e);
 }
-
-void vpn_input_sip(struct vpn *v, uint64_t now_us, const struct path *path, struct span bytes)
-{
-	sip_ua_input(v->ua, now_us, path, bytes);
-	vpn_tick(v, now_us);
-}
-
-void vpn_input_stream(struct vpn *v, uint64_t now_us, const struct path *path, enum stream_event ev)
-{
-	sip_ua_stream(v->ua, now_us, path, ev);
-	vpn_tick(v, now_us);
-}
-
-void vpn_input_stun(struct vpn *v, uint64_t now_us, const struct path *path, struct span d)
-{
-	struct stun_msg m;
-
-	if (stun_parse(d, &m) != OK) {
-		v->n_stun_unknown++;
-		return;
-	}
-	for (unsigned i = 0; i < v->n_gathers; i++)
-		if (ice_gather_owns(v->gathers[i], &m, &path->remote)) {
-			ice_gather_input(v->gathers[i], now_us, &m);
-			vpn_tick(v, now_us);
-			return;
-		}
-	for (struct call *c = v->calls; c; c = c->next)
-		if (c->ice && ice_agent_owns(c->ice, &m)) {
-			ice_agent_input(c->ice, now_us, path, &m);
-			tunnel_ice_drain(v, c, now_us);
-			vpn_tick(v, now_us);
-			return;
-		}
-	v->n_stun_unknown++;
-}
-
-void vpn_input_ike(struct vpn *v, uint64_t now_us, const struct path *path, struct span d)
-{
-	if (tunnel_ike_input(v, now_us, path, d))
-		vpn_tick(v, now_us);
-}
-
-unsigned vpn_input_esp(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
-		       struct esp_packet out[ESP_BATCH])
-{
-	unsigned n_out = esp_set_input(v->esp, now_us, in, n, out);
-
-	mtu_echoes(v, now_us);
-	return n_out;
-}
-
-unsigned vpn_input_inner(struct vpn *v, uint64_t now_us, struct esp_packet *in, unsigned n,
-			 struct esp_packet out[ESP_BATCH_OUT])
-{
-	return esp_set_output(v->esp, now_us, in, n, out);
-}
-
-bool vpn_poll_inner(struct vpn *v, struct esp_packet *ret)
-{
-	return esp_set_poll_inner(v->esp, ret);
-}
-
-/* ---- time ---- */
 
 static void sweep(struct vpn *v)
 {
@@ -489,7 +425,7 @@ uint64_t vpn_deadline_us(const struct vpn *v)
 	return due;
 }
 
-/* ---- bytes out: IKE before SIP, so that a DELETE leaves before the BYE (6.6) ---- */
+/* ---- bytes out: IKE before SIP, so that a DELETE leaves before the BYE ---- */
 
 bool vpn_poll_output(struct vpn *v, enum vpn_channel *ret_channel, struct out *ret)
 {

@@ -3,7 +3,7 @@
 /* A granting plane between a hostile peer, who has the keys, and a host that sends anything. The input is a
  * sequence of steps: kind 1, argument 1, length 2, bytes.
  * covers: src/esp/plane.c src/esp/plane_sa.c src/esp/plane_big.c src/esp/plane_frag.c src/esp/sadb.c src/esp/flow.c src/esp/inner.c src/esp/packet.c
- * src/esp/replay.c src/esp/frags.c src/esp/cut.c */
+   src/esp/replay.c src/esp/frags.c src/esp/cut.c src/esp/plane_echo.c */
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,6 +100,38 @@ static void step_inner(struct fuzz *f, struct span s)
 	}
 }
 
+/* An echo of our own, and its reply, with another number where arg says so. */
+static void step_echo(struct fuzz *f, uint8_t arg)
+{
+	unsigned size = ESP_MTU_MIN - 128 + (arg & 0x1fu) * 16, told;
+	uint8_t plain[ESP_PACKET_MAX], next, peer[16];
+	struct esp_packet out;
+	struct span inner;
+	uint32_t call;
+	size_t len;
+
+	memcpy(peer, f->sa.ts_peer[0].ip_lo, 16);
+	if (!esp_plane_echo(f->p, PAIR_CALL, peer, size, &out))
+		return;
+	if (out.len > size ||
+	    esp_packet_open(&f->peer_in, be32(out.p + 4), span_of(out.p, out.len), plain, &next, &inner) != OK)
+		abort();
+	out.p = plain;
+	out.len = inner.len;
+	judge(&out, false);
+	memcpy(plain + 8, peer, 16);
+	memcpy(plain + 24, f->sa.ts_local[0].ip_lo, 16);
+	plain[40] = 129;
+	plain[47] ^= arg & 0x20;
+	f->seq++;
+	if (esp_packet_seal(&f->peer_out, f->sa.spi_in, f->seq, f->seq, 41, inner, f->buf, sizeof(f->buf), &len) != OK)
+		abort();
+	into(f, f->buf, len, 0);
+	while (esp_plane_poll_echo(f->p, &call, &told))
+		if (call != PAIR_CALL || told != (size ^ (arg & 0x20)))
+			abort();
+}
+
 static void step_sas(struct fuzz *f, uint8_t arg)
 {
 	struct esp_sa_config c = f->sa;
@@ -126,6 +158,8 @@ static void step_sas(struct fuzz *f, uint8_t arg)
 	default:
 		(void)esp_call_counters(f->p, arg, &k);
 		esp_call_set_path(f->p, PAIR_CALL, &c.path);
+		if (arg & 0x40)
+			step_echo(f, arg);
 		break;
 	}
 }
@@ -169,6 +203,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		f.sa.open = ESP_OPEN_BOTH;
 	if (size)
 		f.sa.alg = (data[0] >> 1) % CIPHER_COUNT;
+	memcpy(cfg.self, f.sa.ts_local[0].ip_lo, sizeof(cfg.self));
 	if (esp_plane_new(&cfg, &f.p) != OK || esp_sa_add(f.p, f.now, &f.sa) != OK ||
 	    esp_cipher_init(&f.peer_out, f.sa.alg, f.sa.key_in, &rng, false) != OK ||
 	    esp_cipher_init(&f.peer_in, f.sa.alg, f.sa.key_out, NULL, false) != OK)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* A peer that has the keys and breaks the rules: what is inside its messages is changed and sealed again, in every state.
- * covers: src/ike/sa_run.c src/ike/sa_auth.c src/ike/child.c src/ike/rekey.c src/ike/rekey_ike.c src/ike/info.c
+ * covers: src/ike/sa_run.c src/ike/sa_auth.c src/ike/child.c src/ike/child_ask.c src/ike/rekey.c src/ike/rekey_ike.c src/ike/info.c
    src/ike/grant.c src/ike/lifetime.c src/ike/window.c src/ike/payload.c src/ike/payload_sa.c src/ike/payload_ts.c src/ike/proposal.c */
 #include "ike_states.h"
 

@@ -3,8 +3,8 @@
 /* A running SA, in the state that the first byte names, is fed datagrams and time. Bytes of a step become a
  * whole message, or the content of an Encrypted payload under the right keys, so that what stands behind the
  * keys is reached.
- * covers: src/ike/sa.c src/ike/sa_run.c src/ike/sa_init.c src/ike/sa_auth.c src/ike/child.c src/ike/info.c
-   src/ike/grant.c src/ike/mobike.c src/ike/fragment.c src/ike/sa_fragment.c src/ike/psk.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
+ * covers: src/ike/sa.c src/ike/sa_run.c src/ike/sa_init.c src/ike/sa_auth.c src/ike/child.c src/ike/child_ask.c src/ike/info.c
+   src/ike/grant.c src/ike/mobike.c src/ike/nat.c src/ike/fragment.c src/ike/sa_fragment.c src/ike/psk.c src/ike/window.c src/ike/auth.c src/ike/keys.c src/ike/write.c */
 #include "../unit/ike_pair.h"
 #include "replay.h"
 

@@ -2,7 +2,7 @@
 /* Copyright The tieline authors */
 /* A bystander who can read, hold back and write datagrams, but has no keys: changed ones arrive before the true ones, in every
  * state. Once there are keys, nothing that he writes changes anything, and every exchange ends as it would have without him.
- * covers: src/ike/sa_run.c src/ike/sa_init.c src/ike/window.c src/ike/cookie.c src/ike/peek.c */
+ * covers: src/ike/sa_run.c src/ike/sa_init.c src/ike/window.c src/ike/peek.c */
 #include "ike_states.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

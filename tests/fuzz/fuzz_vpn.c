@@ -3,7 +3,7 @@
 /* A call between two daemons whose every message passes a hostile path, which changes, drops, repeats and adds. The first byte says
  * how far the call has come when the path becomes hostile, then come steps.
  * covers: src/vpn/call.c src/vpn/describe.c src/vpn/grant.c src/vpn/inforce.c src/vpn/policy.c src/vpn/reason.c src/vpn/replay.c
-   src/vpn/status.c src/vpn/tunnel.c src/vpn/vpn.c */
+   src/vpn/status.c src/vpn/tunnel.c src/vpn/vpn.c src/vpn/input.c src/vpn/forward.c src/vpn/move.c src/vpn/mtu.c src/esp/pmtu.c src/ice/probe.c */
 #include "replay.h"
 #include "vpn_world.h"
 

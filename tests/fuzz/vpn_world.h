@@ -109,7 +109,7 @@ static void want(struct side *s, const struct vpn_want *x)
 
 	switch (x->kind) {
 	case VPN_WANT_PEER_UP:
-		/* nobody but the key that is pinned, whatever the path did (R4) */
+		/* nobody but the key that is pinned, whatever the path did */
 		if (memcmp(x->peer, other->self, 16) ||
 		    !span_eq(span_of(x->spki, x->spki_len), identity_spki(other->identity)))
 			abort();

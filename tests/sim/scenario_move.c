@@ -14,9 +14,9 @@
  * questions; then there is the update. */
 #define FOLLOW_US SECONDS(6 + 1 + 1)
 
-enum what { CALLER_REBOUND, CALLEE_REBOUND, REPLACED, REPLACED_REKEYED, REPLACED_LOSSY, UNANSWERED, VARIANTS };
-static const char *const names[VARIANTS] = { "caller-rebound",   "callee-rebound", "replaced",
-					     "replaced-rekeyed", "replaced-lossy", "unanswered" };
+enum what { CALLER_REBOUND, CALLEE_REBOUND, REPLACED, REPLACED_REKEYED, REPLACED_LOSSY, UNANSWERED, REFUSED, VARIANTS };
+static const char *const names[VARIANTS] = { "caller-rebound", "callee-rebound", "replaced", "replaced-rekeyed",
+					     "replaced-lossy", "unanswered",     "refused" };
 
 unsigned move_variants(void)
 {
@@ -291,6 +291,58 @@ static void unanswered(struct world *w)
 		end(w, &p);
 }
 
+static enum ike_place nowhere(void *arg, const struct path *path)
+{
+	(void)arg;
+	(void)path;
+	return IKE_PLACE_NO;
+}
+
+/* The update is refused: on the old path nothing says any more that somebody wants what is sent there. In the end the other side
+ * agrees, or the call is over. */
+static void refused(struct world *w)
+{
+	struct traffic t = { .port = 0 };
+	struct couple p;
+	struct path old;
+	bool agrees = world_below(w, 2);
+
+	if (!begin(w, &p, NAT_NONE, NAT_NONE, true, "dead-after = 100\n"))
+		return;
+	old = call_of(p.a)->path;
+	call_of(p.b)->sa->cfg.place = nowhere;
+	if (!nominate_other(p.a)) {
+		world_fail(w, "there is no other pair");
+		return;
+	}
+	traffic_begin(w, &p, &t);
+	flow(w, &p, &t, SECONDS(20));
+	if (!all_arrived(w, &p, &t))
+		return;
+	if (!path_eq(&call_of(p.a)->path, &old)) {
+		world_fail(w, "ESP does not go by the old path");
+		return;
+	}
+	world_for(w, SECONDS(16));
+	if (!call_of(p.a) || !call_of(p.b) || !call_of(p.a)->stale || !call_of(p.b)->stale) {
+		world_fail(w, "30 s after the last consent something is still sent by the old path");
+		return;
+	}
+	if (!agrees) {
+		world_for(w, SECONDS(102));
+		if (call_of(p.a) || call_of(p.b))
+			world_fail(w, "the call does not end");
+		return;
+	}
+	call_of(p.b)->sa->cfg.place = move_place;
+	if (!settles(w, &p, SECONDS(40)))
+		return;
+	traffic_begin(w, &p, &t);
+	flow(w, &p, &t, SECONDS(2));
+	if (all_arrived(w, &p, &t))
+		end(w, &p);
+}
+
 void run_move(struct world *w, const struct scenario_run *r)
 {
 	w->loss_ppm = w->dup_ppm = w->reorder_ppm = 0;
@@ -298,6 +350,8 @@ void run_move(struct world *w, const struct scenario_run *r)
 		rebound(w, r->variant == CALLER_REBOUND);
 	else if (r->variant == UNANSWERED)
 		unanswered(w);
+	else if (r->variant == REFUSED)
+		refused(w);
 	else
 		replaced(w, (enum what)r->variant);
 }

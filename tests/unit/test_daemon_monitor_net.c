@@ -12,20 +12,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "crypto/cert.h"
 #include "daemon/monitor.h"
 #include "harness.h"
 
 static int mon = -1, tun = -1;
 static pid_t mon_pid;
 static struct config *cfg;
+static const char *file = "f"; /* where the configuration stands */
 
 #define ACCOUNT "[account]\naor = sip:me@example.net\nserver = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n"
 #define HOST_YES                                                                                                       \
 	"[daemon]\nhost = yes\ninterface = tietest2\n" ACCOUNT                                                         \
-	"[network lan]\nprefix = 10.3.0.0/24\npool = 10.77.0.0/29\n"                                                   \
+	"[network lan]\nprefix = 10.3.0.0/24\npool = 10.77.0.0/29\n[service game]\nlisten = udp/27015\n"               \
 	"[peer a@example.net]\naccept-prefix = 10.8.0.0/16, 2001:db8:8::/64\n"
 #define HOST_NO "[daemon]\ninterface = tietest2\n" ACCOUNT "[peer a@example.net]\n"
 
@@ -83,7 +86,7 @@ static void begin(const char *text)
 	struct conf_error e;
 
 	need_privilege();
-	assert_int_equal(config_parse("f", span_str(text), &cfg, &e), OK);
+	assert_int_equal(config_parse(file, span_str(text), &cfg, &e), OK);
 	assert_int_equal(monitor_start(cfg, &mon, &mon_pid), OK);
 	assert_int_equal(assigned("10.8.0.5", true), ERR_WRONG_STATE);
 	assert_int_equal(route("10.8.1.0/24", NULL, true), ERR_WRONG_STATE);
@@ -187,6 +190,35 @@ static void peers(void **state)
 	assert_false(shows("ip -6 route show proto 193", "unreachable"));
 }
 
+/* Whoever else can send to this machine under the peer's address is not the peer. */
+static void by_the_tunnel_alone(void **state)
+{
+	struct monitor_request rq = { .op = MONITOR_LISTEN, .service = "game" },
+			       to = { .op = MONITOR_CONNECT, .protocol = 17, .port = 53 };
+	struct monitor_reply reply;
+	char device[16];
+	socklen_t len;
+	int fds[2];
+
+	(void)state;
+	begin(HOST_YES);
+	assert_int_equal(spki_address(SPAN_LIT("our key"), rq.peer.ip), OK);
+	rq.peer.family = ADDR_IP6;
+	assert_int_equal(assigned("10.8.0.5", true), OK);
+	assert_int_equal(route("10.8.1.0/24", "10.8.0.5", true), OK);
+	to.peer = ip("10.8.1.9");
+	assert_int_equal(monitor_ask(mon, &rq, &reply, &fds[0]), OK);
+	assert_int_equal(monitor_ask(mon, &to, &reply, &fds[1]), OK);
+	for (int i = 0; i < 2; i++) {
+		len = sizeof(device);
+		memset(device, 0, sizeof(device));
+		assert_int_equal(getsockopt(fds[i], SOL_SOCKET, SO_BINDTODEVICE, device, &len), 0);
+		assert_string_equal(device, "tietest2");
+		(void)close(fds[i]);
+	}
+	end();
+}
+
 static void in_private(void **state)
 {
 	struct monitor_request rq = { .op = MONITOR_CONNECT, .protocol = 17, .port = 53, .peer = ip("192.0.2.9") };
@@ -202,6 +234,48 @@ static void in_private(void **state)
 	assert_int_equal(ask(&rq), OK);
 	assert_false(shows("ip address; ip route", "192.0.2"));
 	end();
+}
+
+static void save(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+/* What the configuration does not allow any more goes, whether the engine asks for that or not. */
+static void accepted_no_more(void **state)
+{
+	static char path[] = "/tmp/tieline-test-XXXXXX";
+	struct monitor_request rq = { .op = MONITOR_RELOAD, .add = 1 };
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0 && close(fd) == 0);
+	file = path;
+	save(path, HOST_YES);
+	begin(HOST_YES);
+	assert_int_equal(assigned("10.8.0.5", true), OK);
+	assert_int_equal(assigned("2001:db8:8::5", true), OK);
+	assert_int_equal(route("10.8.1.0/24", "10.8.0.5", true), OK);
+	assert_int_equal(route("2001:db8:8::/64", "2001:db8:8::5", true), OK);
+	assert_int_equal(route("10.77.0.2/32", NULL, true), OK);
+	assert_int_equal(ask(&rq), OK);
+	assert_true(shows(ROUTES, "10.8.1.0/24 dev tietest2"));
+	save(path, "[daemon]\nhost = yes\ninterface = tietest2\n" ACCOUNT
+		   "[peer a@example.net]\naccept-prefix = 2001:db8:8::/64\n");
+	assert_int_equal(ask(&rq), OK);
+	assert_false(shows(ROUTES, "10.8.1.0/24"));
+	assert_false(shows(ROUTES, "10.77.0.2"));
+	assert_false(shows("ip address show dev tietest2", "10.8.0.5"));
+	assert_true(shows("ip address show dev tietest2", "2001:db8:8::5"));
+	assert_true(shows(ROUTES, "2001:db8:8::/64 dev tietest2"));
+	assert_int_equal(route("10.8.1.0/24", NULL, false), ERR_NOTFOUND);
+	assert_int_equal(assigned("10.8.0.5", false), ERR_NOTFOUND);
+	end();
+	file = "f";
+	assert_int_equal(unlink(path), 0);
 }
 
 static void out_of_form(void **state)
@@ -231,10 +305,9 @@ static void out_of_form(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(in_the_host),
-		cmocka_unit_test(peers),
-		cmocka_unit_test(in_private),
-		cmocka_unit_test(out_of_form),
+		cmocka_unit_test(in_the_host),         cmocka_unit_test(peers),
+		cmocka_unit_test(by_the_tunnel_alone), cmocka_unit_test(in_private),
+		cmocka_unit_test(accepted_no_more),    cmocka_unit_test(out_of_form),
 	};
 
 	return HARNESS_RUN(tests);

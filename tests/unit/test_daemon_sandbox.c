@@ -171,6 +171,21 @@ static void may_abort(void **state)
 
 /* ---- what it does not ---- */
 
+/* Of a raw socket, which the monitor may hand over: headers of one's own, and so any source and protocol. */
+static int own_headers(void)
+{
+	int one = 1, fd = socket(AF_INET, SOCK_DGRAM, 0), fd6 = socket(AF_INET6, SOCK_DGRAM, 0);
+
+	TRY(fd >= 0 && fd6 >= 0);
+	REFUSED(setsockopt(fd, IPPROTO_IP, IP_HDRINCL, &one, sizeof(one)));
+	REFUSED(syscall(SYS_setsockopt, fd, 1L << 32 | IPPROTO_IP, 1L << 32 | IP_HDRINCL, &one, sizeof(one)));
+	REFUSED(setsockopt(fd6, IPPROTO_IPV6, IPV6_HDRINCL, &one, sizeof(one)));
+	REFUSED(setsockopt(fd6, SOL_RAW, IPV6_HDRINCL, &one, sizeof(one)));
+	TRY(setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &one, sizeof(one)) == 0);
+	TRY(setsockopt(fd6, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) == 0);
+	return close(fd) || close(fd6);
+}
+
 static int refused(void)
 {
 	char *argv[] = { (char *)"true", NULL };
@@ -199,6 +214,7 @@ static void not_allowed(void **state)
 {
 	(void)state;
 	expect_exit(behind(refused, true), 0);
+	expect_exit(behind(own_headers, true), 0);
 }
 
 static int do_ptrace(void)

@@ -422,7 +422,7 @@ static void rebound_many_times(void **state)
 	teardown();
 }
 
-/* Before the other side's description was accepted nothing leaves, whatever arrives (R5). */
+/* Before the other side's description was accepted nothing leaves, whatever arrives. */
 static void nothing_leaves_before_start(void **state)
 {
 	(void)state;
@@ -444,7 +444,7 @@ static void nothing_leaves_before_start(void **state)
 }
 
 /* A forked offer has several readers; all of them can write a check that our password fits. Only the one whose description was
- * accepted has passed one (R5). */
+ * accepted has passed one. */
 static void another_reader_of_a_forked_offer(void **state)
 {
 	uint8_t mem[600], transaction[12] = { 9 };

@@ -942,6 +942,32 @@ static void in_a_loop(void **state)
 	over(1);
 }
 
+/* A peer that makes new keys again and again and deletes nothing, until it deletes the last of all that there may be. */
+static void as_many_as_may_be(void **state)
+{
+	struct ike_child_sa *k = NULL;
+
+	(void)state;
+	begin(1);
+	for (int i = 0; i < 2; i++)
+		while (p.sa[i]->n_children < IKE_CHILDREN_ALL) {
+			k = &p.sa[i]->children[p.sa[i]->n_children];
+			*k = p.sa[i]->children[0];
+			k->ts = calloc(1, sizeof(*k->ts));
+			assert_non_null(k->ts);
+			k->spi_in += p.sa[i]->n_children;
+			k->spi_out += p.sa[i]->n_children;
+			k->grant_id += p.sa[i]->n_children++;
+		}
+	k = &p.sa[ALICE]->children[IKE_CHILDREN_ALL - 1];
+	assert_int_equal(ike_sa_child_delete(p.sa[ALICE], p.now_us, k->spi_in), OK);
+	pair_for(&p, SECONDS(2));
+	assert_int_equal(p.sa[ALICE]->n_children, IKE_CHILDREN_ALL - 1);
+	assert_int_equal(p.sa[BOB]->n_children, IKE_CHILDREN_ALL - 1);
+	assert_true(pair_up(&p));
+	pair_done(&p);
+}
+
 /* ---- lifetimes ---- */
 
 static void soft(void **state)
@@ -1072,6 +1098,7 @@ int main(void)
 		cmocka_unit_test(never_ready),
 		cmocka_unit_test(wider_selectors),
 		cmocka_unit_test(in_a_loop),
+		cmocka_unit_test(as_many_as_may_be),
 		cmocka_unit_test(soft),
 		cmocka_unit_test(hard),
 		cmocka_unit_test(no_memory),

@@ -232,7 +232,7 @@ static void wrong_values_are_refused(void **state)
 	assert_int_equal(sdp_ike_read(&d, 1, false, &m, &why), ERR_MALFORMED);
 }
 
-/* R10: md2 and md5 are passed over, unknown hashes too; they are no error. */
+/* Md2 and md5 are passed over, unknown hashes too; they are no error. */
 static void weak_hashes_are_ignored(void **state)
 {
 	(void)state;

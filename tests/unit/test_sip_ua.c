@@ -365,7 +365,7 @@ static void failures_of_registration(void **state)
 	assert_true(sides[0].n[SIP_REGISTER_FAILED] == 1 && sides[0].last[SIP_REGISTER_FAILED].fatal);
 	assert_int_equal(sides[0].last[SIP_REGISTER_FAILED].status, 401);
 	end();
-	begin(TRANSPORT_TCP); /* R9: no digest without verified TLS */
+	begin(TRANSPORT_TCP); /* No digest without verified TLS */
 	challenge = true;
 	add_accounts(TRANSPORT_TCP, false);
 	assert_int_equal(sides[0].n[SIP_REGISTER_FAILED], 1);

@@ -146,7 +146,7 @@ static void called_without_ice(void **state)
 	assert_true(has(text, "m=application 4600 udp ike-esp-udpencap"));
 	assert_false(c->plain_esp);
 	end();
-	/* R10 of docs/threat-model.md: sha-1 counts only where the section says so */
+	/* sha-1 counts only where the section says so */
 	begin("ice = no\nudp-encap = no\n", false);
 	assert_string_equal(answer(SESSION LINE_10("4500 udp ike-esp")), "");
 	end();

@@ -147,7 +147,7 @@ static void refusals(void **state)
 		{ ACCOUNT "[peer p@e]\nkey = " KEY_A "\npsk = 0x" HEX16 "\n", "bare = yes with psk or ca" },
 		{ ACCOUNT "[peer p@e]\nca = /x\n", "bare = yes with psk or ca" },
 		{ BARE "ca = ca.pem\n", "from / on" },
-		/* R9: what a person may have thought of */
+		/* What a person may have thought of */
 		{ BARE "psk = correct horse battery staple\n", "generated" },
 		{ BARE "psk = 0x\n", "generated" },
 		{ BARE "psk = 0x0123\n", "generated" },

@@ -615,14 +615,44 @@ static void overlap(void **state)
 	end();
 }
 
+/* A network that was joined before holds the inner address of whom we call now: it would get what is for him. */
+static void hides_a_peer(void **state)
+{
+	struct call *first;
+	struct vpn_network n = { .n_prefixes = 1 };
+	unsigned id;
+
+	(void)state;
+	begin("host = no\n", "", "");
+	first = vpn_call_new(v, now_us, 0, true);
+	first->state = CALL_UP;
+	first->peer_address[0] = 0xfd;
+	first->peer_address[1] = 1;
+	assert_int_equal(addr_prefix_parse(SPAN_LIT("fd00::/32"), &n.prefixes[0]), OK);
+	first->grants[0] = (struct grant){ .expires_us = TIME_NEVER, .net = malloc(sizeof(n)), .net_up = true };
+	*first->grants[0].net = n;
+	first->n_grants = 1;
+	first->peer_up = true;
+	id = first->id;
+	open_call(true, false);
+	offer("192.0.2.0", "192.0.2.255", "198.51.100.7");
+	calls();
+	assert_int_equal(n_down, 1);
+	assert_int_equal(down.call, id);
+	assert_null(vpn_call_find(v, id)); /* that was all that it had */
+	assert_int_equal(n_up, 1);
+	assert_int_equal(c->state, CALL_UP);
+	end();
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(same_address),  cmocka_unit_test(exhausted),   cmocka_unit_test(not_asked),
-		cmocka_unit_test(one_family),    cmocka_unit_test(no_pool),     cmocka_unit_test(by_name),
-		cmocka_unit_test(joins),         cmocka_unit_test(hostile),     cmocka_unit_test(unwanted),
-		cmocka_unit_test(service_stays), cmocka_unit_test(host_cannot), cmocka_unit_test(stock_gateway),
-		cmocka_unit_test(overlap),
+		cmocka_unit_test(same_address),  cmocka_unit_test(exhausted),    cmocka_unit_test(not_asked),
+		cmocka_unit_test(one_family),    cmocka_unit_test(no_pool),      cmocka_unit_test(by_name),
+		cmocka_unit_test(joins),         cmocka_unit_test(hostile),      cmocka_unit_test(unwanted),
+		cmocka_unit_test(service_stays), cmocka_unit_test(host_cannot),  cmocka_unit_test(stock_gateway),
+		cmocka_unit_test(overlap),       cmocka_unit_test(hides_a_peer),
 	};
 	int r = HARNESS_RUN(tests);
 
