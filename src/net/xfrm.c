@@ -134,8 +134,8 @@ static enum err make(void *arg)
 {
 	const struct xfrm_sa *sa = arg;
 	struct replay r = { .s = { .bmp_len = REPLAY_WORDS, .replay_window = XFRM_REPLAY_WINDOW } };
-	XFRM_BUFFER(buffer);
-	struct nlmsghdr *nlh = xfrm_request(buffer, XFRM_MSG_NEWSA, NLM_F_ACK);
+	struct xfrm_buffer buffer;
+	struct nlmsghdr *nlh = xfrm_request(&buffer, XFRM_MSG_NEWSA, NLM_F_ACK);
 	struct xfrm_usersa_info *i = mnl_nlmsg_put_extra_header(nlh, sizeof(*i));
 	enum err e;
 
@@ -153,7 +153,7 @@ static enum err make(void *arg)
 	if (!sa->copy_dscp)
 		mnl_attr_put_u32(nlh, XFRMA_SA_EXTRA_FLAGS, XFRM_SA_XFLAG_DONT_ENCAP_DSCP);
 	e = netlink_ask(NETLINK_XFRM, nlh, false, NULL, NULL);
-	explicit_bzero(buffer, sizeof(buffer));
+	explicit_bzero(&buffer, sizeof(buffer));
 	return e;
 }
 
@@ -194,9 +194,9 @@ static struct nlmsghdr *about(struct looking *l, void *buffer)
 
 static enum err removed(void *arg)
 {
-	XFRM_BUFFER(buffer);
+	struct xfrm_buffer buffer;
 
-	return netlink_ask(NETLINK_XFRM, about(arg, buffer), false, NULL, NULL);
+	return netlink_ask(NETLINK_XFRM, about(arg, &buffer), false, NULL, NULL);
 }
 
 enum err xfrm_sa_remove(int ns_fd, uint32_t spi, const struct addr *to)
@@ -246,9 +246,9 @@ static enum err count(void *arg, const struct nlmsghdr *nlh)
 
 static enum err counted(void *arg)
 {
-	XFRM_BUFFER(buffer);
+	struct xfrm_buffer buffer;
 
-	return netlink_ask(NETLINK_XFRM, about(arg, buffer), true, count, arg);
+	return netlink_ask(NETLINK_XFRM, about(arg, &buffer), true, count, arg);
 }
 
 enum err xfrm_sa_counters(int ns_fd, uint32_t spi, const struct addr *to, struct xfrm_counters *ret)
@@ -323,15 +323,15 @@ static enum err moved(void *arg)
 {
 	struct move *m = arg;
 	struct looking l = { .spi = m->spi, .to = m->old_to, .type = XFRM_MSG_DELSA, .flags = NLM_F_ACK };
-	XFRM_BUFFER(buffer);
-	XFRM_BUFFER(anew);
+	struct xfrm_buffer buffer;
+	struct xfrm_buffer anew;
 	enum err e;
 
-	m->buffer = anew;
-	e = netlink_ask_member(NETLINK_XFRM, 1u << (XFRMNLGRP_SA - 1), about(&l, buffer), keep, m);
+	m->buffer = &anew;
+	e = netlink_ask_member(NETLINK_XFRM, 1u << (XFRMNLGRP_SA - 1), about(&l, &buffer), keep, m);
 	if (e == OK)
 		e = m->anew ? netlink_ask(NETLINK_XFRM, m->anew, false, NULL, NULL) : ERR_SYSTEM;
-	explicit_bzero(anew, sizeof(anew));
+	explicit_bzero(&anew, sizeof(anew));
 	return e;
 }
 

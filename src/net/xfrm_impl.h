@@ -9,7 +9,9 @@
 #include "net/xfrm.h"
 
 #define XFRM_MESSAGE 1024 /* longer than any request of ours */
-#define XFRM_BUFFER(name) _Alignas(uint64_t) char name[XFRM_MESSAGE]
+struct xfrm_buffer {
+	_Alignas(uint64_t) char bytes[XFRM_MESSAGE];
+};
 
 uint16_t xfrm_family(enum addr_family f); /* AF_INET, AF_INET6 */
 xfrm_address_t xfrm_address(const struct addr *a);

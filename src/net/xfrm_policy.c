@@ -47,9 +47,9 @@ static void put_template(struct nlmsghdr *nlh, const struct xfrm_policy *p)
 static enum err set(void *arg)
 {
 	const struct xfrm_policy *p = arg;
-	XFRM_BUFFER(buffer);
+	struct xfrm_buffer buffer;
 	/* UPDPOLICY makes it, or replaces it */
-	struct nlmsghdr *nlh = xfrm_request(buffer, XFRM_MSG_UPDPOLICY, NLM_F_ACK);
+	struct nlmsghdr *nlh = xfrm_request(&buffer, XFRM_MSG_UPDPOLICY, NLM_F_ACK);
 	struct xfrm_userpolicy_info *i = mnl_nlmsg_put_extra_header(nlh, sizeof(*i));
 
 	select_packets(&i->sel, &p->from, &p->to);
@@ -82,8 +82,8 @@ struct selection {
 static enum err unset(void *arg)
 {
 	const struct selection *s = arg;
-	XFRM_BUFFER(buffer);
-	struct nlmsghdr *nlh = xfrm_request(buffer, XFRM_MSG_DELPOLICY, NLM_F_ACK);
+	struct xfrm_buffer buffer;
+	struct nlmsghdr *nlh = xfrm_request(&buffer, XFRM_MSG_DELPOLICY, NLM_F_ACK);
 	struct xfrm_userpolicy_id *id = mnl_nlmsg_put_extra_header(nlh, sizeof(*id));
 
 	select_packets(&id->sel, s->from, s->to);
@@ -148,8 +148,8 @@ static enum err note_policy(void *arg, const struct nlmsghdr *nlh)
 
 static enum err remove_one(uint16_t type, const void *id, size_t size)
 {
-	XFRM_BUFFER(buffer);
-	struct nlmsghdr *nlh = xfrm_request(buffer, type, NLM_F_ACK);
+	struct xfrm_buffer buffer;
+	struct nlmsghdr *nlh = xfrm_request(&buffer, type, NLM_F_ACK);
 	enum err e;
 
 	memcpy(mnl_nlmsg_put_extra_header(nlh, size), id, size);
@@ -159,13 +159,13 @@ static enum err remove_one(uint16_t type, const void *id, size_t size)
 
 static enum err flush_kind(struct flush *f, uint16_t get, uint16_t del)
 {
-	XFRM_BUFFER(buffer);
+	struct xfrm_buffer buffer;
 	bool policy = get == XFRM_MSG_GETPOLICY;
 	enum err e;
 
 	do {
 		f->n = 0;
-		e = netlink_ask(NETLINK_XFRM, xfrm_request(buffer, get, NLM_F_DUMP), false,
+		e = netlink_ask(NETLINK_XFRM, xfrm_request(&buffer, get, NLM_F_DUMP), false,
 				policy ? note_policy : note_sa, f);
 		for (unsigned i = 0; e == OK && i < f->n; i++)
 			e = policy ? remove_one(del, &f->found.policy[i], sizeof(f->found.policy[i]))
