@@ -4,7 +4,8 @@
 #
 # deps.sh [build|test|lab|interop|kernel|fuzz|bench|lint]...   installs the Debian packages that a step needs (default: build).
 # What each is for: docs/dependencies.md. Does nothing, and needs no privileges, when all are there.
-# `kernel` also unpacks, without installing them, two packages that exclude strongSwan's: into build-peers/PACKAGE.
+# `kernel` also unpacks, without installing them, two packages that exclude strongSwan's and a kernel that this machine is not to boot: into
+# build-peers/PACKAGE.
 set -eu
 
 build="gcc libc6-dev meson ninja-build pkg-config libssl-dev libevent-dev libjansson-dev libmnl-dev libseccomp-dev
@@ -21,6 +22,8 @@ interop="iputils-ping openssl $strongswan kamailio coturn python3-aioice tshark"
 kernel="user-mode-linux libnss3-tools libcurl3-nss libldns3 libunbound8 libevent-2.1-7 libevent-pthreads-2.1-7 libldap-2.5-0
 	libpam0g libaudit1 libselinux1"
 unpacked="libreswan openiked"
+# one architecture's machine, whose kernel is a package of this name's dependency
+[ "$(dpkg --print-architecture)" != amd64 ] || kernel="$kernel qemu-system-x86" unpacked="$unpacked linux-image"
 peers=$(dirname "$0")/../build-peers
 
 want="" unpack=""
@@ -74,7 +77,9 @@ unpack() {
 		[ ! -d "$peers/$package" ] || continue
 		mkdir -p "$peers"
 		work=$(mktemp -d "$peers/.new.XXXXXX") || return 1
-		(cd "$work" && apt-get download -q "$package" && dpkg-deb -x ./*.deb root) || return 1
+		name=$package
+		[ "$package" != linux-image ] || name=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: *\(linux-image-\)/\1/p' | head -n 1)
+		(cd "$work" && apt-get download -q "$name" && dpkg-deb -x ./*.deb root) || return 1
 		mv "$work/root" "$peers/$package" || return 1
 		rm -rf "$work"
 		work=""

@@ -15,7 +15,8 @@ enum monitor_op {
 	MONITOR_BIND_GROUP =
 		1, /* family: the tunnel port's sockets, n_data + 1 of them, one descriptor a reply: index 0
 				   * opens the group (once a family) on the configured port or, if that is 0, the other
-				   * family's; the reply has the port */
+				   * family's; the reply has the port. `add`: the last one is given to the
+				   * kernel's ESP, with host = yes; ERR_UNSUPPORTED: it has none, or no rules for directions */
 	MONITOR_RAW_ESP, /* family: a raw socket for ESP without UDP, if some [peer] has udp-encap = no */
 	MONITOR_TUN, /* the TUN's n_data queues, one descriptor a reply: index 0 makes it, with what of `offloads` the kernel
 		      * has; the reply says which */
@@ -29,7 +30,25 @@ enum monitor_op {
 	MONITOR_NETWORK_ROUTE, /* add or remove a route of `peer`/`bits` into the TUN, from `source`, one of ours: a network that we
 				* joined, with host = yes one that an accept-prefix lists; or (of one address, without source)
 				* somebody who joined ours, from a pool of the configuration */
+	/* ESP in the kernel (net/xfrm.h), with `esp`, where MONITOR_BIND_GROUP with `add` has given it a socket: */
+	MONITOR_ESP_POLICY, /* what passes between a network, which we joined or grant, and the one who joined it; and that he alone
+			     * opens flows */
+	MONITOR_ESP_ADD, /* an SA for what passes: in UDP, from or to the tunnel port; ours has an SPI that leads to the socket */
+	MONITOR_ESP_REMOVE,
+	MONITOR_ESP_MOVE, /* to new_own and new_peer, as it is; on failure it is gone */
+	MONITOR_ESP_COUNT, /* the reply has its counters; ERR_NOTFOUND: also when a limit has ended it */
 	MONITOR_RELOAD /* the configuration file, opened anew, for the engine to read; `add`: taken over here as well */
+};
+enum monitor_esp_action { MONITOR_ESP_GONE, MONITOR_ESP_BLOCK, MONITOR_ESP_PASS };
+struct monitor_esp {
+	uint16_t slot; /* ties SAs and what passes, the engine's choice; not 0 */
+	uint8_t action; /* POLICY */
+	uint8_t inbound, aead, esn, copy_dscp; /* SAs; aead: of enum xfrm_aead (net/xfrm.h) */
+	uint32_t spi;
+	struct addr own, peer, new_own, new_peer; /* outer addresses with ports */
+	struct addr_prefix server, client; /* POLICY: the network, and one address */
+	uint64_t hard_packets, hard_bytes;
+	uint8_t key[36];
 };
 struct monitor_request {
 	uint32_t op;
@@ -45,18 +64,24 @@ struct monitor_request {
 	struct addr peer, source;
 	char service[CFG_NAME_MAX + 1];
 	uint8_t spki[600];
+	struct monitor_esp esp;
 };
 #define MONITOR_DATA_MAX 16
 #define MONITOR_SELF_MAX CFG_ACCOUNTS_MAX
 #define MONITOR_ROUTES_MAX (2 * CFG_PEERS_MAX)
 #define MONITOR_ASSIGNED_MAX 64
 #define MONITOR_NETWORKS_MAX 512
+#define MONITOR_ESP_PAIRS 512
+#define MONITOR_ESP_SAS 2048
 /* err: ERR_DENIED: not by the configuration. ERR_WRONG_STATE: asked for already, or the port is in use.
  * ERR_NOTFOUND: nobody listens at the target, no route. */
 struct monitor_reply {
 	uint32_t err;
 	uint16_t port;
 	uint8_t offloads;
+	/* MONITOR_ESP_COUNT */
+	uint64_t packets, bytes;
+	uint32_t replayed, not_authentic;
 };
 
 /* Starts the monitor in a child process (before the engine drops its privileges): forks; the child never

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
 /* daemon/monitor_impl.h - inside the monitor only.
- *   monitor_main.c  its life and the conversation      monitor_net.c  addresses and routes of networks, unreachable routes */
+ *   monitor_main.c  its life and the conversation      monitor_net.c  addresses and routes of networks, unreachable routes
+ *   monitor_esp.c   ESP in the kernel */
 #pragma once
 #include "daemon/monitor.h"
 #include "net/tun.h"
@@ -24,6 +25,27 @@ struct blocked {
 	bool configured; /* goes when the configuration does not name it any more */
 };
 
+/* ESP in the kernel. */
+struct esp_pair {
+	uint16_t slot;
+	bool ours; /* the client is this host */
+	uint32_t rule;
+	struct addr_prefix server, client;
+};
+struct esp_known {
+	uint32_t spi;
+	struct addr to;
+	bool inbound;
+};
+struct esp_kernel {
+	uint16_t port;
+	char table[16]; /* the name of the TUN, as it was */
+	uint32_t last_rule;
+	struct esp_pair pairs[MONITOR_ESP_PAIRS];
+	struct esp_known sas[MONITOR_ESP_SAS];
+	unsigned n_pairs, n_sas;
+};
+
 struct monitor {
 	const struct config *cfg;
 	struct config *reloaded; /* owned; cfg is it then */
@@ -38,6 +60,7 @@ struct monitor {
 	unsigned n_joined;
 	struct blocked *blocked; /* owned */
 	unsigned n_blocked;
+	struct esp_kernel *esp; /* owned; NULL: none in the kernel */
 };
 
 bool monitor_has(const struct addr *list, unsigned n, const struct addr *a);
@@ -51,3 +74,16 @@ bool monitor_joined(const struct monitor *m, const struct addr *a); /* is it in 
 void monitor_block(struct monitor *m, const struct addr_prefix *to);
 void monitor_block_configured(struct monitor *m); /* what the configuration names, and no more what it does not */
 void monitor_clean(struct monitor *m); /* the end: what would stay in the host's namespace */
+
+/* Requests are bytes of a process that may be hostile. */
+bool monitor_is_address(const struct addr *a);
+bool monitor_is_prefix(const struct addr_prefix *p);
+
+bool monitor_esp_can(const struct config *cfg);
+MUST_CHECK enum err monitor_esp_begin(struct monitor *m, uint16_t port);
+void monitor_esp_end(struct monitor *m);
+MUST_CHECK enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq);
+MUST_CHECK enum err monitor_esp_add(struct monitor *m, const struct monitor_esp *rq);
+MUST_CHECK enum err monitor_esp_remove(struct monitor *m, const struct monitor_esp *rq);
+MUST_CHECK enum err monitor_esp_move(struct monitor *m, const struct monitor_esp *rq);
+MUST_CHECK enum err monitor_esp_count(struct monitor *m, const struct monitor_esp *rq, struct monitor_reply *ret);

@@ -45,7 +45,17 @@ static enum err bind_group(struct monitor *m, const struct monitor_request *rq, 
 			return ERR_WRONG_STATE;
 		if (!port && other->made)
 			port = other->port;
+		if (rq->add && (!rq->n_data || !monitor_esp_can(m->cfg)))
+			return ERR_UNSUPPORTED;
 		e = udp_group_open(rq->family == 6 ? ADDR_IP6 : ADDR_IP4, port, rq->n_data, g->fds, &g->port);
+		if (e != OK)
+			return e;
+		if (rq->add)
+			e = udp_give_esp(g->fds[rq->n_data]);
+		if (e == OK && rq->add)
+			e = monitor_esp_begin(m, g->port);
+		for (unsigned i = 0; e != OK && i <= rq->n_data; i++)
+			(void)close(g->fds[i]);
 		if (e != OK)
 			return e;
 		g->n_data = rq->n_data;
@@ -412,6 +422,11 @@ static enum err carry_out(struct monitor *m, const struct monitor_request *rq, s
 	case MONITOR_SERVICE: return connect_service(m, rq, ret_fd);
 	case MONITOR_ASSIGNED: return monitor_assigned(m, rq);
 	case MONITOR_NETWORK_ROUTE: return monitor_network(m, rq);
+	case MONITOR_ESP_POLICY: return monitor_esp_policy(m, &rq->esp);
+	case MONITOR_ESP_ADD: return monitor_esp_add(m, &rq->esp);
+	case MONITOR_ESP_REMOVE: return monitor_esp_remove(m, &rq->esp);
+	case MONITOR_ESP_MOVE: return monitor_esp_move(m, &rq->esp);
+	case MONITOR_ESP_COUNT: return monitor_esp_count(m, &rq->esp, ret);
 	case MONITOR_RELOAD: return reload(m, rq, ret_fd);
 	default: return ERR_UNSUPPORTED;
 	}
@@ -465,6 +480,7 @@ void monitor_serve(const struct config *cfg, int fd)
 			break;
 		memset(&reply, 0, sizeof(reply));
 		reply.err = n == (ssize_t)sizeof(rq) ? carry_out(m, &rq, &reply, &give) : ERR_MALFORMED;
+		explicit_bzero(rq.esp.key, sizeof(rq.esp.key));
 		alive = answer(fd, &reply, give);
 		if (give >= 0)
 			(void)close(give);
@@ -476,6 +492,7 @@ void monitor_serve(const struct config *cfg, int fd)
 	for (unsigned i = 0; i < m->n_queues; i++)
 		if (m->tun_fds[i] >= 0)
 			(void)close(m->tun_fds[i]);
+	monitor_esp_end(m);
 	monitor_clean(m);
 	if (m->ns_fd >= 0)
 		(void)close(m->ns_fd);

@@ -18,8 +18,7 @@ static struct addr_prefix one(const struct addr *a)
 	return p;
 }
 
-/* Requests are bytes of a process that may be hostile. */
-static bool is_address(const struct addr *a)
+bool monitor_is_address(const struct addr *a)
 {
 	struct addr b = addr_of(span_of(a->ip, a->family == ADDR_IP4 ? 4 : 16), 0);
 
@@ -27,9 +26,9 @@ static bool is_address(const struct addr *a)
 	       !memcmp(a->ip, b.ip, sizeof(b.ip));
 }
 
-static bool is_prefix(const struct addr_prefix *p)
+bool monitor_is_prefix(const struct addr_prefix *p)
 {
-	if (!is_address(&p->base) || p->len > addr_ip_len(&p->base) * 8)
+	if (!monitor_is_address(&p->base) || p->len > addr_ip_len(&p->base) * 8)
 		return false;
 	for (size_t bit = p->len; bit < addr_ip_len(&p->base) * 8; bit++)
 		if (p->base.ip[bit / 8] & (0x80 >> bit % 8))
@@ -75,7 +74,7 @@ enum err monitor_assigned(struct monitor *m, const struct monitor_request *rq)
 	struct addr_prefix p = one(&rq->peer);
 	enum err e;
 
-	if (!is_prefix(&p))
+	if (!monitor_is_prefix(&p))
 		return ERR_MALFORMED;
 	if (!m->tun_made)
 		return ERR_WRONG_STATE;
@@ -118,7 +117,7 @@ enum err monitor_network(struct monitor *m, const struct monitor_request *rq)
 	enum err e;
 
 	j.to.base.port = j.source.port = 0;
-	if (!is_prefix(&j.to) || (source && !is_address(source)))
+	if (!monitor_is_prefix(&j.to) || (source && !monitor_is_address(source)))
 		return ERR_MALFORMED;
 	if (!m->tun_made)
 		return ERR_WRONG_STATE;

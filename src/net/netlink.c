@@ -26,6 +26,8 @@ static enum err of_errno(int error)
 	case EPERM:
 	case EACCES: return ERR_DENIED;
 	case EAFNOSUPPORT:
+	case ENOSYS: /* XFRM: no such algorithm */
+	case EPROTONOSUPPORT: /* XFRM: no ESP */
 	case EOPNOTSUPP: return ERR_UNSUPPORTED;
 	case ENOMEM: return ERR_NOMEM;
 	default: return ERR_SYSTEM;
@@ -58,8 +60,8 @@ static enum err take(const struct nlmsghdr *nlh, int len, bool single,
 	return OK;
 }
 
-enum err netlink_ask(int family, struct nlmsghdr *nlh, bool single,
-		     enum err (*each)(void *arg, const struct nlmsghdr *nlh), void *arg)
+static enum err ask(int family, unsigned groups, const void *bytes, size_t len, bool single,
+		    enum err (*each)(void *arg, const struct nlmsghdr *nlh), void *arg)
 {
 	struct mnl_socket *s = mnl_socket_open2(family, SOCK_CLOEXEC);
 	_Alignas(struct nlmsghdr) char buffer[NETLINK_BUFFER];
@@ -67,10 +69,8 @@ enum err netlink_ask(int family, struct nlmsghdr *nlh, bool single,
 	bool end = false;
 
 	if (!s)
-		return ERR_SYSTEM;
-	nlh->nlmsg_seq = 1;
-	nlh->nlmsg_flags |= NLM_F_REQUEST;
-	if (mnl_socket_bind(s, 0, MNL_SOCKET_AUTOPID) == 0 && mnl_socket_sendto(s, nlh, nlh->nlmsg_len) >= 0)
+		return errno == EPROTONOSUPPORT ? ERR_UNSUPPORTED : ERR_SYSTEM;
+	if (mnl_socket_bind(s, groups, MNL_SOCKET_AUTOPID) == 0 && mnl_socket_sendto(s, bytes, len) >= 0)
 		e = OK;
 	while (e == OK && !end) {
 		ssize_t n = mnl_socket_recvfrom(s, buffer, sizeof(buffer));
@@ -81,6 +81,31 @@ enum err netlink_ask(int family, struct nlmsghdr *nlh, bool single,
 	}
 	(void)mnl_socket_close(s);
 	return e;
+}
+
+static enum err ask_one(int family, unsigned groups, struct nlmsghdr *nlh, bool single,
+			enum err (*each)(void *arg, const struct nlmsghdr *nlh), void *arg)
+{
+	nlh->nlmsg_seq = 1;
+	nlh->nlmsg_flags |= NLM_F_REQUEST;
+	return ask(family, groups, nlh, nlh->nlmsg_len, single, each, arg);
+}
+
+enum err netlink_ask(int family, struct nlmsghdr *nlh, bool single,
+		     enum err (*each)(void *arg, const struct nlmsghdr *nlh), void *arg)
+{
+	return ask_one(family, 0, nlh, single, each, arg);
+}
+
+enum err netlink_ask_member(int family, unsigned groups, struct nlmsghdr *nlh,
+			    enum err (*each)(void *arg, const struct nlmsghdr *nlh), void *arg)
+{
+	return ask_one(family, groups, nlh, false, each, arg);
+}
+
+enum err netlink_ask_batch(int family, const void *messages, size_t len)
+{
+	return ask(family, 0, messages, len, false, NULL, NULL);
 }
 
 /* ---- links ---- */

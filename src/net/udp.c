@@ -167,6 +167,13 @@ fail:
 	return e;
 }
 
+enum err udp_give_esp(int fd)
+{
+	/* a train is one packet to ESP */
+	(void)set_int(fd, IPPROTO_UDP, UDP_GRO, 0);
+	return set_int(fd, IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP) ? OK : ERR_UNSUPPORTED;
+}
+
 enum err udp_open(const struct addr *local, int *ret_fd, struct addr *ret_local)
 {
 	enum err e;

@@ -24,6 +24,11 @@ struct addr addr_from_sockaddr(const struct sockaddr_storage *ss);
 MUST_CHECK enum err udp_group_open(enum addr_family family, uint16_t port, unsigned n_data, int *fds,
 				   uint16_t *ret_port);
 
+/* A data socket of a group, not the control socket: the kernel takes what is ESP there for its own SAs (net/xfrm.h), and what it has
+ * no SA for is lost; everything else still arrives. Once and for all; no trains any more. ERR_UNSUPPORTED: it cannot. A train goes where its first datagram
+ * leads: so what a peer may send in one train must not be the kernel's in part. */
+MUST_CHECK enum err udp_give_esp(int fd);
+
 struct udp_msg {
 	struct path path; /* local (from packet info), remote, tos */
 	uint8_t *p; /* borrowed until the next udp_recv on the same buffers */
