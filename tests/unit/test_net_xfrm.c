@@ -232,17 +232,17 @@ static unsigned train(const struct end x[2], const struct group *g, unsigned fir
 	static uint8_t room[2][UDP_TRAIN_MAX];
 	struct udp_sender sender = { .fd = x[0].fds[0][0] };
 	uint8_t bytes[TRAIN][DATAGRAM] = { { 0 } };
-	struct udp_msg msgs[TRAIN], got[2];
+	struct path path = { .local = x[0].outer[0][0], .remote = x[1].outer[0][0] };
+	struct udp_out msgs[TRAIN];
+	struct udp_msg got[2];
 	enum udp_fate fates[TRAIN];
 	unsigned n = 0;
 
+	path.remote.port = g->port;
 	for (unsigned i = 0; i < TRAIN; i++) {
 		put_be32(bytes[i], i >= first_kernel && i % every == 0 ? x[1].spi_in : 0xc0000200);
 		put_be32(bytes[i] + 4, i + 1);
-		msgs[i] = (struct udp_msg){ .path = { .local = x[0].outer[0][0], .remote = x[1].outer[0][0] },
-					    .p = bytes[i],
-					    .len = DATAGRAM };
-		msgs[i].path.remote.port = g->port;
+		msgs[i] = (struct udp_out){ .path = &path, .p = bytes[i], .len = DATAGRAM };
 	}
 	assert_int_equal(udp_send_trains(&sender, msgs, TRAIN, fates), TRAIN);
 	(void)poll(NULL, 0, SILENCE_MS);
