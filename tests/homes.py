@@ -22,6 +22,14 @@ import lablib
 from lablib import check, wait
 
 A, B = "sip:home-a@example.net", "sip:home-b@example.net"
+TV, TV6 = "10.3.0.10", "2001:db8:3::10"      # of the network that home B may grant; see Homes.lan()
+NETWORK = """
+[network lan]
+prefix = 10.3.0.0/24, 2001:db8:3::/64
+pool = 10.77.0.0/29, 2001:db8:77::/64
+dns = 10.3.0.1
+"""
+ACCEPT = "accept-prefix = 10.3.0.0/24, 10.77.0.0/24\naccept-prefix = 2001:db8:3::/64, 2001:db8:77::/64\n"
 EXAMPLES = os.path.join(lablib.ROOT, "examples")
 TOPOLOGY = __doc__.split("\n\n", 1)[1].rstrip()
 USER, OTHER = 4001, 4002          # two users of the caller's machine
@@ -31,6 +39,30 @@ def user_of(uid):
     """setpriv prefix: this user, in the group that may write to the control socket, with no other rights."""
     gid = pwd.getpwnam(lablib.engine_user()).pw_gid
     return ["setpriv", "--reuid=%d" % uid, "--regid=%d" % gid, "--clear-groups", "--no-new-privs"]
+
+
+def with_network(name, text):
+    """A change of Homes: B grants its network beside one service, A accepts it."""
+    if name == "home-a":
+        return text + "\n[peer %s]\n%s" % (B, ACCEPT)
+    return text.replace("allow = desktop files", "allow = desktop lan") + NETWORK
+
+
+def ping(lab, ns, to, *args):
+    """Does this address answer?"""
+    try:
+        lab.ns_exec(ns, ["ping", "-n", "-c", "1", "-W", "1"] + list(args) + [to])
+    except lablib.Failed:
+        return False
+    return True
+
+
+def reaches(lab, ns, host, port, size=100000, seconds=2):
+    """Does TCP get through?"""
+    with contextlib.suppress(lablib.Failed, OSError):
+        lablib.tcp_echo(lab, ns, host, port, size, seconds)
+        return True
+    return False
 
 
 class Running:
@@ -65,11 +97,23 @@ class Running:
 class Home(lablib.Daemon):
     """One home's daemon with its client."""
 
+    def reload(self, old="", new=""):
+        """Its first configuration with this change, read again."""
+        self.configure(self.conf.replace(old, new) if old else self.conf, self.daemon)
+        check(self.cli("reload")[0] == 0, "reload")
+
+    def again(self):
+        """Once more, after its end."""
+        if self._control:
+            self._control.close()
+            self._control = None
+        self.start().registered()
+
     def cli(self, *args, uid=0, seconds=30):
         """Runs `tieline ARGS` to its end on this machine; returns (exit status, stdout, stderr)."""
         argv = ["ip", "netns", "exec", self.ns] + (user_of(uid) if uid else []) + \
                [lablib.binary("tieline"), "--control", self.run + "/control"] + list(args)
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=seconds,
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=seconds * lablib.PATIENCE,
                               env=dict(os.environ, PATH=lablib._PATH), check=False)
         return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
@@ -109,6 +153,7 @@ class Homes:
         self.desk_ns = lab.netns("desk")
         lab.plug(self.desk_ns, "eth0", ["10.2.0.10/24"], self.nat_ns["b"], "lan")
         lab.route(self.desk_ns, "default", "10.2.0.1")
+        self.tv_ns = None
         self.passwords = {}
         self.exchange = None
         self.start_exchange()
@@ -173,6 +218,17 @@ class Homes:
         lablib.echo_server(self.lab, self.desk_ns, "10.2.0.10", 5900)
         lablib.echo_server(self.lab, self.desk_ns, "10.2.0.10", 22)
         lablib.echo_server(self.lab, self.ns["b"], "127.0.0.1", 8080)
+        return self
+
+    def lan(self):
+        """Home B's own network, and in it a TV with an echo server, port 8080."""
+        lab = self.lab
+        self.tv_ns = lab.netns("tv")
+        lab.veth(self.ns["b"], "eth1", ["10.3.0.1/24", "2001:db8:3::1/64"], self.tv_ns, "eth0", [TV + "/24", TV6 + "/64"])
+        lab.route(self.tv_ns, "default", "10.3.0.1")
+        lab.route(self.tv_ns, "default", "2001:db8:3::1")
+        for address in (TV, TV6):
+            lablib.echo_server(lab, self.tv_ns, address, 8080)
         return self
 
     def echo(self, uid, address, size=200000, seconds=20):

@@ -40,6 +40,8 @@ _CLONE_NEWNET = 0x40000000
 _PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
+# Where all takes longer, as in a machine without hardware's help, so many times longer.
+PATIENCE = float(os.environ.get("TIELINE_PATIENCE") or 1)
 SANITIZER = re.compile(r"ERROR: \w*Sanitizer|runtime error:")
 
 
@@ -71,7 +73,8 @@ def engine_user():
 
 
 def wait(cond, seconds, what):
-    """Polls cond() until it is true and returns that value; Failed("...: WHAT") after so many seconds."""
+    """Polls cond() until it is true and returns that value; Failed("...: WHAT") after so many seconds (of PATIENCE)."""
+    seconds *= PATIENCE
     end = time.monotonic() + seconds
     while True:
         value = cond()
@@ -122,7 +125,7 @@ class Process:
         """Ends it: the signal, and SIGKILL to its group if that was not enough in time. Returns the exit status."""
         self.kill(number)
         try:
-            self.popen.wait(seconds)
+            self.popen.wait(seconds * PATIENCE)
         except subprocess.TimeoutExpired:
             pass
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -169,7 +172,7 @@ class Control:
 
     def find(self, ident, match, seconds, what):
         """Waits for the first line of a command for which match(line); a command that is done early is a failure."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * PATIENCE
         while True:
             of_it = [line for line in self.lines if line.get("id") == ident]
             for line in of_it:
@@ -209,7 +212,7 @@ class Daemon:
         self.dir = os.path.join(lab.dir, name)
         self.state, self.run = self.dir + "/state", self.dir + "/run"
         self.process = self._control = None
-        self.level = level
+        self.level, self.conf, self.daemon = level, conf, daemon
         os.makedirs(self.dir, 0o755, exist_ok=True)
         self.configure(conf, daemon)
 
@@ -371,9 +374,13 @@ class Lab:
         for key in ("all", "default"):
             self.sysctl(full, "net.ipv6.conf.%s.accept_dad" % key, 0)
         if forward:
-            self.sysctl(full, "net.ipv4.ip_forward", 1)
-            self.sysctl(full, "net.ipv6.conf.all.forwarding", 1)
+            self.forwards(full)
         return full
+
+    def forwards(self, ns):
+        """A namespace routes from now on."""
+        self.sysctl(ns, "net.ipv4.ip_forward", 1)
+        self.sysctl(ns, "net.ipv6.conf.all.forwarding", 1)
 
     def ns_exec(self, ns, argv, seconds=20):
         """Runs a command to its end inside a namespace; returns its output."""
@@ -526,6 +533,23 @@ def echo_server(lab, ns, address, port):
         server.close()
     lab.at_close(close)
     return server.getsockname()[1]
+
+
+def udp_echo_server(lab, ns, address, port):
+    """Sends back each datagram until the lab is closed. In a thread."""
+    import threading
+
+    with lab.inside(ns):
+        server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((address, port))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                data, peer = server.recvfrom(65536)
+                server.sendto(data, peer)
+    threading.Thread(target=serve, daemon=True).start()
+    lab.at_close(server.close)
 
 
 def stun_server(lab, ns, address, port=3478):

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import homes      # noqa: E402
@@ -25,23 +24,6 @@ table ip nofrag {
     }
 }
 """
-
-
-def udp_echo_server(lab, ns, address, port):
-    """Sends back each datagram until the lab is closed; its family is IPv4."""
-    with lab.inside(ns):
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind((address, port))
-
-    def serve():
-        try:
-            while True:
-                data, peer = server.recvfrom(65536)
-                server.sendto(data, peer)
-        except OSError:
-            pass
-    threading.Thread(target=serve, daemon=True).start()
-    lab.at_close(server.close)
 
 
 def udp_echo(lab, size):
@@ -84,7 +66,7 @@ def start(lab):
     for ns in lab.h.nat_ns.values():
         lablib.run(["ip", "netns", "exec", ns, "nft", NO_FRAGMENTS])
     lab.h.services()
-    udp_echo_server(lab, lab.h.desk_ns, "10.2.0.10", 123)
+    lablib.udp_echo_server(lab, lab.h.desk_ns, "10.2.0.10", 123)
     lab.h.start().pin()
 
 

@@ -6,62 +6,18 @@
     home-a (NAT) ---- internet ---- (NAT) home-b 10.3.0.1, 2001:db8:3::1 ---- tv 10.3.0.10, 2001:db8:3::10
                                           `-- desk 10.2.0.10, of another network
 """
-import contextlib
 import os
 import signal
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import homes      # noqa: E402
 import lablib     # noqa: E402
-from homes import A, B, USER     # noqa: E402
+from homes import B, TV, TV6, USER, ping, reaches     # noqa: E402
 from lablib import check, wait   # noqa: E402
 
-TV, TV6, OWN, OWN6 = "10.3.0.10", "2001:db8:3::10", "10.77.0.", "2001:db8:77::"
-NETWORK = """
-[network lan]
-prefix = 10.3.0.0/24, 2001:db8:3::/64
-pool = 10.77.0.0/29, 2001:db8:77::/64
-dns = 10.3.0.1
-"""
-ACCEPT = "accept-prefix = 10.3.0.0/24, 10.77.0.0/24\naccept-prefix = 2001:db8:3::/64, 2001:db8:77::/64\n"
-
-
+OWN, OWN6 = "10.77.0.", "2001:db8:77::"
 HOST = "host = yes\nrekey-after = 6s"
-CONF = {}
-
-
-def change(name, text):
-    """B grants its network beside one service, A accepts it."""
-    if name == "home-a":
-        CONF[name] = text + "\n[peer %s]\n%s" % (B, ACCEPT)
-    else:
-        CONF[name] = text.replace("allow = desktop files", "allow = desktop lan") + NETWORK
-    return CONF[name]
-
-
-def reload(home, old="", new="", daemon=HOST):
-    """Its configuration with this change, read again."""
-    home.configure(CONF[home.name].replace(old, new) if old else CONF[home.name], daemon)
-    check(home.cli("reload")[0] == 0, "reload")
-
-
-def ping(lab, ns, to, *args):
-    """Does this address answer?"""
-    try:
-        lab.ns_exec(ns, ["ping", "-n", "-c", "1", "-W", "1"] + list(args) + [to])
-    except lablib.Failed:
-        return False
-    return True
-
-
-def reaches(lab, ns, host, port):
-    """Does TCP get through?"""
-    with contextlib.suppress(lablib.Failed, OSError):
-        lablib.tcp_echo(lab, ns, host, port, size=100000, seconds=2)
-        return True
-    return False
 
 
 def addresses(lab):
@@ -76,15 +32,9 @@ def routes(lab, *args):
 
 def registers(lab):
     "both homes register and know each other's keys; the TUN is in the host's namespace"
-    lab.h = homes.Homes(lab, daemon_a=HOST, daemon_b=HOST, change=change)
-    lab.a, lab.b = lab.h.ns["a"], lab.h.ns["b"]
-    lab.tv = lab.netns("tv")
-    lab.veth(lab.b, "eth1", ["10.3.0.1/24", "2001:db8:3::1/64"], lab.tv, "eth0", [TV + "/24", TV6 + "/64"])
-    lab.route(lab.tv, "default", "10.3.0.1")
-    lab.route(lab.tv, "default", "2001:db8:3::1")
+    lab.h = homes.Homes(lab, daemon_a=HOST, daemon_b=HOST, change=homes.with_network)
+    lab.a, lab.b, lab.tv = lab.h.ns["a"], lab.h.ns["b"], lab.h.lan().tv_ns
     lab.h.services().start().pin()
-    for address in (TV, TV6):
-        lablib.echo_server(lab, lab.tv, address, 8080)
     check("tie0" in lab.ip(lab.a, "link") and "tie0" in lab.ip(lab.b, "link"), "no TUN")
 
 
@@ -92,8 +42,7 @@ def warns(lab):
     "a router that does not forward is told what to do"
     lab.h.b.process.says("net.ipv4.ip_forward=1")
     lab.h.b.process.says("net.ipv6.conf.all.forwarding=1")
-    for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
-        lab.sysctl(lab.b, key, 1)
+    lab.forwards(lab.b)
 
 
 def blocked(lab):
@@ -199,28 +148,22 @@ def both(lab):
 
 def revoked(lab):
     "the owner takes the network back while the call is up: the service stays"
-    reload(lab.h.b, "allow = desktop lan", "allow = desktop")
+    lab.h.b.reload("allow = desktop lan", "allow = desktop")
     wait(lambda: OWN not in addresses(lab), 8, "the address is gone")
     check(lab.h.a.up() and "10.3.0.0/24" not in routes(lab, "dev", "tie0"), "the route is left")
     lab.call.process.kill(signal.SIGINT)
     lab.call.done(10)
-    reload(lab.h.b)
+    lab.h.b.reload()
 
 
 def not_accepted(lab):
     "what accept-prefix does not list is not taken, and the call says why"
-    reload(lab.h.a, "10.3.0.0/24, 10.77", "10.9.0.0/24, 10.77")
+    lab.h.a.reload("10.3.0.0/24, 10.77", "10.9.0.0/24, 10.77")
     code, _, err = lab.h.a.cli("call", B + "/lan", "--detach", uid=USER, seconds=60)
     check(code == 16 and "accept-prefix" in err, "%d %s" % (code, err))
     check(OWN not in addresses(lab) and "10.3.0.0/24" not in routes(lab), "something is left: " + routes(lab))
-    reload(lab.h.a)
+    lab.h.a.reload()
     check("10.3.0.0/24" in routes(lab, "type", "unreachable"), "no unreachable route")
-
-
-def start(home):
-    """Once more."""
-    home._control = None      # pylint: disable=protected-access
-    home.start().registered()
 
 
 def killed(lab):
@@ -230,7 +173,7 @@ def killed(lab):
     lab.h.a.process.kill(signal.SIGKILL)
     wait(lambda: "tie0" not in lab.ip(lab.a, "link"), 8, "the TUN is gone")
     wait(lambda: not routes(lab, "type", "unreachable").strip(), 8, "unreachable routes are gone: " + routes(lab, "type", "unreachable"))
-    start(lab.h.a)
+    lab.h.a.again()
     code, out, err = lab.h.a.cli("call", B + "/lan", "--detach", uid=USER, seconds=60)
     check(code == 0 and "as %s," % lab.own in out, "%d %s %s" % (code, out, err))
     check(ping(lab, lab.a, TV), "no ping")
@@ -241,8 +184,8 @@ def killed(lab):
 def without_host(lab):
     "a caller with host = no has the network in its private namespace, and reaches it by forward"
     check(lab.h.a.stop() == 0, "exit status")
-    lab.h.a.configure(CONF["home-a"])
-    start(lab.h.a)
+    lab.h.a.configure(lab.h.a.conf)
+    lab.h.a.again()
     code, out, err = lab.h.a.cli("call", B + "/lan", "--detach", uid=USER, seconds=60)
     check(code == 0, "%d %s %s" % (code, out, err))
     check(not ping(lab, lab.a, TV) and "tie0" not in lab.ip(lab.a, "link"), "it is in the host's namespace")
