@@ -24,12 +24,13 @@ import lablib       # noqa: E402
 QEMU = "qemu-system-x86_64"
 MODULES = ["veth", "tun", "xfrm_user", "esp4", "esp6", "gcm", "ctr", "ghash-generic", "seqiv", "echainiv", "drbg", "hmac", "aesni-intel",
            "ghash-clmulni-intel", "chacha20poly1305", "chacha_generic", "poly1305_generic", "sha512_generic", "authenc", "authencesn", "cbc",
-           "nf_tables", "nf_conntrack", "nft_ct", "nft_masq", "nft_chain_nat", "nft_reject_inet"]
+           "nf_tables", "nf_conntrack", "nft_ct", "nft_masq", "nft_nat", "nft_chain_nat", "nft_reject_inet", "bridge"]
 INSIDE = "TIELINE_QEMU"
 MEMORY = "1G"
 SECONDS = 150
+PATIENCE = "5"
 PYTHON = "/usr/bin/python3"
-TOOLS = ["ip", "nft", "ping", "sysctl", "sh", "cat", "sleep", "env", "id"]
+TOOLS = ["ip", "nft", "ping", "sysctl", "sh", "cat", "sleep", "env", "id", "setpriv"]
 FILES = ["/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/ssl/openssl.cnf", "/etc/iproute2", "/usr/share/iproute2"]
 LIBRARIES = ["libnss_files.so.2", "libgcc_s.so.1"]      # loaded by name at run time
 END = "@end of the program: "
@@ -142,7 +143,7 @@ def pack(path, program, needs, modules):
         for name in LIBRARIES:
             a.path(os.path.join(folder, name))
     a.path(subprocess.run([PYTHON, "-c", "import os; print(os.path.dirname(os.__file__))"], capture_output=True, text=True, check=True).stdout.strip())
-    for file in glob.glob(lablib.ROOT + "/tests/*.py") + [lablib.ROOT + "/tests/" + f for f in ("lab", "interop", "kernel")]:
+    for file in glob.glob(lablib.ROOT + "/tests/*.py") + [lablib.ROOT + "/" + f for f in ("tests/lab", "tests/interop", "tests/kernel", "examples")]:
         a.path(file)
     names = []
     for file in modules:
@@ -210,7 +211,7 @@ def init(program):
                 with open(name, "rb") as module:
                     if libc.syscall(313, module.fileno(), b"", 0):      # finit_module
                         print("# %s: %s" % (name, os.strerror(ctypes.get_errno())), flush=True)
-        env = dict(os.environ, TMPDIR="/tmp", HOME="/root", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        env = dict(os.environ, TMPDIR="/tmp", HOME="/root", TIELINE_PATIENCE=PATIENCE, PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         child = subprocess.Popen([sys.executable, program], env=env)
         while True:
             pid, how = os.wait()
