@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import charon       # noqa: E402
 import lablib       # noqa: E402
 import pair         # noqa: E402
+import tcpcopy      # noqa: E402
 
 # what charon says of a request of ours
 CHILD = r"parsed CREATE_CHILD_SA request \d+ \[ N\(REKEY_SA\)"
@@ -39,7 +40,7 @@ def calls(lab):
     "tielined calls, and a copy runs through its tunnel"
     lab.pair.calls()
     host, port = lab.pair.forward()
-    lab.copy = pair.Copy(lab, lab.pair.home, host, port)
+    lab.copy = tcpcopy.EchoCopy(lab, lab.pair.home, host, port)
     lab.copy.moves()
 
 
@@ -47,7 +48,7 @@ def is_called(lab):
     "strongSwan calls, and a copy runs through its tunnel"
     lab.mark = len(lab.charon.process.text())
     lab.pair.is_called()
-    lab.copy = pair.Copy(lab, lab.pair.stock, lab.pair.d.address, pair.ECHO, lab.pair.inner)
+    lab.copy = tcpcopy.EchoCopy(lab, lab.pair.stock, lab.pair.d.address, pair.ECHO, lab.pair.inner)
     lab.copy.moves()
 
 

@@ -8,12 +8,10 @@ The peer's IKE and ESP are an object like charon.Charon: cert_der(), start(), co
 """
 import hashlib
 import re
-import socket
 
 import charon
 import lablib
 import sippeer
-import tcpcopy
 
 AOR, STOCK_AOR = "sip:home@example.net", "sip:stock@example.org"
 ECHO, THEIR_ECHO = 7002, 7001     # ports: our service, and what we forward to
@@ -168,27 +166,3 @@ class Pair:
         """The peer ends it."""
         self.peer.terminate()
         self.gone()
-
-
-class Copy(tcpcopy.Copy):
-    """One that connects to an echo server by itself."""
-
-    def __init__(self, lab, ns, host, port, source=None):
-        with lab.inside(ns):
-            conn = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        conn.settimeout(30)
-        if source:
-            conn.bind((source, 0))
-        conn.connect((host, port))
-        super().__init__(conn)
-        self.start()
-
-    def finish(self):
-        """Ends it; what came back must be what was sent."""
-        self.stopped.set()
-        self.join(20)
-        self.reader.join(20)
-        self.conn.close()
-        lablib.check(self.n_back == self.n_sent and self.back.digest() == self.sent.digest(),
-                     "%d of %d bytes came back, or others" % (self.n_back, self.n_sent))
-        lablib.check(self.n_sent > 200000, "only %d bytes" % self.n_sent)

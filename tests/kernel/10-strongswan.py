@@ -18,6 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import charon       # noqa: E402
 import lablib       # noqa: E402
 import pair         # noqa: E402
+import tcpcopy      # noqa: E402
 import uml          # noqa: E402
 import wire         # noqa: E402
 
@@ -88,7 +89,7 @@ def copy_in(lab):
 
 def begin(lab, *args):
     """The copy that runs while keys are made anew."""
-    lab.copy = pair.Copy(lab, *args)
+    lab.copy = tcpcopy.EchoCopy(lab, *args)
     lab.copy.moves()
 
 

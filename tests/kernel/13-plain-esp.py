@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import charon       # noqa: E402
 import lablib       # noqa: E402
 import pair         # noqa: E402
+import tcpcopy      # noqa: E402
 import uml          # noqa: E402
 import wire         # noqa: E402
 
@@ -51,7 +52,7 @@ def traffic(lab):
 
 def rekeys(lab):
     "strongSwan rekeys the Child SA while a copy runs: nothing is lost"
-    copy = pair.Copy(lab, lab.pair.stock, lab.pair.d.address, pair.ECHO, lab.pair.inner)
+    copy = tcpcopy.EchoCopy(lab, lab.pair.stock, lab.pair.d.address, pair.ECHO, lab.pair.inner)
     copy.moves()
     n = lab.pair.d.process.text().count("Child SA up")
     lab.pair.peer.swanctl("--rekey", "--child", "tunnel")
