@@ -131,7 +131,8 @@ class Home(lablib.Daemon):
 
 
 class Homes:
-    """The whole: networks, exchange, both homes. What is not asked for otherwise is as in examples/."""
+    """The whole: networks, exchange, both homes. What is not asked for otherwise is as in examples/. nat_*: one of lablib.NATS; None: a
+    router that translates nothing."""
 
     def __init__(self, lab, nat_a="port-restricted", nat_b="port-restricted", daemon_a="", daemon_b="", change=None):
         self.lab = lab
@@ -141,15 +142,20 @@ class Homes:
         self.exchange_ns = lab.netns("exchange")
         lab.plug(self.exchange_ns, "eth0", ["198.51.100.5/24"], net)
         self.ns, self.nat_ns = {}, {}
-        for letter, wan, lan, kind in (("a", "198.51.100.11/24", "10.1.0", nat_a), ("b", "198.51.100.12/24", "10.2.0", nat_b)):
+        routers = (("a", "198.51.100.11", "10.1.0", nat_a), ("b", "198.51.100.12", "10.2.0", nat_b))
+        for letter, wan, lan, kind in routers:
             router = self.nat_ns[letter] = lab.netns("nat-" + letter, forward=True)
             host = self.ns[letter] = lab.netns("home-" + letter)
-            lab.plug(router, "wan", [wan], net)
+            lab.plug(router, "wan", [wan + "/24"], net)
             lab.bridge(router, "lan")
             lab.ip(router, "address", "add", lan + ".1/24", "dev", "lan")
             lab.plug(host, "eth0", [lan + ".2/24"], router, "lan")
             lab.route(host, "default", lan + ".1")
-            lab.nat(router, kind)
+            if kind:
+                lab.nat(router, kind)
+        for letter, wan, lan, _ in [r for r in routers if not r[3]]:
+            for ns in [self.exchange_ns] + [r for other, r in self.nat_ns.items() if other != letter]:
+                lab.route(ns, lan + ".0/24", wan)
         self.desk_ns = lab.netns("desk")
         lab.plug(self.desk_ns, "eth0", ["10.2.0.10/24"], self.nat_ns["b"], "lan")
         lab.route(self.desk_ns, "default", "10.2.0.1")

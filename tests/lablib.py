@@ -547,7 +547,8 @@ def udp_echo_server(lab, ns, address, port):
         with contextlib.suppress(OSError):
             while True:
                 data, peer = server.recvfrom(65536)
-                server.sendto(data, peer)
+                with contextlib.suppress(OSError):      # no way back
+                    server.sendto(data, peer)
     threading.Thread(target=serve, daemon=True).start()
     lab.at_close(server.close)
 
