@@ -210,6 +210,7 @@ enum err data_open_tun(struct engine *e)
 
 		r = monitor_ask(e->monitor_fd, &rq, &reply, &w->tun_fd);
 		w->plane = esp_set_plane(vpn_data(e->vpn), i);
+		w->divisor = esp_set_divisor(vpn_data(e->vpn));
 		w->merge_cfg.uso = r == OK && (reply.offloads & TUN_OFFLOAD_USO);
 		/* in the private namespace packets end at a socket */
 		w->merge_cfg.fixed_ids = !cfg->host;

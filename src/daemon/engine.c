@@ -110,6 +110,7 @@ void engine_drain(struct engine *e)
 {
 	enum vpn_channel channel;
 	struct out o;
+	struct esp_kernel_request rq;
 	struct vpn_want w;
 	struct vpn_event ev;
 	bool more = true;
@@ -119,6 +120,10 @@ void engine_drain(struct engine *e)
 		/* sockets of a call are closed before its last words leave (docs/protocol.md) */
 		while (vpn_poll_want(e->vpn, &w)) {
 			carry_out(e, &w);
+			more = true;
+		}
+		while (vpn_poll_kernel(e->vpn, &rq)) {
+			kernel_carry_out(e, &rq);
 			more = true;
 		}
 		while (vpn_poll_output(e->vpn, &channel, &o)) {
@@ -369,7 +374,7 @@ int engine_run(struct engine_start *s)
 	for (int i = 0; i < 2; i++)
 		e->groups[i] = (struct udp_group){ .raw_fd = -1, .sip_fd = -1 };
 	for (int i = 0; i < 2; i++)
-		for (unsigned k = 0; k <= CFG_WORKERS_MAX; k++)
+		for (unsigned k = 0; k < 2 + CFG_WORKERS_MAX; k++)
 			e->groups[i].fds[k] = -1;
 	memcpy(user, s->cfg->user, sizeof(user));
 	r = monitor_start(s->cfg, &e->monitor_fd, &pid);

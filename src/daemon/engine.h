@@ -4,7 +4,8 @@
  *   engine.c   life, wants and events of vpn       pump.c     sockets of the tunnel port, the TUN, SIP
  *   names.c    servers and addresses               control.c  the control socket      command.c  its commands
  *   json.c     events as JSON                      ping.c     echo through a tunnel   journal.c  log lines
- *   reload.c   the configuration read again             network.c  networks that were joined */
+ *   reload.c   the configuration read again             network.c  networks that were joined
+ *   kernel.c   ESP in the kernel */
 #pragma once
 #include <jansson.h>
 #include "base/timers.h"
@@ -31,8 +32,8 @@ struct ping_report {
 
 struct udp_group {
 	enum addr_family family;
-	int fds[1 + CFG_WORKERS_MAX]; /* control, the workers' */
-	struct loop_fd *watch; /* of control */
+	int fds[2 + CFG_WORKERS_MAX]; /* control, the workers', the kernel's */
+	struct loop_fd *watch, *kernel_watch; /* of control, of the kernel's: what is not for it */
 	int raw_fd; /* ESP without UDP, the first worker's; -1: no peer may have it */
 	uint16_t port;
 	int sip_fd; /* SIP over UDP, port of its own */
@@ -60,6 +61,7 @@ struct engine {
 	struct loop_fd *monitor_watch;
 	struct worker workers[CFG_WORKERS_MAX]; /* data.c */
 	unsigned n_workers;
+	bool kernel; /* takes ESP */
 	int tell_fd; /* an eventfd: some worker's plane has news */
 	struct loop_fd *tell_watch, *stray_watch[CFG_WORKERS_MAX];
 	uint8_t (*trains)[UDP_TRAIN_MAX]; /* CONTROL_TRAINS: of the control sockets, and for one stray */
@@ -86,6 +88,9 @@ struct engine_start {
 };
 int engine_run(struct engine_start *s);
 void engine_drain(struct engine *e); /* vpn's outputs, wants and events, until there are none */
+
+/* kernel.c */
+void kernel_carry_out(struct engine *e, struct esp_kernel_request *rq); /* wipes its key */
 
 /* network.c */
 void networks_up(struct engine *e, const struct vpn_want *w);

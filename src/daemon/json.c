@@ -194,6 +194,7 @@ static json_t *call_json(const struct vpn *v, uint64_t now_us, const struct vpn_
 	json_object_set_new(o, "path", json_string(s->path_type));
 	json_object_set_new(o, "rtt_ms", json_real(s->rtt_us / 1000.0));
 	json_object_set_new(o, "mtu", json_integer(s->mtu));
+	json_object_set_new(o, "plane", json_string(s->in_kernel ? "kernel" : "user"));
 	json_object_set_new(o, "address", inner_json(s->peer_address));
 	for (unsigned i = 0; i < s->n_services; i++) {
 		const struct vpn_service_status *x = &s->services[i];

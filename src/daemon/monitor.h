@@ -39,10 +39,18 @@ enum monitor_op {
 	MONITOR_ESP_COUNT, /* the reply has its counters; ERR_NOTFOUND: also when a limit has ended it */
 	MONITOR_RELOAD /* the configuration file, opened anew, for the engine to read; `add`: taken over here as well */
 };
-enum monitor_esp_action { MONITOR_ESP_GONE, MONITOR_ESP_BLOCK, MONITOR_ESP_PASS };
+/* What may pass: nothing; nothing, in neither direction; what comes in (HOLD: what would go out is dropped, not sent elsewhere); all. */
+enum monitor_esp_action {
+	MONITOR_ESP_GONE,
+	MONITOR_ESP_BLOCK,
+	MONITOR_ESP_IN,
+	MONITOR_ESP_HOLD,
+	MONITOR_ESP_PASS
+};
 struct monitor_esp {
 	uint16_t slot; /* ties SAs and what passes, the engine's choice; not 0 */
 	uint8_t action; /* POLICY */
+	uint16_t mtu; /* POLICY: of an inner packet; 0: not limited */
 	uint8_t inbound, aead, esn, copy_dscp; /* SAs; aead: of enum xfrm_aead (net/xfrm.h) */
 	uint32_t spi;
 	struct addr own, peer, new_own, new_peer; /* outer addresses with ports */

@@ -69,8 +69,8 @@ static bool is_granted(const struct config *cfg, const struct addr_prefix *p)
 {
 	for (unsigned i = 0; i < cfg->n_networks; i++)
 		for (unsigned k = 0; k < cfg->networks[i].prefix.n; k++)
-			if (addr_prefix_eq(&cfg->networks[i].prefix.p[k], p))
-				return true;
+			if (addr_prefix_inside(p, &cfg->networks[i].prefix.p[k]))
+				return true; /* or a part, which a peer has narrowed it to */
 	return false;
 }
 
@@ -102,6 +102,17 @@ static bool outer_fits(struct monitor *m, const struct addr *own, const struct a
 	       !addr_is_any(own) && !addr_is_any(peer) && !addr_is_multicast(own) && !addr_is_multicast(peer);
 }
 
+/* With IN what goes out has no policy: it takes the route into the TUN. */
+static enum err set_way(struct monitor *m, const struct xfrm_policy *x, uint8_t action)
+{
+	enum err e;
+
+	if (x->way != XFRM_WAY_OUT || action != MONITOR_ESP_IN)
+		return xfrm_policy_set(m->ns_fd, x);
+	e = xfrm_policy_remove(m->ns_fd, x->way, &x->from, &x->to);
+	return e == ERR_NOTFOUND ? OK : e;
+}
+
 static enum err set_ways(struct monitor *m, const struct esp_pair *p, const struct monitor_esp *rq)
 {
 	enum err e = OK;
@@ -112,15 +123,23 @@ static enum err set_ways(struct monitor *m, const struct esp_pair *p, const stru
 					 .from = to_client ? p->server : p->client,
 					 .to = to_client ? p->client : p->server,
 					 .reqid = reqid_of(m, p->slot),
-					 .block = rq->action != MONITOR_ESP_PASS,
+					 .block = rq->action == MONITOR_ESP_BLOCK ||
+						  (rq->action == MONITOR_ESP_HOLD && way == XFRM_WAY_OUT),
 					 .outer_from = rq->own,
 					 .outer_to = rq->peer };
 
 		if (way == XFRM_WAY_FORWARD && p->ours)
 			continue; /* it ends here */
-		e = xfrm_policy_set(m->ns_fd, &x);
+		e = set_way(m, &x, rq->action);
 	}
 	return e;
+}
+
+static void set_mtu(struct monitor *m, struct esp_pair *p, uint16_t mtu)
+{
+	if (p->mtu != mtu)
+		monitor_route_mtu(m, p->ours ? &p->server : &p->client, p->ours ? &p->client.base : NULL, mtu);
+	p->mtu = mtu;
 }
 
 static void unset_ways(struct monitor *m, const struct esp_pair *p)
@@ -134,8 +153,8 @@ static void unset_ways(struct monitor *m, const struct esp_pair *p)
 	(void)!direction_remove(m->ns_fd, m->esp->table, p->rule);
 }
 
-/* The rule comes before anything can pass. */
-static enum err set_pair(struct monitor *m, const struct esp_pair *p, const struct monitor_esp *rq)
+/* Who opens flows. It comes before anything can pass, and goes after it. */
+static enum err set_rule(struct monitor *m, const struct esp_pair *p)
 {
 	struct direction d = { .table = m->esp->table,
 			       .id = p->rule,
@@ -143,9 +162,8 @@ static enum err set_pair(struct monitor *m, const struct esp_pair *p, const stru
 			       .clients = { p->client },
 			       .n_servers = 1,
 			       .n_clients = 1 };
-	enum err e = direction_set(m->ns_fd, &d);
 
-	return e == OK ? set_ways(m, p, rq) : e;
+	return direction_set(m->ns_fd, &d);
 }
 
 static enum err new_pair(struct monitor *m, const struct monitor_esp *rq, struct esp_pair **ret)
@@ -161,7 +179,7 @@ static enum err new_pair(struct monitor *m, const struct monitor_esp *rq, struct
 	**ret = (struct esp_pair){
 		.slot = rq->slot, .ours = ours, .rule = ++k->last_rule, .server = rq->server, .client = rq->client
 	};
-	return OK;
+	return set_rule(m, *ret);
 }
 
 enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq)
@@ -173,7 +191,7 @@ enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq)
 		return ERR_WRONG_STATE;
 	if (!rq->slot || !monitor_is_prefix(&rq->server) || !monitor_is_prefix(&rq->client) ||
 	    rq->client.len != addr_ip_len(&rq->client.base) * 8 || rq->server.base.family != rq->client.base.family ||
-	    rq->action > MONITOR_ESP_PASS || (rq->action == MONITOR_ESP_PASS && !outer_fits(m, &rq->own, &rq->peer)))
+	    rq->action > MONITOR_ESP_PASS || (rq->action > MONITOR_ESP_BLOCK && !outer_fits(m, &rq->own, &rq->peer)))
 		return ERR_MALFORMED;
 	p = pair_find(m->esp, &rq->server, &rq->client);
 	if (p && p->slot != rq->slot)
@@ -182,11 +200,13 @@ enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq)
 		return ERR_NOTFOUND;
 	if (!p)
 		e = new_pair(m, rq, &p);
-	if (e != OK)
+	if (!p)
 		return e;
-	if (rq->action != MONITOR_ESP_GONE)
-		e = set_pair(m, p, rq);
+	set_mtu(m, p, rq->action > MONITOR_ESP_BLOCK ? rq->mtu : 0);
+	if (e == OK && rq->action != MONITOR_ESP_GONE)
+		e = set_ways(m, p, rq);
 	if (e != OK || rq->action == MONITOR_ESP_GONE) {
+		set_mtu(m, p, 0);
 		unset_ways(m, p);
 		*p = m->esp->pairs[--m->esp->n_pairs];
 	}

@@ -31,6 +31,7 @@ struct esp_pair {
 	bool ours; /* the client is this host */
 	uint32_t rule;
 	struct addr_prefix server, client;
+	uint16_t mtu; /* of the route to the other side */
 };
 struct esp_known {
 	uint32_t spi;
@@ -66,6 +67,7 @@ struct monitor {
 bool monitor_has(const struct addr *list, unsigned n, const struct addr *a);
 /* Into the TUN; with host = yes behind every route that is there already. */
 MUST_CHECK enum err monitor_route(struct monitor *m, const struct addr_prefix *to, const struct addr *source, bool add);
+void monitor_route_mtu(struct monitor *m, const struct addr_prefix *to, const struct addr *source, unsigned mtu);
 MUST_CHECK enum err monitor_assigned(struct monitor *m, const struct monitor_request *rq);
 MUST_CHECK enum err monitor_network(struct monitor *m, const struct monitor_request *rq);
 void monitor_networks_recheck(struct monitor *m); /* the configuration is another one: what it does not allow goes */

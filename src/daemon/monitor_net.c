@@ -67,6 +67,12 @@ enum err monitor_route(struct monitor *m, const struct addr_prefix *to, const st
 	return tun_route(m->ns_fd, m->cfg->interface, to, source, m->cfg->host ? METRIC_TUN : 0, add);
 }
 
+/* A packet that is too long for the path leaves in pieces then, as if the route had no limit. */
+void monitor_route_mtu(struct monitor *m, const struct addr_prefix *to, const struct addr *source, unsigned mtu)
+{
+	(void)!tun_route_mtu(m->ns_fd, m->cfg->interface, to, source, m->cfg->host ? METRIC_TUN : 0, mtu);
+}
+
 /* ---- what a peer assigned ---- */
 
 enum err monitor_assigned(struct monitor *m, const struct monitor_request *rq)

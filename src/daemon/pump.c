@@ -75,7 +75,8 @@ void pump_datagram(struct engine *e, uint64_t now_us, struct udp_msg *m)
 static void control_ready(void *arg, int fd, int events)
 {
 	struct engine *e = arg;
-	uint16_t port = e->groups[0].fds[0] == fd ? e->groups[0].port : e->groups[1].port;
+	bool first = e->groups[0].fds[0] == fd || e->groups[0].fds[1 + e->n_workers] == fd;
+	uint16_t port = e->groups[!first].port;
 	struct udp_msg msgs[CONTROL_TRAINS], one;
 
 	(void)events;
@@ -106,31 +107,68 @@ static void sip_ready(void *arg, int fd, int events)
 
 /* ---- open, close ---- */
 
-static enum err open_group(struct engine *e, struct udp_group *g, enum addr_family family, uint16_t *port)
+static enum err bind_group(struct engine *e, struct udp_group *g, enum addr_family family, uint16_t port)
 {
-	struct addr any = { .family = family }, local;
-	enum err r;
+	unsigned n_data = e->n_workers + e->kernel;
+	enum err r = OK;
 
-	for (unsigned i = 0; i <= e->n_workers; i++) {
+	for (unsigned i = 0; r == OK && i <= n_data; i++) {
 		struct monitor_request rq = { .op = MONITOR_BIND_GROUP,
 					      .family = (uint8_t)family,
-					      .n_data = (uint8_t)e->n_workers,
+					      .n_data = (uint8_t)n_data,
 					      .index = (uint8_t)i,
-					      .port = *port };
+					      .add = e->kernel,
+					      .port = port };
 		struct monitor_reply reply;
 
 		r = monitor_ask(e->monitor_fd, &rq, &reply, &g->fds[i]);
-		if (r != OK)
-			return r;
-		g->port = reply.port;
+		if (r == OK)
+			g->port = reply.port;
 	}
+	return r;
+}
+
+static enum err open_group(struct engine *e, struct udp_group *g, enum addr_family family, uint16_t *port)
+{
+	struct addr any = { .family = family }, local;
+	enum err r = bind_group(e, g, family, *port);
+
+	if (r != OK)
+		return r;
 	*port = g->port;
 	g->family = family;
 	r = udp_open(&any, &g->sip_fd, &local);
 	g->sip_port = local.port;
 	if (r == OK)
 		r = loop_fd_add(e->loop, g->fds[0], LOOP_READ, control_ready, e, &g->watch);
+	if (r == OK && e->kernel)
+		r = loop_fd_add(e->loop, g->fds[1 + e->n_workers], LOOP_READ, control_ready, e, &g->kernel_watch);
 	return r == OK ? loop_fd_add(e->loop, g->sip_fd, LOOP_READ, sip_ready, e, &g->sip_watch) : r;
+}
+
+/* With a socket for the kernel's ESP, if it is wished for and there is any. */
+static enum err open_first(struct engine *e, uint16_t *port)
+{
+	const struct config *cfg = vpn_config(e->vpn);
+	enum err r;
+
+	e->kernel = config_wants_kernel(cfg);
+	r = open_group(e, &e->groups[0], ADDR_IP4, port);
+	if (r == ERR_UNSUPPORTED && e->kernel && cfg->dataplane == CFG_DATAPLANE_KERNEL) {
+		log_error(&e->log, "dataplane = kernel: this kernel has no ESP (esp4, esp6, xfrm_user, AES-GCM), or no rules "
+				   "for directions (nf_tables of the family inet, with connection tracking)");
+		return r;
+	}
+	if (r == ERR_UNSUPPORTED && e->kernel) {
+		e->kernel = false;
+		log_info(&e->log, "networks pass in user space: this kernel has no ESP, or no rules for directions");
+		r = open_group(e, &e->groups[0], ADDR_IP4, port);
+	}
+	if (r == OK && e->kernel) {
+		log_info(&e->log, "networks pass in the kernel");
+		r = vpn_kernel_begin(e->vpn);
+	}
+	return r;
 }
 
 void pump_open_raw(struct engine *e)
@@ -156,7 +194,7 @@ enum err pump_open(struct engine *e, uint16_t port)
 {
 	enum err r;
 
-	r = open_group(e, &e->groups[0], ADDR_IP4, &port);
+	r = open_first(e, &port);
 	if (r == ERR_WRONG_STATE) {
 		log_error(&e->log, "UDP port %u is in use; set another `port` in [daemon]", port);
 		return r;
@@ -178,7 +216,8 @@ void pump_close(struct engine *e)
 		struct udp_group *g = &e->groups[i];
 
 		loop_fd_free(g->watch);
-		for (unsigned k = 0; k <= CFG_WORKERS_MAX; k++)
+		loop_fd_free(g->kernel_watch);
+		for (unsigned k = 0; k < 2 + CFG_WORKERS_MAX; k++)
 			if (g->fds[k] >= 0)
 				close(g->fds[k]);
 		if (g->raw_fd >= 0)

@@ -44,6 +44,7 @@ struct worker_counters {
 struct worker {
 	/* set by the engine before the start */
 	unsigned shard, n_shards;
+	unsigned divisor; /* SPI mod this is the shard (esp/set.h) */
 	struct esp_plane *plane;
 	int tun_fd;
 	int udp_fd[2], raw_fd[2]; /* IPv4, IPv6; -1: none */

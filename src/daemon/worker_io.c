@@ -88,7 +88,7 @@ static void open_batch(struct worker *w, uint64_t now_us, struct esp_packet *in,
 /* Is this datagram the shard's own? The kernel chose the socket by the first datagram of a train. */
 static bool is_ours(const struct worker *w, struct span d)
 {
-	return demux_classify(d) == DEMUX_ESP && (w->n_shards == 1 || be32(d.p) % w->n_shards == w->shard);
+	return demux_classify(d) == DEMUX_ESP && (w->divisor == 1 || be32(d.p) % w->divisor == w->shard);
 }
 
 static void messages(struct worker *w, uint64_t now_us, const struct udp_msg *msgs, unsigned n)

@@ -84,6 +84,8 @@ MUST_CHECK enum err esp_sa_add(struct esp_plane *p, uint64_t now_us, const struc
 void esp_sa_remove(struct esp_plane *p, uint32_t spi_in);
 /* It was replaced: nothing is sent through it any more, but what is on its way still comes in for ESP_LATE_US. */
 void esp_sa_retire(struct esp_plane *p, uint64_t now_us, uint32_t spi_in);
+/* An SA of the call's that is not here (esp/set.h) was replaced: the one that waits for its end sends. */
+void esp_sa_replaced(struct esp_plane *p, uint32_t call, uint32_t spi_in);
 void esp_grant_remove(struct esp_plane *p, uint32_t call, uint32_t grant_id); /* all SAs of one grant */
 void esp_call_remove(struct esp_plane *p, uint32_t call); /* its SAs, flows, counters and hold */
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path);

@@ -240,6 +240,13 @@ static struct esp_sa *newest_of(const struct esp_plane *p, uint32_t call)
 	return c ? c->newest : NULL;
 }
 
+void esp_sa_replaced(struct esp_plane *p, uint32_t call, uint32_t spi_in)
+{
+	for (struct esp_sa *sa = newest_of(p, call); sa; sa = sa->older)
+		if (sa->standby && sa->replaces == spi_in && sa->end_us == TIME_NEVER)
+			plane_activate(p, sa);
+}
+
 void esp_grant_remove(struct esp_plane *p, uint32_t call, uint32_t grant_id)
 {
 	struct esp_sa *sa = newest_of(p, call);

@@ -15,6 +15,7 @@ struct esp_set {
 	struct esp_set_hooks hooks;
 	unsigned n;
 	struct esp_plane *plane[ESP_SHARDS_MAX];
+	struct esp_kernel *kernel; /* NULL: there is none */
 	uint8_t copies[2 * ALONE_MAX][ESP_PACKET_MAX], told[ESP_PACKET_MAX];
 	struct path paths[2 * ALONE_MAX];
 };
@@ -49,7 +50,31 @@ void esp_set_free(struct esp_set *s)
 {
 	for (unsigned i = 0; s && i < s->n; i++)
 		esp_plane_free(s->plane[i]);
+	if (s)
+		esp_kernel_free(s->kernel);
 	free(s);
+}
+
+enum err esp_set_kernel_begin(struct esp_set *s)
+{
+	if (!s->kernel)
+		s->kernel = esp_kernel_new();
+	return s->kernel ? OK : ERR_NOMEM;
+}
+
+bool esp_set_has_kernel(const struct esp_set *s)
+{
+	return s->kernel != NULL;
+}
+
+unsigned esp_set_divisor(const struct esp_set *s)
+{
+	return s->n + (s->kernel ? 1 : 0);
+}
+
+bool esp_set_in_kernel(const struct esp_set *s, uint32_t spi_in)
+{
+	return s->kernel && spi_in % esp_set_divisor(s) == s->n;
 }
 
 struct esp_plane *esp_set_plane(struct esp_set *s, unsigned shard)
@@ -82,18 +107,28 @@ enum err esp_set_add(struct esp_set *s, uint64_t now_us, const struct esp_sa_con
 	unsigned at = esp_set_shard(s, cfg->call);
 	enum err e;
 
-	if (cfg->spi_in % s->n != at)
+	if (esp_set_in_kernel(s, cfg->spi_in))
+		return esp_kernel_add(s->kernel, now_us, cfg);
+	if (cfg->spi_in % esp_set_divisor(s) != at)
 		return ERR_MALFORMED;
 	e = esp_sa_add(enter(s, at), now_us, cfg);
 	leave(s, at);
+	if (e == OK && !cfg->standby && esp_set_in_kernel(s, cfg->replaces))
+		esp_kernel_superseded(s->kernel, cfg->replaces);
 	return e;
 }
 
-void esp_set_retire(struct esp_set *s, uint64_t now_us, uint32_t spi_in)
+/* What waits for it may be in the other plane. */
+void esp_set_retire(struct esp_set *s, uint64_t now_us, uint32_t call, uint32_t spi_in)
 {
-	unsigned at = spi_in % s->n;
+	unsigned at = esp_set_shard(s, call);
 
-	esp_sa_retire(enter(s, at), now_us, spi_in);
+	if (s->kernel)
+		esp_kernel_retire(s->kernel, now_us, spi_in);
+	if (esp_set_in_kernel(s, spi_in))
+		esp_sa_replaced(enter(s, at), call, spi_in);
+	else
+		esp_sa_retire(enter(s, at), now_us, spi_in);
 	leave(s, at);
 }
 
@@ -101,6 +136,8 @@ void esp_set_grant_remove(struct esp_set *s, uint32_t call, uint32_t grant_id)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	if (s->kernel)
+		esp_kernel_grant_remove(s->kernel, call, grant_id);
 	esp_grant_remove(enter(s, at), call, grant_id);
 	leave(s, at);
 }
@@ -109,6 +146,8 @@ void esp_set_call_remove(struct esp_set *s, uint32_t call)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	if (s->kernel)
+		esp_kernel_call_remove(s->kernel, call);
 	esp_call_remove(enter(s, at), call);
 	leave(s, at);
 }
@@ -117,6 +156,8 @@ void esp_set_path(struct esp_set *s, uint32_t call, const struct path *path)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	if (s->kernel)
+		esp_kernel_path(s->kernel, call, path);
 	esp_call_set_path(enter(s, at), call, path);
 	leave(s, at);
 }
@@ -125,6 +166,8 @@ void esp_set_mtu(struct esp_set *s, uint32_t call, unsigned mtu)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	if (s->kernel)
+		esp_kernel_mtu(s->kernel, call, mtu);
 	esp_call_set_mtu(enter(s, at), call, mtu);
 	leave(s, at);
 }
@@ -133,6 +176,8 @@ void esp_set_hold(struct esp_set *s, uint32_t call, bool hold)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	if (s->kernel)
+		esp_kernel_hold(s->kernel, call, hold);
 	esp_call_hold(enter(s, at), call, hold);
 	leave(s, at);
 }
@@ -145,12 +190,14 @@ void esp_set_ping_off(struct esp_set *s, uint32_t call)
 	leave(s, at);
 }
 
-bool esp_set_spi_fits(struct esp_set *s, uint32_t call, uint32_t spi_in)
+bool esp_set_spi_fits(struct esp_set *s, uint32_t call, bool kernel, uint32_t spi_in)
 {
 	unsigned at = esp_set_shard(s, call);
 	bool taken;
 
-	if (spi_in % s->n != at)
+	if (kernel)
+		return esp_set_in_kernel(s, spi_in) && !esp_kernel_has(s->kernel, spi_in);
+	if (spi_in % esp_set_divisor(s) != at)
 		return false;
 	taken = esp_spi_taken(enter(s, at), spi_in);
 	leave(s, at);
@@ -185,9 +232,14 @@ bool esp_set_echo(struct esp_set *s, uint32_t call, const uint8_t peer[16], unsi
 bool esp_set_call_counters(struct esp_set *s, uint32_t call, struct esp_counters *ret)
 {
 	unsigned at = esp_set_shard(s, call);
-	bool there = esp_call_counters(enter(s, at), call, ret);
+	struct esp_counters here = { .packets_in = 0 };
+	bool there = esp_call_counters(enter(s, at), call, &here);
 
 	leave(s, at);
+	if (s->kernel && esp_kernel_call_counters(s->kernel, call, &here))
+		there = true;
+	if (there)
+		*ret = here;
 	return there;
 }
 
@@ -206,7 +258,7 @@ bool esp_set_poll_echo(struct esp_set *s, uint32_t *ret_call, unsigned *ret_size
 
 bool esp_set_poll_due(struct esp_set *s, struct esp_due *ret)
 {
-	bool found = false;
+	bool found = s->kernel && esp_kernel_poll_due(s->kernel, ret);
 
 	for (unsigned i = 0; !found && i < s->n; i++) {
 		found = esp_plane_poll_due(enter(s, i), ret);
@@ -237,6 +289,8 @@ void esp_set_counters(struct esp_set *s, struct esp_counters *ret)
 		ret->last_out_us = later(ret->last_out_us, c->last_out_us);
 		leave(s, i);
 	}
+	if (s->kernel)
+		esp_kernel_counters(s->kernel, ret);
 }
 
 void esp_set_tick(struct esp_set *s, uint64_t now_us)
@@ -245,11 +299,13 @@ void esp_set_tick(struct esp_set *s, uint64_t now_us)
 		esp_plane_tick(enter(s, i), now_us);
 		leave(s, i);
 	}
+	if (s->kernel)
+		esp_kernel_tick(s->kernel, now_us);
 }
 
 uint64_t esp_set_deadline_us(struct esp_set *s)
 {
-	uint64_t due = TIME_NEVER;
+	uint64_t due = s->kernel ? esp_kernel_deadline_us(s->kernel) : TIME_NEVER;
 
 	for (unsigned i = 0; !s->hooks.own_time && i < s->n; i++) {
 		const struct esp_plane *p = enter(s, i);
@@ -259,6 +315,22 @@ uint64_t esp_set_deadline_us(struct esp_set *s)
 		leave(s, i);
 	}
 	return due;
+}
+
+bool esp_set_poll_kernel(struct esp_set *s, struct esp_kernel_request *ret)
+{
+	return s->kernel && esp_kernel_poll(s->kernel, ret);
+}
+
+void esp_set_kernel_done(struct esp_set *s, uint64_t now_us, const struct esp_kernel_request *rq, enum err e,
+			 const struct esp_kernel_count *counts)
+{
+	esp_kernel_done(s->kernel, now_us, rq, e, counts);
+}
+
+bool esp_set_poll_failed(struct esp_set *s, uint32_t *ret_call)
+{
+	return s->kernel && esp_kernel_poll_failed(s->kernel, ret_call);
 }
 
 /* ---- packets ---- */
@@ -273,7 +345,8 @@ unsigned esp_set_input(struct esp_set *s, uint64_t now_us, struct esp_packet *in
 		unsigned at;
 
 		(void)!esp_packet_head(span_of(in[i].p, in[i].len), &head); /* too short: dropped and counted there */
-		at = head.spi % s->n;
+		/* what is the kernel's and came here, in the train of another, no plane has an SA for */
+		at = head.spi % esp_set_divisor(s) % s->n;
 		len = s->n == 1 ? n : 1;
 		n_out += esp_plane_input(enter(s, at), now_us, in + i, len, out + n_out);
 		leave(s, at);

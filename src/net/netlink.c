@@ -157,6 +157,8 @@ struct change {
 	const struct addr *source;
 	uint32_t metric;
 	bool add;
+	unsigned mtu; /* of a route; 0: as its interface's */
+	bool only_mtu;
 };
 
 static uint8_t af_of(const struct addr *ip)
@@ -191,6 +193,8 @@ static enum err change_address(void *arg)
 
 static uint16_t route_flags(const struct change *c)
 {
+	if (c->only_mtu)
+		return NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE;
 	if (!c->add)
 		return NLM_F_REQUEST | NLM_F_ACK;
 	/* beside others one with the same metric is not ours to replace, but for what nobody else makes */
@@ -225,6 +229,12 @@ static enum err change_route(void *arg)
 		mnl_attr_put(nlh, RTA_PREFSRC, addr_ip_len(c->source), c->source->ip);
 	if (c->metric)
 		mnl_attr_put_u32(nlh, RTA_PRIORITY, c->metric);
+	if (c->mtu) {
+		struct nlattr *metrics = mnl_attr_nest_start(nlh, RTA_METRICS);
+
+		mnl_attr_put_u32(nlh, RTAX_MTU, c->mtu);
+		mnl_attr_nest_end(nlh, metrics);
+	}
 	return netlink_ask(NETLINK_ROUTE, nlh, false, NULL, NULL);
 }
 
@@ -251,6 +261,20 @@ enum err tun_route(int ns_fd, const char *name, const struct addr_prefix *to, co
 {
 	return change(ns_fd, (struct change){ .name = name, .to = *to, .source = source, .metric = metric, .add = add },
 		      change_route);
+}
+
+enum err tun_route_mtu(int ns_fd, const char *name, const struct addr_prefix *to, const struct addr *source,
+		       uint32_t metric, unsigned mtu)
+{
+	struct change c = { .name = name,
+			    .to = *to,
+			    .source = source,
+			    .metric = metric,
+			    .add = true,
+			    .only_mtu = true,
+			    .mtu = mtu };
+
+	return change(ns_fd, c, change_route);
 }
 
 /* ---- a watch on this host's addresses ---- */

@@ -44,6 +44,9 @@ MUST_CHECK enum err tun_address(int ns_fd, const char *name, const struct addr *
  * beside others, and the lowest counts. Both may be asked for again; ERR_NOTFOUND: no such interface, no route to remove. */
 MUST_CHECK enum err tun_route(int ns_fd, const char *name, const struct addr_prefix *to, const struct addr *source,
 			      uint32_t metric, bool add);
+/* How long packets that take such a route, which is there, may be; 0: as long as the interface says. */
+MUST_CHECK enum err tun_route_mtu(int ns_fd, const char *name, const struct addr_prefix *to, const struct addr *source,
+				  uint32_t metric, unsigned mtu);
 /* The uid of the local socket that is connected from `from` to `to` (sock_diag, our own namespace); works
  * unprivileged. ERR_NOTFOUND; ERR_DENIED: sockets of different users share this UDP port. */
 MUST_CHECK enum err sock_owner(uint8_t protocol, const struct addr *from, const struct addr *to, uint32_t *ret_uid);

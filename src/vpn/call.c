@@ -100,7 +100,7 @@ void call_end(struct vpn *v, struct call *c, uint64_t now_us, enum reason code, 
 	esp_set_call_remove(v->esp, c->id);
 	c->state = CALL_CLOSING;
 	grants_drop(c);
-	c->deadline_us = c->give_up_us = c->stale_us = TIME_NEVER;
+	c->deadline_us = c->give_up_us = c->stale_us = c->plane_due_us = TIME_NEVER;
 	drop_half_open(c);
 	if (c->sa) {
 		ike_sa_delete(c->sa, now_us);
@@ -487,5 +487,7 @@ uint64_t call_deadline_us(const struct call *c)
 		due = c->stale_us;
 	if (c->choose_us < due)
 		due = c->choose_us;
+	if (c->plane_due_us < due)
+		due = c->plane_due_us;
 	return due;
 }

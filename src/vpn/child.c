@@ -106,48 +106,21 @@ static const char *join(const struct vpn *v, struct call *c, struct grant **g, c
 	return network_take(v, c, *g, e);
 }
 
-void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_event *e)
+/* Into its plane. What the kernel cannot have gets other keys; until then nothing passes. */
+static enum err place(struct vpn *v, struct call *c, uint64_t now_us, const struct grant *g, const struct ike_child *k,
+		      bool *ret_waits)
 {
-	struct ike_child *k = &e->child;
-	struct grant *g = grant_by_id(c, k->grant_id);
-	enum err r;
+	enum err e = install(v, c, now_us, g, k);
 
-	if (c->bare && !c->outgoing)
-		cut_to_grants(v, c, k);
-	if (c->outgoing && (g ? !g->g.protocol && !g->net : c->bare && network_is(c, k))) {
-		const char *why = join(v, c, &g, e);
+	*ret_waits = e == ERR_UNSUPPORTED && esp_set_in_kernel(v->esp, k->spi_in);
+	return *ret_waits ? OK : e;
+}
 
-		if (why) {
-			g->spi_in = k->spi_in;
-			grant_give_up(v, c, now_us, g, why);
-			return;
-		}
-	}
-	r = g || c->bare ? install(v, c, now_us, g, k) : ERR_DENIED;
-	if (r != OK) {
-		log_warn(&c->log, "call %u: a Child SA is refused: %s", c->id, err_name(r));
-		if (g && k->replaces) /* then it ends with all that it has */
-			g->spi_in = k->spi_in;
-		if (c->sa)
-			(void)!ike_sa_child_delete(c->sa, now_us, k->spi_in);
-		return;
-	}
-	if (c->held)
-		esp_set_hold(v->esp, c->id, true);
-	if (k->redundant) { /* of two that both sides made at once: it receives, never sends, and goes */
-		esp_set_retire(v->esp, now_us, k->spi_in);
-		return;
-	}
-	for (unsigned i = 0; c->bare && i < c->n_grants; i++) {
-		c->grants[i].spi_in = k->spi_in;
-		c->grants[i].asked = false;
-	}
-	if (g)
-		g->spi_in = k->spi_in;
-	if (k->replaces) /* rekeyed: grant, flows and forward are as they were */
-		return;
+/* There are keys, in the plane where they are to be: it is used. */
+static void ready(struct vpn *v, struct call *c, uint64_t now_us, struct grant *g, uint32_t spi_in)
+{
 	for (unsigned i = 0; i < c->n_grants; i++)
-		if (c->grants[i].spi_in == k->spi_in)
+		if (c->grants[i].spi_in == spi_in)
 			network_up(v, c, &c->grants[i]);
 	if (!c->outgoing) {
 		c->state = CALL_UP;
@@ -164,13 +137,94 @@ void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_e
 	grant_check_up(v, c, now_us);
 }
 
+/* No more waiting. False: nobody did. */
+static bool waited(struct call *c, uint32_t spi_in)
+{
+	bool any = false, more = false;
+
+	for (unsigned i = 0; i < c->n_grants; i++) {
+		if (c->grants[i].spi_in == spi_in) {
+			any |= c->grants[i].waits;
+			c->grants[i].waits = false;
+		}
+		more |= c->grants[i].waits;
+	}
+	if (!more)
+		c->plane_due_us = TIME_NEVER;
+	return any;
+}
+
+void child_wait_over(struct vpn *v, struct call *c, uint64_t now_us)
+{
+	for (unsigned i = 0; i < c->n_grants; i++)
+		if (waited(c, c->grants[i].spi_in))
+			ready(v, c, now_us, &c->grants[i], c->grants[i].spi_in);
+}
+
+/* Which grants it is of: all of a stock peer's. */
+static void name_grants(struct call *c, struct grant *g, uint32_t spi_in)
+{
+	for (unsigned i = 0; c->bare && i < c->n_grants; i++) {
+		c->grants[i].spi_in = spi_in;
+		c->grants[i].asked = false;
+	}
+	if (g)
+		g->spi_in = spi_in;
+}
+
+void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_event *e)
+{
+	struct ike_child *k = &e->child;
+	struct grant *g = grant_by_id(c, k->grant_id);
+	bool unplaced = false;
+	enum err r;
+
+	if (c->bare && !c->outgoing)
+		cut_to_grants(v, c, k);
+	if (c->outgoing && (g ? !g->g.protocol && !g->net : c->bare && network_is(c, k))) {
+		const char *why = join(v, c, &g, e);
+
+		if (why) {
+			g->spi_in = k->spi_in;
+			grant_give_up(v, c, now_us, g, why);
+			return;
+		}
+	}
+	r = g || c->bare ? place(v, c, now_us, g, k, &unplaced) : ERR_DENIED;
+	if (r != OK) {
+		log_warn(&c->log, "call %u: a Child SA is refused: %s", c->id, err_name(r));
+		if (g && k->replaces) /* then it ends with all that it has */
+			g->spi_in = k->spi_in;
+		if (c->sa)
+			(void)!ike_sa_child_delete(c->sa, now_us, k->spi_in);
+		return;
+	}
+	if (c->held)
+		esp_set_hold(v->esp, c->id, true);
+	if (k->redundant) { /* of two that both sides made at once: it receives, never sends, and goes */
+		esp_set_retire(v->esp, now_us, c->id, k->spi_in);
+		return;
+	}
+	name_grants(c, g, k->spi_in);
+	if (unplaced) {
+		for (unsigned i = 0; !k->replaces && i < c->n_grants; i++)
+			c->grants[i].waits |= c->grants[i].spi_in == k->spi_in;
+		plane_leave(v, c, now_us);
+		return;
+	}
+	/* rekeyed: grant, flows and forward are as they were */
+	if (k->replaces ? waited(c, k->spi_in) : !plane_change(v, c, now_us, k->spi_in))
+		ready(v, c, now_us, g, k->spi_in);
+	plane_recheck(v, c, now_us);
+}
+
 void grant_child_gone(struct vpn *v, struct call *c, uint64_t now_us, const struct ike_event *e)
 {
 	uint32_t spi_in = e->child.spi_in;
 	bool ours = true; /* a Delete of ours, of a grant that was revoked */
 
 	if (e->replaced) {
-		esp_set_retire(v->esp, now_us, spi_in);
+		esp_set_retire(v->esp, now_us, c->id, spi_in);
 		return;
 	}
 	esp_set_grant_remove(v->esp, c->id, e->grant_id);

@@ -49,9 +49,15 @@ static enum err daemon_host(void *o, struct span v, const char **x)
 
 static enum err daemon_dataplane(void *o, struct span v, const char **x)
 {
-	(void)o;
-	*x = "auto or user (kernel is not available in this version)";
-	return span_eq_str(v, "auto") || span_eq_str(v, "user") ? OK : ERR_UNSUPPORTED;
+	static const char *const names[] = { "auto", "user", "kernel" };
+
+	*x = "auto, user or kernel";
+	for (int i = 0; i < 3; i++)
+		if (span_eq_str(v, names[i])) {
+			((struct config *)o)->dataplane = (enum cfg_dataplane)i;
+			return OK;
+		}
+	return ERR_MALFORMED;
 }
 
 static enum err daemon_max_calls(void *o, struct span v, const char **x)
@@ -440,4 +446,13 @@ bool config_plain_esp(const struct config *c)
 		if (c->peers[i].plain_esp)
 			return true;
 	return false;
+}
+
+bool config_wants_kernel(const struct config *c)
+{
+	bool any = c->n_networks || c->dataplane == CFG_DATAPLANE_KERNEL;
+
+	for (unsigned i = 0; i < c->n_peers; i++)
+		any |= c->peers[i].accept.n != 0;
+	return any && c->host && c->dataplane != CFG_DATAPLANE_USER;
 }

@@ -105,6 +105,9 @@ struct cfg_call { /* [call NAME]: kept up unattended */
 	uint16_t forward; /* local port, 0 any */
 };
 
+/* Packets of networks pass in the kernel if it can (AUTO), or never (USER); with KERNEL the daemon does not start where it cannot. */
+enum cfg_dataplane { CFG_DATAPLANE_AUTO, CFG_DATAPLANE_USER, CFG_DATAPLANE_KERNEL };
+
 struct config {
 	char file[256]; /* the text's name, as given to config_parse() */
 	char user[64], interface[16];
@@ -112,6 +115,7 @@ struct config {
 	uint32_t max_calls, dead_after_s, rekey_after_s;
 	uint32_t workers; /* threads of the data plane */
 	bool host; /* the TUN is in the host's own namespace */
+	enum cfg_dataplane dataplane;
 	bool export_keys; /* of its own calls, to who made them and asked for it */
 	enum log_level log_level;
 	struct cfg_account accounts[CFG_ACCOUNTS_MAX];
@@ -139,4 +143,5 @@ bool config_prefixes_have(const struct cfg_prefixes *l, const struct addr_prefix
 /* May it be a network's, or be accepted as one? Not everything, and nothing that has a meaning of its own. */
 bool config_prefix_sane(const struct addr_prefix *p);
 const struct cfg_peer *config_peer(const struct config *c, const char *aor);
-bool config_plain_esp(const struct config *c); /* some peer may have ESP without UDP */
+bool config_plain_esp(const struct config *c);
+bool config_wants_kernel(const struct config *c); /* ESP in the kernel: may it be of use? */ /* some peer may have ESP without UDP */

@@ -187,6 +187,8 @@ static bool asks_in_vain(const struct config *c, const struct cfg_peer *p)
 
 enum err config_check_networks(const char *file, const struct config *c, struct conf_error *e)
 {
+	if (c->dataplane == CFG_DATAPLANE_KERNEL && !c->host)
+		return conf_fail(e, file, 0, "dataplane = kernel; expected host = yes in [daemon] with it");
 	if (c->n_networks && !c->host)
 		return conf_fail(e, file, 0, "[network %s]; expected host = yes in [daemon] with it",
 				 c->networks[0].name);

@@ -198,7 +198,7 @@ static bool spi_taken(void *arg, uint32_t spi)
 {
 	const struct call *c = arg;
 
-	return !esp_set_spi_fits(c->vpn->esp, c->id, spi);
+	return !esp_set_spi_fits(c->vpn->esp, c->id, c->in_kernel, spi);
 }
 
 static bool mail_of(const char *aor, char *dst, size_t cap)

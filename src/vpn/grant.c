@@ -74,7 +74,7 @@ bool grant_ping_allowed(const struct vpn *v, const struct call *c)
 
 static void ping_ts(struct vpn *v, struct call *c, struct ike_ts_list *own, struct ike_ts_list *peer)
 {
-	if (!grant_ping_allowed(v, c))
+	if (c->in_kernel || !grant_ping_allowed(v, c)) /* the kernel has no limit for it (esp/kernel.h) */
 		return;
 	/* A stock peer's policies need all of ICMP: its errors are not ours to decide by a selector, and strongSwan in user
 	 * space takes an ICMP packet's port for 0. The data plane lets pass echo and errors of flows only, in any case. */
@@ -245,6 +245,7 @@ void grant_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_t now_
 	d.verdict = c->n_grants ? IKE_GRANTED : c->ask ? IKE_WAITING : IKE_REFUSED;
 	c->refused = d.verdict == IKE_REFUSED;
 	d.notify = c->cp_failed; /* nothing else was granted that would speak against it */
+	plane_choose(v, c);
 	if (c->n_grants && c->bare)
 		grant_selectors_all(v, c, &d);
 	else if (c->n_grants)
@@ -276,6 +277,7 @@ enum err grant_offer_stock(struct vpn *v, struct call *c, uint64_t now_us)
 	struct ike_decision d = { .n_grants = 0 };
 	enum err e;
 
+	plane_choose(v, c);
 	grant_selectors_all(v, c, &d);
 	e = ike_sa_child_create(c->sa, now_us, 0, 0, &d.ts_local, &d.ts_peer);
 	for (unsigned i = 0; e == OK && i < c->n_grants; i++)
@@ -297,6 +299,7 @@ void grant_child_asked(struct vpn *v, struct call *c, struct ike_sa *sa, uint64_
 	struct ike_decision d = { .verdict = IKE_REFUSED, .request = e->request };
 	struct grant *g = c->outgoing ? NULL : grant_by_id(c, e->grant_id);
 
+	plane_choose(v, c);
 	if (g && !c->bare && !g->spi_in && ask_policy(v, c, POLICY_GRANT, g->g.name).verdict == POLICY_YES) {
 		d.verdict = IKE_GRANTED;
 		d.grants[d.n_grants++] = g->g;

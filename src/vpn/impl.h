@@ -11,7 +11,7 @@
  *   child.c     Child SAs come and go           network.c   grants of networks
  *   forward.c   local ports into the tunnel
  *   keylog.c    keys for who made the call and may have them  move.c    which path ESP goes by
- *   mtu.c       how long its packets may be */
+ *   mtu.c       how long its packets may be     plane.c     where they pass */
 #pragma once
 #include "esp/pmtu.h"
 #include "ice/agent.h"
@@ -78,6 +78,7 @@ struct grant {
 	bool forward_wanted, told;
 	struct vpn_network *net; /* owned; NULL: a service, or a network that is not up yet */
 	bool net_up; /* the host has it */
+	bool waits; /* for new keys, before it is used */
 	struct addr local; /* caller: where it is reachable */
 	uint64_t expires_us; /* TIME_NEVER: unlimited */
 	int64_t until_s;
@@ -177,6 +178,9 @@ struct call {
 	uint32_t cp_asks; /* callee: the addresses that the peer asks for */
 	uint16_t cp_failed; /* callee: why a network was not granted, as an error notify; 0: no such reason */
 	bool told_up;
+	bool in_kernel; /* new SAs are the kernel's */
+	bool no_kernel; /* it would not have this call */
+	uint64_t plane_due_us; /* how long `waits` of its grants; TIME_NEVER: none does, and nothing is missing */
 	struct call *next;
 };
 
@@ -374,6 +378,19 @@ struct grant *grant_by_id(struct call *c, uint32_t id);
 void grant_tell(struct vpn *v, const struct call *c, uint64_t now_us, const struct grant *g);
 /* Caller: it was granted and cannot be used. */
 void grant_give_up(struct vpn *v, struct call *c, uint64_t now_us, struct grant *g, const char *why);
+
+/* plane.c */
+void plane_choose(const struct vpn *v, struct call *c); /* before the SPI of a first SA; grants are known */
+/* A first SA is up. True: its call suits the kernel, and there will be new keys soon: what it is about waits for them. */
+MUST_CHECK bool plane_change(struct vpn *v, struct call *c, uint64_t now_us, uint32_t spi_in);
+void plane_leave(struct vpn *v, struct call *c, uint64_t now_us); /* the kernel would not */
+void plane_recheck(struct vpn *v, struct call *c, uint64_t now_us); /* more was granted */
+void plane_failures(struct vpn *v, uint64_t now_us);
+void plane_tick(struct vpn *v, struct call *c, uint64_t now_us);
+bool plane_is_kernel(const struct vpn *v, const struct call *c);
+
+/* child.c: those that wait for new keys go on with what there are. */
+void child_wait_over(struct vpn *v, struct call *c, uint64_t now_us);
 
 /* forward.c */
 void forward_want(struct vpn *v, struct call *c, const struct grant *g, uint16_t local_port);

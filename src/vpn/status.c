@@ -112,6 +112,7 @@ bool vpn_call_status(const struct vpn *v, unsigned *at, struct vpn_call_status *
 	if (c->ice)
 		ret->rtt_us = ice_agent_rtt_us(c->ice);
 	ret->mtu = pmtu_size(&c->mtu);
+	ret->in_kernel = plane_is_kernel(v, c);
 	services_of(c, ret);
 	(void)!esp_set_call_counters(v->esp, c->id, &ret->counters);
 	return true;

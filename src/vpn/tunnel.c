@@ -549,6 +549,7 @@ void tunnel_tick(struct vpn *v, struct call *c, uint64_t now_us)
 	if (!call_live(c))
 		return;
 	grant_tick(v, c, now_us);
+	plane_tick(v, c, now_us);
 	move_tick(v, c, now_us);
 	mtu_tick(v, c, now_us);
 	if (now_us >= c->give_up_us) {

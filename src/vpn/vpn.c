@@ -226,7 +226,7 @@ struct call *vpn_call_new(struct vpn *v, uint64_t now_us, unsigned account, bool
 	c->outgoing = outgoing;
 	c->began_us = now_us;
 	c->since_s = vpn_wall_s(v);
-	c->deadline_us = c->choose_us = c->give_up_us = c->stale_us = TIME_NEVER;
+	c->deadline_us = c->choose_us = c->give_up_us = c->stale_us = c->plane_due_us = TIME_NEVER;
 	vpn_tag(v, c);
 	while (*end)
 		end = &(*end)->next;
@@ -388,6 +388,7 @@ void vpn_tick(struct vpn *v, uint64_t now_us)
 		ice_gather_tick(v->gathers[i], now_us);
 	esp_set_tick(v->esp, now_us);
 	mtu_echoes(v, now_us);
+	plane_failures(v, now_us);
 	grant_due(v, now_us);
 	for (struct call *c = v->calls; c; c = c->next) {
 		tunnel_tick(v, c, now_us);

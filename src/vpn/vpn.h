@@ -7,7 +7,7 @@
  * In: SIP bytes, datagrams of the tunnel port (classified by their first bytes: net/demux.h,
  * docs/protocol.md), packets from the TUN, commands of users, and the time. Out: bytes, packets,
  * `wants` (things only the host can do) and `events` (what a user is told). After every call that
- * takes now_us, drain vpn_poll_want(), vpn_poll_output() and vpn_poll_event(), in this order:
+ * takes now_us, drain vpn_poll_want(), vpn_poll_kernel(), vpn_poll_output() and vpn_poll_event(), in this order:
  * sockets of a call are closed before its last words leave. docs/architecture.md has the way of an
  * INVITE and of a packet. */
 #pragma once
@@ -46,6 +46,10 @@ void vpn_set_locals(struct vpn *v, uint64_t now_us, const struct addr *locals, u
  * (UDP: with the SIP socket's port). Starts (or renews) registration and the STUN keepalive. */
 void vpn_set_server(struct vpn *v, uint64_t now_us, unsigned account, const struct addr *server,
 		    const struct addr *stun, const struct addr *local);
+
+/* There is a kernel that takes ESP, and rules about who opens flows: calls of networks alone pass there. Before the first call; what is to be
+ * done is pulled by vpn_poll_kernel(). ERR_NOMEM. */
+MUST_CHECK enum err vpn_kernel_begin(struct vpn *v);
 
 /* ---- bytes in ---- */
 void vpn_input_sip(struct vpn *v, uint64_t now_us, const struct path *path, struct span bytes);
@@ -112,6 +116,10 @@ struct vpn_want {
 	char text[320];
 };
 bool vpn_poll_want(struct vpn *v, struct vpn_want *ret);
+/* The same for ESP in the kernel (esp/kernel.h), one at a time: its outcome comes before the next is taken. */
+bool vpn_poll_kernel(struct vpn *v, struct esp_kernel_request *ret);
+void vpn_kernel_done(struct vpn *v, uint64_t now_us, const struct esp_kernel_request *rq, enum err e,
+		     const struct esp_kernel_count *counts);
 /* local: where the forward listens; family NONE: it failed. */
 void vpn_forward_ready(struct vpn *v, uint64_t now_us, unsigned call, uint32_t grant_id, const struct addr *local);
 
@@ -237,6 +245,7 @@ struct vpn_call_status {
 	struct addr local, remote;
 	char path_type[8];
 	uint32_t rtt_us;
+	bool in_kernel; /* its packets pass there */
 	unsigned mtu; /* of the outer IP packet: so much was found to pass */
 	uint8_t self[16], peer_address[16];
 	unsigned n_services;

@@ -48,6 +48,7 @@ static void end_open(struct end *e, unsigned shard, unsigned n)
 	e->tun = pair[0];
 	e->w = (struct worker){ .shard = shard,
 				.n_shards = n,
+				.divisor = n,
 				.plane = e->plane,
 				.tun_fd = pair[1],
 				.udp_fd = { -1, -1 },

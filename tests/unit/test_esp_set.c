@@ -70,10 +70,10 @@ static void calls_and_their_shards(void **state)
 		uint32_t spi = 0xc0000000u - 0xc0000000u % N + call % N + 3 * call;
 		struct esp_sa_config c = config(call, spi);
 
-		assert_true(esp_set_spi_fits(s, call, spi));
-		assert_false(esp_set_spi_fits(s, call, spi + 1)); /* another shard's */
+		assert_true(esp_set_spi_fits(s, call, false, spi));
+		assert_false(esp_set_spi_fits(s, call, false, spi + 1)); /* another shard's */
 		assert_int_equal(esp_set_add(s, 0, &c), OK);
-		assert_false(esp_set_spi_fits(s, call, spi)); /* taken */
+		assert_false(esp_set_spi_fits(s, call, false, spi)); /* taken */
 		for (unsigned i = 0; i < N; i++)
 			assert_int_equal(esp_spi_taken(esp_set_plane(s, i), spi), i == esp_set_shard(s, call));
 		c.spi_in = spi + 1;
@@ -138,7 +138,7 @@ static void whose_time_it_is(void **state)
 		struct esp_set *x = i ? w : s;
 
 		assert_int_equal(esp_set_add(x, 0, &c), OK);
-		esp_set_retire(x, 0, c.spi_in);
+		esp_set_retire(x, 0, c.call, c.spi_in);
 		assert_int_equal(esp_set_deadline_us(x) == TIME_NEVER, i);
 		esp_set_tick(x, ESP_LATE_US);
 		assert_int_equal(esp_spi_taken(esp_set_plane(x, 0), c.spi_in), i);
