@@ -155,8 +155,9 @@ static enum err open_first(struct engine *e, uint16_t *port)
 	e->kernel = config_wants_kernel(cfg);
 	r = open_group(e, &e->groups[0], ADDR_IP4, port);
 	if (r == ERR_UNSUPPORTED && e->kernel && cfg->dataplane == CFG_DATAPLANE_KERNEL) {
-		log_error(&e->log, "dataplane = kernel: this kernel has no ESP (esp4, esp6, xfrm_user, AES-GCM), or no rules "
-				   "for directions (nf_tables of the family inet, with connection tracking)");
+		log_error(&e->log,
+			  "dataplane = kernel: this kernel has no ESP (esp4, esp6, xfrm_user, AES-GCM), or no rules "
+			  "for directions (nf_tables of the family inet, with connection tracking)");
 		return r;
 	}
 	if (r == ERR_UNSUPPORTED && e->kernel) {

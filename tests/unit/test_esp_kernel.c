@@ -580,11 +580,16 @@ static void memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(comes_and_goes), cmocka_unit_test(rekeyed),
-		cmocka_unit_test(sends_when_the_peer_has), cmocka_unit_test(redundant),
-		cmocka_unit_test(other_plane), cmocka_unit_test(limits),
-		cmocka_unit_test(only_networks), cmocka_unit_test(each_fails),
-		cmocka_unit_test(at_random), cmocka_unit_test(memory),
+		cmocka_unit_test(comes_and_goes),
+		cmocka_unit_test(rekeyed),
+		cmocka_unit_test(sends_when_the_peer_has),
+		cmocka_unit_test(redundant),
+		cmocka_unit_test(other_plane),
+		cmocka_unit_test(limits),
+		cmocka_unit_test(only_networks),
+		cmocka_unit_test(each_fails),
+		cmocka_unit_test(at_random),
+		cmocka_unit_test(memory),
 	};
 
 	return HARNESS_RUN(tests);
