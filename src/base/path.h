@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include "base/addr.h"
 
+#define PATH_CHANNEL_HDR 4 /* what stands before a datagram of a channel: its number, a length (RFC 8656, 12.4) */
+
 enum transport {
 	TRANSPORT_UDP,
 	TRANSPORT_TCP,

@@ -217,6 +217,10 @@ static void do_ping(const struct command *k)
 		wrong(k, "no such call");
 		return;
 	}
+	if (s.in_kernel) {
+		wrong(k, "this call's packets pass in the kernel, which has no echo of its own: ping an address of the network");
+		return;
+	}
 	r = control_request(k->c, RQ_PING, k->id);
 	if (r && pings_start(k->e->pings, r->token, s.peer_address, count ? (unsigned)count : 4) == OK)
 		return;

@@ -40,13 +40,7 @@ enum monitor_op {
 	MONITOR_RELOAD /* the configuration file, opened anew, for the engine to read; `add`: taken over here as well */
 };
 /* What may pass: nothing; nothing, in neither direction; what comes in (HOLD: what would go out is dropped, not sent elsewhere); all. */
-enum monitor_esp_action {
-	MONITOR_ESP_GONE,
-	MONITOR_ESP_BLOCK,
-	MONITOR_ESP_IN,
-	MONITOR_ESP_HOLD,
-	MONITOR_ESP_PASS
-};
+enum monitor_esp_action { MONITOR_ESP_GONE, MONITOR_ESP_BLOCK, MONITOR_ESP_IN, MONITOR_ESP_HOLD, MONITOR_ESP_PASS };
 struct monitor_esp {
 	uint16_t slot; /* ties SAs and what passes, the engine's choice; not 0 */
 	uint8_t action; /* POLICY */

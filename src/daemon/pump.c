@@ -54,6 +54,21 @@ void pump_output(struct engine *e, enum vpn_channel channel, const struct out *o
 
 /* ---- in ---- */
 
+/* The plane knows whether a relay of ours has this channel. For anything but ESP in it there is no taker. */
+static void channel_in(struct engine *e, uint64_t now_us, struct udp_msg *m)
+{
+	struct demux_inside in;
+
+	if (!demux_channel(span_of(m->p, m->len), &in) || in.kind != DEMUX_ESP) {
+		e->drops[DEMUX_CHANNEL]++;
+		return;
+	}
+	m->path.channel = in.channel;
+	m->p += PATH_CHANNEL_HDR;
+	m->len = in.bytes.len;
+	data_esp(e, now_us, m);
+}
+
 void pump_datagram(struct engine *e, uint64_t now_us, struct udp_msg *m)
 {
 	struct span d = span_of(m->p, m->len);
@@ -63,7 +78,7 @@ void pump_datagram(struct engine *e, uint64_t now_us, struct udp_msg *m)
 	case DEMUX_IKE: vpn_input_ike(e->vpn, now_us, &m->path, span_from(d, 4)); break;
 	case DEMUX_STUN: vpn_input_stun(e->vpn, now_us, &m->path, d); break;
 	case DEMUX_ESP: data_esp(e, now_us, m); break; /* what the kernel led here, or a worker found in a train */
-	case DEMUX_CHANNEL:
+	case DEMUX_CHANNEL: channel_in(e, now_us, m); break;
 	case DEMUX_KEEPALIVE:
 	case DEMUX_DROP: e->drops[k]++; break;
 	}
@@ -155,8 +170,9 @@ static enum err open_first(struct engine *e, uint16_t *port)
 	e->kernel = config_wants_kernel(cfg);
 	r = open_group(e, &e->groups[0], ADDR_IP4, port);
 	if (r == ERR_UNSUPPORTED && e->kernel && cfg->dataplane == CFG_DATAPLANE_KERNEL) {
-		log_error(&e->log, "dataplane = kernel: this kernel has no ESP (esp4, esp6, xfrm_user, AES-GCM), or no rules "
-				   "for directions (nf_tables of the family inet, with connection tracking)");
+		log_error(&e->log,
+			  "dataplane = kernel: this kernel has no ESP (esp4, esp6, xfrm_user, AES-GCM), or no rules "
+			  "for directions (nf_tables of the family inet, with connection tracking)");
 		return r;
 	}
 	if (r == ERR_UNSUPPORTED && e->kernel) {

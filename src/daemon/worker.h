@@ -23,7 +23,7 @@
 #define WORKER_WRITES 64 /* into the TUN, of one batch */
 
 enum stray_kind {
-	STRAY_DATAGRAM = 1, /* not ESP, or of another shard's SA */
+	STRAY_DATAGRAM = 1, /* not ESP (in ChannelData or not), or of another shard's SA */
 	STRAY_INNER, /* came in through a call, for the engine to look at */
 	STRAY_SUPER /* from the TUN, of no SA of this shard */
 };

@@ -91,26 +91,53 @@ static bool is_ours(const struct worker *w, struct span d)
 	return demux_classify(d) == DEMUX_ESP && (w->divisor == 1 || be32(d.p) % w->divisor == w->shard);
 }
 
-static void messages(struct worker *w, uint64_t now_us, const struct udp_msg *msgs, unsigned n)
+/* The shard's own ESP in a datagram. ret_channel: the one by which it came, 0: none; whether a relay of ours has it, the plane knows. */
+static bool own_esp(const struct worker *w, struct span *d, uint16_t *ret_channel)
+{
+	struct demux_inside in;
+
+	*ret_channel = 0;
+	if (is_ours(w, *d))
+		return true;
+	if (!demux_channel(*d, &in) || !is_ours(w, in.bytes))
+		return false;
+	*d = in.bytes;
+	*ret_channel = in.channel;
+	return true;
+}
+
+static void messages(struct worker *w, uint64_t now_us, struct udp_msg *msgs, unsigned n)
 {
 	struct esp_packet in[ESP_BATCH];
 	unsigned k = 0;
 
 	merge_begin(w);
 	for (unsigned i = 0; i < n; i++) {
+		struct path *path = &msgs[i].path;
 		size_t at = 0, len;
 		uint8_t *p;
 
 		while (udp_cut(&msgs[i], &at, &p, &len)) {
-			if (!is_ours(w, span_of(p, len))) {
-				struct stray s = { .kind = STRAY_DATAGRAM, .path = msgs[i].path };
+			struct span esp = span_of(p, len);
+			uint16_t channel;
+			bool own = own_esp(w, &esp, &channel);
+
+			if (channel != path->channel) {
+				/* what waits may be of this train, and then has the same path */
+				open_batch(w, now_us, in, k);
+				k = 0;
+				path->channel = channel;
+			}
+			if (!own) {
+				struct stray s = { .kind = STRAY_DATAGRAM, .path = *path };
 
 				worker_stray_out(w, &s, span_of(p, len));
 				continue;
 			}
-			in[k++] = (struct esp_packet){
-				.p = p, .len = len, .path = &msgs[i].path, .tos = msgs[i].path.tos
-			};
+			in[k++] = (struct esp_packet){ .p = p + (channel ? PATH_CHANNEL_HDR : 0),
+						       .len = esp.len,
+						       .path = path,
+						       .tos = path->tos };
 			if (k == ESP_BATCH) {
 				open_batch(w, now_us, in, k);
 				worker_yield(w);

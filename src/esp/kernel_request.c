@@ -13,7 +13,8 @@
 static size_t inner_mtu(const struct kernel_slot *s)
 {
 	const size_t ip = s->path.remote.family == ADDR_IP6 ? 40 : 20;
-	size_t over = ip + 8 + ESP_HDR + CIPHER_IV_MIN + CIPHER_ICV; /* combined modes: a multiple of 4 (RFC 4303, 2.4) */
+	size_t over =
+		ip + 8 + ESP_HDR + CIPHER_IV_MIN + CIPHER_ICV; /* combined modes: a multiple of 4 (RFC 4303, 2.4) */
 
 	return s->mtu > over + 4 ? (s->mtu - over) / 4 * 4 - ESP_TRAILER : 0;
 }

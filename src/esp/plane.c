@@ -144,6 +144,8 @@ static enum esp_drop unseal(struct esp_plane *p, uint64_t now_us, const struct e
 	*ret_sa = sa = esp_sadb_find(&p->sadb, head.spi);
 	if (!sa)
 		return ESP_DROP_UNKNOWN_SPI;
+	if (in->path && in->path->channel && !esp_sa_relayed(sa, in->path))
+		return ESP_DROP_CHANNEL;
 	if (packet.len > ESP_PACKET_MAX)
 		return ESP_DROP_TOO_BIG;
 	seq = sa->in.esn ? esp_replay_extend(&sa->replay, head.seq) : head.seq;
@@ -292,16 +294,14 @@ static enum esp_drop outbound_check(struct esp_plane *p, uint64_t now_us, struct
 enum esp_drop plane_seal(struct esp_plane *p, struct esp_sa *sa, const struct esp_inner *pkt, struct span packet,
 			 unsigned at, struct esp_packet *ret)
 {
-	uint8_t next = pkt->ends.family == ADDR_IP4 ? ESP_NEXT_IP4 : ESP_NEXT_IP6;
-	size_t len;
+	uint8_t next = pkt->ends.family == ADDR_IP4 ? ESP_NEXT_IP4 : ESP_NEXT_IP6, *buf = p->out[at];
+	size_t frame = plane_frame_size(sa), len;
 
 	sa->seq++;
-	if (esp_packet_seal(&sa->out, sa->spi_out, sa->seq, sa->seq, next, packet, p->out[at], ESP_PACKET_MAX, &len) !=
-	    OK)
+	if (esp_packet_seal(&sa->out, sa->spi_out, sa->seq, sa->seq, next, packet, buf + frame, ESP_PACKET_MAX - frame,
+			    &len) != OK)
 		return ESP_DROP_AUTH;
-	*ret = (struct esp_packet){
-		.p = p->out[at], .len = len, .path = &sa->path, .call = sa->call->call, .tos = plane_outer_tos(sa, pkt)
-	};
+	*ret = plane_datagram(sa, pkt, buf, len);
 	return PASSED;
 }
 

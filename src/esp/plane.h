@@ -21,7 +21,7 @@
 #define ESP_LATE_US SECONDS(5) /* ours: as long as a network keeps a packet, and longer than any reorders */
 #define ESP_PACKET_MAX 2048 /* inner or outer, one packet */
 #define ESP_MTU_MIN 1280 /* least MTU of a path (docs/protocol.md) */
-#define ESP_OVERHEAD 64 /* SPI 4, sequence 4, IV 16, pad and trailer 17, ICV 16: never more */
+#define ESP_OVERHEAD 64 /* channel 4, SPI 4, sequence 4, IV 16, pad and trailer 17, ICV 16: never more */
 
 struct esp_ts { /* see ike/sa.h; same meaning */
 	enum addr_family family;
@@ -88,6 +88,7 @@ void esp_sa_retire(struct esp_plane *p, uint64_t now_us, uint32_t spi_in);
 void esp_sa_replaced(struct esp_plane *p, uint32_t call, uint32_t spi_in);
 void esp_grant_remove(struct esp_plane *p, uint32_t call, uint32_t grant_id); /* all SAs of one grant */
 void esp_call_remove(struct esp_plane *p, uint32_t call); /* its SAs, flows, counters and hold */
+/* ChannelData counts only from the server and by the channel of a relayed path of the call's: this one, and the last other one. */
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path);
 /* The outer IP packet's longest, at least ESP_MTU_MIN; 0: not limited. An inner packet that does not fit (esp_plane_output) is cut
  * where it may be: IPv4 without DF, IPv6 of our own, or up to 1280 bytes, or a fragment. Else it is dropped. If it is IPv4 with DF or
@@ -101,7 +102,8 @@ bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
 
 /* One packet in a batch. Memory: the input's is the caller's and is written to (decrypted in place), and what esp_plane_input gives
  * out lies in it; the output of esp_plane_output belongs to the plane until the next call, and so does its path. tos: of an outer
- * datagram in and out, for which path->tos is not looked at; the inner ECN bits follow it (RFC 6040). */
+ * datagram in and out, for which path->tos is not looked at; the inner ECN bits follow it (RFC 6040). Of a path with a channel what
+ * comes out is ChannelData; what goes in is the ESP inside, with path->channel (path may be NULL: none). */
 struct esp_packet {
 	uint8_t *p;
 	size_t len;
@@ -173,6 +175,7 @@ enum esp_drop {
 	ESP_DROP_ECN, /* the path marked a packet that cannot carry the mark (RFC 6040, 4.2) */
 	ESP_DROP_FRAGMENT, /* inner fragment whose first has not passed */
 	ESP_DROP_OVERLAP, /* inner fragment over another one */
+	ESP_DROP_CHANNEL, /* ChannelData by none of the call's relayed paths */
 	ESP_N_DROPS
 };
 const char *esp_drop_name(enum esp_drop d);

@@ -127,6 +127,26 @@ static inline uint8_t plane_outer_tos(const struct esp_sa *sa, const struct esp_
 	return (uint8_t)(dscp << 2 | pkt->ecn);
 }
 
+/* What stands before ESP in a datagram: of a path with a channel its number and a length (RFC 8656, 12.4). */
+static inline size_t plane_frame_size(const struct esp_sa *sa)
+{
+	return sa->path.channel ? PATH_CHANNEL_HDR : 0;
+}
+
+/* The datagram in buf, of which len bytes are ESP. RFC 8656, 12.5: over UDP it need not be padded. */
+static inline struct esp_packet plane_datagram(const struct esp_sa *sa, const struct esp_inner *pkt, uint8_t *buf,
+					       size_t len)
+{
+	if (sa->path.channel) {
+		put_be16(buf, sa->path.channel);
+		put_be16(buf + 2, (uint16_t)len);
+		len += PATH_CHANNEL_HDR;
+	}
+	return (struct esp_packet){
+		.p = buf, .len = len, .path = &sa->path, .call = sa->call->call, .tos = plane_outer_tos(sa, pkt)
+	};
+}
+
 /* plane.c */
 /* Which SA sends this packet, by its flow first, so that replies leave by the SA of their flow. Changes nothing. */
 enum esp_drop plane_outbound_sa(struct esp_plane *p, uint64_t now_us, const struct esp_inner *pkt,

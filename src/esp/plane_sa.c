@@ -26,6 +26,7 @@ const char *esp_drop_name(enum esp_drop d)
 		[ESP_DROP_ECN] = "ecn",
 		[ESP_DROP_FRAGMENT] = "fragment",
 		[ESP_DROP_OVERLAP] = "overlap",
+		[ESP_DROP_CHANNEL] = "channel",
 	};
 
 	return (unsigned)d < ESP_N_DROPS ? name[d] : "unknown";
@@ -274,10 +275,8 @@ void esp_call_remove(struct esp_plane *p, uint32_t call)
 
 void esp_call_set_path(struct esp_plane *p, uint32_t call, const struct path *path)
 {
-	for (struct esp_sa *sa = newest_of(p, call); sa; sa = sa->older) {
-		sa->path = *path;
-		esp_sa_fit(sa);
-	}
+	for (struct esp_sa *sa = newest_of(p, call); sa; sa = sa->older)
+		esp_sa_set_path(sa, path);
 }
 
 void esp_call_set_mtu(struct esp_plane *p, uint32_t call, unsigned mtu)

@@ -16,7 +16,7 @@ static bool plain(const struct esp_sa *sa, const struct esp_inner *pkt, const st
 static enum esp_drop seal_segment(struct esp_plane *p, struct esp_sa *sa, const struct esp_inner *pkt,
 				  const struct esp_super *s, unsigned i, unsigned slot, struct esp_packet *ret)
 {
-	size_t head = esp_packet_head_size(&sa->out), len, total;
+	size_t frame = plane_frame_size(sa), head = frame + esp_packet_head_size(&sa->out), len, total;
 	uint8_t *buf = p->out[slot];
 
 	len = esp_super_segment(s, i, buf + head, ESP_PACKET_MAX - head);
@@ -26,12 +26,10 @@ static enum esp_drop seal_segment(struct esp_plane *p, struct esp_sa *sa, const 
 		return ESP_DROP_EXHAUSTED;
 	sa->seq++;
 	if (esp_packet_seal_placed(&sa->out, sa->spi_out, sa->seq, sa->seq,
-				   pkt->ends.family == ADDR_IP4 ? ESP_NEXT_IP4 : ESP_NEXT_IP6, len, buf, ESP_PACKET_MAX,
-				   &total) != OK)
+				   pkt->ends.family == ADDR_IP4 ? ESP_NEXT_IP4 : ESP_NEXT_IP6, len, buf + frame,
+				   ESP_PACKET_MAX - frame, &total) != OK)
 		return ESP_DROP_AUTH;
-	*ret = (struct esp_packet){
-		.p = buf, .len = total, .path = &sa->path, .call = sa->call->call, .tos = plane_outer_tos(sa, pkt)
-	};
+	*ret = plane_datagram(sa, pkt, buf, total);
 	plane_life_note(p, sa, len);
 	return PASSED;
 }

@@ -101,7 +101,7 @@ size_t esp_sa_around(const struct esp_sa *sa)
 {
 	size_t ip = sa->path.remote.family == ADDR_IP6 ? 40 : 20;
 
-	return ip + (sa->path.transport == TRANSPORT_UDP ? 8 : 0) + (sa->path.channel ? 4 : 0);
+	return ip + (sa->path.transport == TRANSPORT_UDP ? 8 : 0) + (sa->path.channel ? PATH_CHANNEL_HDR : 0);
 }
 
 void esp_sa_fit(struct esp_sa *sa)
@@ -114,6 +114,28 @@ void esp_sa_fit(struct esp_sa *sa)
 		return;
 	fits = esp_packet_inner_max(&sa->out, sa->call->mtu - esp_sa_around(sa));
 	sa->inner_max = fits < most ? fits : most;
+}
+
+static bool is_relay(const struct path *path, const struct addr *server, uint16_t channel)
+{
+	return path->channel == channel && addr_eq(&path->remote, server);
+}
+
+void esp_sa_set_path(struct esp_sa *sa, const struct path *path)
+{
+	if (sa->path.channel && !is_relay(path, &sa->path.remote, sa->path.channel)) {
+		/* what is on its way by it still comes in */
+		sa->call->relay = sa->path.remote;
+		sa->call->relay_channel = sa->path.channel;
+	}
+	sa->path = *path;
+	esp_sa_fit(sa);
+}
+
+bool esp_sa_relayed(const struct esp_sa *sa, const struct path *by)
+{
+	return is_relay(by, &sa->path.remote, sa->path.channel) ||
+	       is_relay(by, &sa->call->relay, sa->call->relay_channel);
 }
 
 /* Numbers that a stranger cannot choose: inbound SPIs and calls are ours. Which are in the lists, that is; he may ask for any. */

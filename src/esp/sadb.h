@@ -32,6 +32,9 @@ struct esp_call {
 	unsigned mtu; /* of the outer packet; 0: not limited */
 	struct esp_rate told; /* of packets too big */
 	uint16_t echo_id; /* of echoes of our own; 0: none yet */
+	/* Of the last relayed path that is not in use any more; 0: none. */
+	uint16_t relay_channel;
+	struct addr relay;
 };
 
 /* Places in a list of SAs. */
@@ -77,6 +80,10 @@ bool esp_sa_covers_hosts(const struct esp_sa *sa, const struct esp_tuple *t);
 size_t esp_sa_around(const struct esp_sa *sa);
 /* inner_max anew: the path or its MTU has changed. */
 void esp_sa_fit(struct esp_sa *sa);
+/* Its call goes on to another path. */
+void esp_sa_set_path(struct esp_sa *sa, const struct path *path);
+/* Of ChannelData: is this a relayed path that the call uses, or the last one that it has used? */
+bool esp_sa_relayed(const struct esp_sa *sa, const struct path *by);
 
 struct esp_sadb {
 	struct esp_sa **by_spi; /* 1 << bits lists */

@@ -33,7 +33,8 @@ unsigned esp_set_shard(const struct esp_set *s, uint32_t call);
 /* There is a kernel that takes ESP. Before the first SA. ERR_NOMEM. */
 MUST_CHECK enum err esp_set_kernel_begin(struct esp_set *s);
 bool esp_set_has_kernel(const struct esp_set *s);
-unsigned esp_set_divisor(const struct esp_set *s); /* SPI mod this is the shard, the last one the kernel's if there is one */
+unsigned
+esp_set_divisor(const struct esp_set *s); /* SPI mod this is the shard, the last one the kernel's if there is one */
 bool esp_set_in_kernel(const struct esp_set *s, uint32_t spi_in);
 
 /* The owner's half of esp/plane.h; see there. ERR_UNSUPPORTED: nothing that the kernel is given. */

@@ -7,8 +7,6 @@
 #define STUN_HDR 20
 /* SPI and sequence number, RFC 4303, 2. */
 #define ESP_HDR 8
-/* RFC 8656, 12.4: channel number and length. */
-#define CHANNEL_HDR 4
 
 enum demux_kind demux_classify(struct span d)
 {
@@ -39,9 +37,24 @@ enum demux_kind demux_classify(struct span d)
 	}
 	/* RFC 8656, 12: channel numbers are 0x4000 to 0x4FFF. Whether the source is a relay of ours, the caller
 	 * knows. */
-	if (first < 0x50 && d.len >= CHANNEL_HDR)
+	if (first < 0x50 && d.len >= PATH_CHANNEL_HDR)
 		return DEMUX_CHANNEL;
 	return DEMUX_DROP;
+}
+
+bool demux_channel(struct span d, struct demux_inside *ret)
+{
+	size_t len;
+
+	if (demux_classify(d) != DEMUX_CHANNEL)
+		return false;
+	len = be16(d.p + 2);
+	if (len > d.len - PATH_CHANNEL_HDR)
+		return false;
+	ret->channel = be16(d.p);
+	ret->bytes = span_sub(d, PATH_CHANNEL_HDR, len);
+	ret->kind = demux_classify(ret->bytes);
+	return true;
 }
 
 const char *demux_kind_name(enum demux_kind k)

@@ -266,13 +266,9 @@ enum err tun_route(int ns_fd, const char *name, const struct addr_prefix *to, co
 enum err tun_route_mtu(int ns_fd, const char *name, const struct addr_prefix *to, const struct addr *source,
 		       uint32_t metric, unsigned mtu)
 {
-	struct change c = { .name = name,
-			    .to = *to,
-			    .source = source,
-			    .metric = metric,
-			    .add = true,
-			    .only_mtu = true,
-			    .mtu = mtu };
+	struct change c = {
+		.name = name, .to = *to, .source = source, .metric = metric, .add = true, .only_mtu = true, .mtu = mtu
+	};
 
 	return change(ns_fd, c, change_route);
 }

@@ -144,4 +144,5 @@ bool config_prefixes_have(const struct cfg_prefixes *l, const struct addr_prefix
 bool config_prefix_sane(const struct addr_prefix *p);
 const struct cfg_peer *config_peer(const struct config *c, const char *aor);
 bool config_plain_esp(const struct config *c);
-bool config_wants_kernel(const struct config *c); /* ESP in the kernel: may it be of use? */ /* some peer may have ESP without UDP */
+bool config_wants_kernel(const struct config *c);
+	/* ESP in the kernel: may it be of use? */ /* some peer may have ESP without UDP */

@@ -5,7 +5,8 @@
  * may be made before it is known what is granted. */
 #include "vpn/impl.h"
 
-#define CHANGE_US SECONDS(5) /* how long what was granted waits for new keys before it is used with those that there are */
+#define CHANGE_US                                                                                                      \
+	SECONDS(5) /* how long what was granted waits for new keys before it is used with those that there are */
 
 static bool suits(const struct vpn *v, const struct call *c)
 {

@@ -20,6 +20,8 @@ struct fuzz {
 	struct esp_sa_config sa;
 	uint64_t seq, now;
 	unsigned mtu;
+	struct path by; /* of what comes in */
+	unsigned channels; /* that the call's paths have had, a bit each */
 	uint8_t buf[ESP_PACKET_MAX + 64];
 };
 
@@ -50,11 +52,15 @@ static void judge(const struct esp_packet *pk, bool inbound)
 
 static void into(struct fuzz *f, uint8_t *outer, size_t len, uint8_t tos)
 {
-	struct esp_packet in = { .p = outer, .len = len }, out[ESP_BATCH];
+	struct esp_packet in = { .p = outer, .len = len, .path = &f->by }, out[ESP_BATCH];
 
 	in.tos = tos;
-	if (esp_plane_input(f->p, f->now, &in, 1, out))
+	if (esp_plane_input(f->p, f->now, &in, 1, out)) {
+		if (f->by.channel &&
+		    (!(f->channels >> (f->by.channel & 3) & 1) || !addr_eq(&f->by.remote, &f->sa.path.remote)))
+			abort();
 		judge(&out[0], true);
+	}
 	while (esp_plane_poll_inner(f->p, &out[0]))
 		judge(&out[0], true);
 }
@@ -70,6 +76,18 @@ static void step_sealed(struct fuzz *f, uint8_t arg, struct span s)
 		into(f, f->buf, len, arg >> 4 & 3);
 }
 
+/* What the datagram's path frames. */
+static struct span esp_of(const struct esp_packet *out)
+{
+	struct span d = span_of(out->p, out->len);
+
+	if (!out->path->channel)
+		return d;
+	if (d.len < 4 || be16(d.p) != out->path->channel || be16(d.p + 2) != d.len - 4)
+		abort();
+	return span_from(d, 4);
+}
+
 static void step_inner(struct fuzz *f, struct span s)
 {
 	struct esp_packet in = { .len = s.len }, out[ESP_BATCH_OUT];
@@ -82,10 +100,11 @@ static void step_inner(struct fuzz *f, struct span s)
 	in.p = f->buf;
 	n = esp_plane_output(f->p, f->now, &in, 1, out);
 	for (unsigned i = 0; i < n; i++) {
+		struct span esp = esp_of(&out[i]);
+
 		if (out[i].len > s.len + ESP_OVERHEAD || (f->mtu && out[i].len > f->mtu - 28) ||
-		    be32(out[i].p) != f->sa.spi_out ||
-		    esp_packet_open(&f->peer_in, be32(out[i].p + 4), span_of(out[i].p, out[i].len), plain, &next,
-				    &inner) != OK)
+		    be32(esp.p) != f->sa.spi_out ||
+		    esp_packet_open(&f->peer_in, be32(esp.p + 4), esp, plain, &next, &inner) != OK)
 			abort();
 		in.p = plain;
 		in.len = inner.len;
@@ -107,15 +126,15 @@ static void step_echo(struct fuzz *f, uint8_t arg)
 	unsigned size = ESP_MTU_MIN - 128 + (arg & 0x1fu) * 16, told;
 	uint8_t plain[ESP_PACKET_MAX], next, peer[16];
 	struct esp_packet out;
-	struct span inner;
+	struct span inner, esp;
 	uint32_t call;
 	size_t len;
 
 	memcpy(peer, f->sa.ts_peer[0].ip_lo, 16);
 	if (!esp_plane_echo(f->p, PAIR_CALL, peer, size, &out))
 		return;
-	if (out.len > size ||
-	    esp_packet_open(&f->peer_in, be32(out.p + 4), span_of(out.p, out.len), plain, &next, &inner) != OK)
+	esp = esp_of(&out);
+	if (out.len > size || esp_packet_open(&f->peer_in, be32(esp.p + 4), esp, plain, &next, &inner) != OK)
 		abort();
 	out.p = plain;
 	out.len = inner.len;
@@ -131,6 +150,19 @@ static void step_echo(struct fuzz *f, uint8_t arg)
 	while (esp_plane_poll_echo(f->p, &call, &told))
 		if (call != PAIR_CALL || told != (size ^ (arg & 0x20)))
 			abort();
+}
+
+/* A path with or without a channel, and what comes in by it or by another one. */
+static void step_path(struct fuzz *f, uint8_t arg)
+{
+	f->sa.path.channel = arg & 0x80 ? (uint16_t)(0x4000 | (arg >> 1 & 3)) : 0;
+	if (f->sa.path.channel)
+		f->channels |= 1u << (arg >> 1 & 3);
+	f->by = f->sa.path;
+	if (arg & 8)
+		f->by.channel = (uint16_t)(0x4000 | (arg >> 4 & 3));
+	f->by.remote.port ^= arg & 0x20;
+	esp_call_set_path(f->p, PAIR_CALL, &f->sa.path);
 }
 
 static void step_sas(struct fuzz *f, uint8_t arg)
@@ -153,12 +185,14 @@ static void step_sas(struct fuzz *f, uint8_t arg)
 	case 2: esp_sa_remove(f->p, c.spi_in + (arg >> 4)); break;
 	case 3:
 		esp_call_remove(f->p, PAIR_CALL);
-		f->mtu = 0;
+		f->mtu = f->channels = 0;
+		if (c.path.channel)
+			f->channels = 1u << (c.path.channel & 3);
 		(void)!esp_sa_add(f->p, f->now, &c);
 		break;
 	default:
 		(void)esp_call_counters(f->p, arg, &k);
-		esp_call_set_path(f->p, PAIR_CALL, &c.path);
+		step_path(f, arg);
 		if (arg & 0x40)
 			step_echo(f, arg);
 		break;

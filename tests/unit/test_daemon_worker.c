@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,7 @@
 
 #include "base/timers.h"
 #include "daemon/worker.h"
+#include "esp/packet.h"
 #include "esp/segment.h"
 #include "harness.h"
 #include "esp_pair.h"
@@ -151,17 +154,13 @@ static size_t super_make(uint8_t *g, struct vnet *v, uint32_t seq)
 	return SUPER;
 }
 
-/* The bytes of a stream arrive in their order, however they are merged. */
-static void a_stream_arrives(void **state)
+/* The bytes of a stream arrive in their order, however they are merged; in how many writes of more than one packet. */
+static unsigned stream(uint32_t first, uint32_t rounds)
 {
 	static uint8_t sent[SUPER], got[VNET_PACKET_MAX];
-	uint64_t bytes = 0;
 	unsigned merged = 0;
 
-	(void)state;
-	begin(0, 1);
-	open_flow();
-	for (uint32_t round = 0; round < 20; round++) {
+	for (uint32_t round = first; round < first + rounds; round++) {
 		struct vnet v;
 		size_t at = 60, len = super_make(sent, &v, round * (SUPER - 60));
 
@@ -174,12 +173,18 @@ static void a_stream_arrives(void **state)
 			assert_memory_equal(got + 60, sent + at, n - 60);
 			merged += v.gso_type == VNET_GSO_TCPV6;
 			at += n - 60;
-			bytes += n - 60;
 		}
 		assert_int_equal(at, SUPER);
 	}
-	assert_int_equal(bytes, 20 * (SUPER - 60));
-	print_message("# %u writes of more than one packet\n", merged);
+	return merged;
+}
+
+static void a_stream_arrives(void **state)
+{
+	(void)state;
+	begin(0, 1);
+	open_flow();
+	print_message("# %u writes of more than one packet\n", stream(0, 20));
 	worker_enter(&a.w);
 	assert_int_equal(esp_plane_counters(a.plane)->packets_out, 2 + 20 * 40);
 	worker_leave(&a.w);
@@ -220,6 +225,8 @@ static bool stray_wait(struct worker *w, struct stray *s, uint8_t *buf, size_t *
 static void what_is_not_its_own(void **state)
 {
 	static uint8_t buf[VNET_PACKET_MAX], esp[40] = { 0xc0, 0, 0, 7 };
+	static const uint8_t framed[] = { 0x40, 1, 0, 8, 0xc0, 0, 0, 7, 0, 0, 0, 1 };
+	static const uint8_t cut[] = { 0x40, 1, 0, 9, 0xc0, 0, 0, 5, 0, 0, 0, 1 };
 	struct pkt pk = pkt_udp(true, HOST_A, 1, 77, 53, 10); /* no call here is with that host */
 	struct path path = { .remote = { .family = ADDR_NONE } };
 	struct vnet v = { .flags = 0 };
@@ -240,6 +247,14 @@ static void what_is_not_its_own(void **state)
 	assert_true(stray_wait(&b.w, &s, buf, &len));
 	assert_int_equal(s.kind, STRAY_DATAGRAM);
 	assert_int_equal(len, sizeof(esp));
+	/* the same by a relay; and what says that it is longer */
+	assert_int_equal(udp_send(a.w.udp_fd[0], &path, SPAN_NONE, SPAN_OF(framed)), OK);
+	assert_true(stray_wait(&b.w, &s, buf, &len));
+	assert_int_equal(len, sizeof(framed));
+	assert_memory_equal(buf, framed, len);
+	assert_int_equal(udp_send(a.w.udp_fd[0], &path, SPAN_NONE, SPAN_OF(cut)), OK);
+	assert_true(stray_wait(&b.w, &s, buf, &len));
+	assert_int_equal(len, sizeof(cut));
 	/* from the TUN, perhaps another shard's */
 	into_tun(&a, &v, pk.b, pk.len);
 	assert_true(stray_wait(&a.w, &s, buf, &len));
@@ -286,13 +301,202 @@ static void news(void **state)
 	end_both();
 }
 
+/* ---- a TURN server between the two, that has a channel for each ---- */
+
+enum { CHANNEL_A = 0x4001, CHANNEL_B = 0x4fff };
+
+static struct {
+	int fd;
+	struct addr at;
+	pthread_t thread;
+	atomic_bool stop;
+	atomic_uint n, trains; /* datagrams, and pieces of more than one */
+} relay;
+
+static void set_gro(int fd)
+{
+	assert_int_equal(setsockopt(fd, IPPROTO_UDP, UDP_GRO, &(int){ 1 }, sizeof(int)), 0);
+}
+
+static void relay_open(void)
+{
+	struct addr lo = addr_ip4(0x7f000001, 0);
+
+	memset(&relay, 0, sizeof(relay));
+	assert_int_equal(udp_open(&lo, &relay.fd, &relay.at), OK);
+	set_gro(relay.fd);
+	set_gro(a.w.udp_fd[0]);
+	set_gro(b.w.udp_fd[0]);
+}
+
+/* To the other one, by its channel. What is not from one of the two, or by no channel of his, does not go on. */
+static void relay_one(const struct udp_msg *m, struct udp_sender *sender)
+{
+	bool from_a = addr_eq(&m->path.remote, &a.at);
+	struct path to = { .local = relay.at, .remote = from_a ? b.at : a.at };
+	struct udp_out out[UDP_TRAIN_DATAGRAMS];
+	enum udp_fate fates[UDP_TRAIN_DATAGRAMS];
+	struct demux_inside in;
+	size_t at = 0, len;
+	unsigned n = 0;
+	uint8_t *p;
+
+	while (n < UDP_TRAIN_DATAGRAMS && udp_cut(m, &at, &p, &len)) {
+		if (!demux_channel(span_of(p, len), &in) || in.channel != (from_a ? CHANNEL_A : CHANNEL_B))
+			continue;
+		put_be16(p, from_a ? CHANNEL_B : CHANNEL_A);
+		out[n++] = (struct udp_out){ .path = &to, .p = p, .len = len };
+	}
+	(void)atomic_fetch_add(&relay.n, n);
+	(void)atomic_fetch_add(&relay.trains, n > 1);
+	(void)udp_send_trains(sender, out, n, fates);
+}
+
+static void *relay_run(void *arg)
+{
+	static uint8_t bufs[4][UDP_TRAIN_MAX];
+	struct udp_sender sender = { .fd = relay.fd };
+	struct udp_msg msgs[4];
+
+	while (!atomic_load(&relay.stop)) {
+		unsigned n;
+
+		(void)poll(&(struct pollfd){ .fd = relay.fd, .events = POLLIN }, 1, 50);
+		n = udp_recv_trains(relay.fd, relay.at.port, bufs, 4, msgs);
+		for (unsigned i = 0; i < n; i++)
+			relay_one(&msgs[i], &sender);
+	}
+	return arg;
+}
+
+static void relay_close(void)
+{
+	(void)close(relay.fd);
+}
+
+static void go(struct end *e, const struct addr *remote, uint16_t channel)
+{
+	struct path path = { .local = e->at, .remote = *remote, .channel = channel };
+
+	worker_enter(&e->w);
+	esp_call_set_path(e->plane, PAIR_CALL, &path);
+	worker_leave(&e->w);
+}
+
+static uint64_t n_dropped(struct end *e, enum esp_drop d)
+{
+	uint64_t n;
+
+	worker_enter(&e->w);
+	n = esp_plane_counters(e->plane)->drops[d];
+	worker_leave(&e->w);
+	return n;
+}
+
+/* From the direct path to a relayed one and back, while packets are on their way. */
+static void by_a_relay(void **state)
+{
+	static uint8_t sent[SUPER], got[VNET_PACKET_MAX];
+	size_t bytes = 0;
+	struct vnet v;
+
+	(void)state;
+	begin(0, 1);
+	relay_open();
+	assert_int_equal(pthread_create(&relay.thread, NULL, relay_run, NULL), 0);
+	open_flow();
+	(void)stream(0, 3);
+	assert_int_equal(atomic_load(&relay.n), 0);
+	go(&a, &relay.at, CHANNEL_A);
+	go(&b, &relay.at, CHANNEL_B);
+	single(&b, &a, pkt_tcp(true, HOST_B, 5900, HOST_A, 40000, ESP_TCP_ACK));
+	assert_int_equal(atomic_load(&relay.n), 1);
+	print_message("# by the relay, %u writes of more than one packet\n", stream(3, 20));
+	assert_int_equal(atomic_load(&relay.n), 1 + 20 * 40);
+	assert_true(atomic_load(&relay.trains) >= 20);
+	/* on its way when both ends turn to the direct path */
+	into_tun(&a, &v, sent, super_make(sent, &v, 23 * (SUPER - 60)));
+	while (atomic_load(&relay.n) == 1 + 20 * 40)
+		(void)poll(NULL, 0, 1);
+	go(&b, &a.at, 0);
+	go(&a, &b.at, 0);
+	while (bytes < SUPER - 60)
+		bytes += out_of_tun(&b, &v, got, sizeof(got)) - 60;
+	(void)stream(24, 3);
+	assert_int_equal(n_dropped(&b, ESP_DROP_CHANNEL), 0);
+	atomic_store(&relay.stop, true);
+	(void)pthread_join(relay.thread, NULL);
+	assert_int_equal(atomic_load(&relay.n), 1 + 21 * 40);
+	end_both();
+	relay_close();
+}
+
+/* One train from the server's address with frames of two channels, bare ESP, and what is none. */
+static void a_mixed_train(void **state)
+{
+	enum { LEN = 200, N = 7, SPI = 0xc0000008u };
+	static const uint16_t channels[N] = { CHANNEL_B, 0x4777, CHANNEL_B, 0, 0, CHANNEL_B, CHANNEL_B };
+	static const bool is_esp[N] = { true, true, true, true, false, false, true };
+	static uint8_t bytes[N][LEN], got[VNET_PACKET_MAX];
+	struct esp_sa_config ca = pair_config_a(true);
+	struct udp_sender sender;
+	struct udp_out out[N];
+	enum udp_fate fates[N];
+	struct esp_cipher raw;
+	struct path path;
+	struct stray s;
+	struct vnet v;
+	size_t len;
+
+	(void)state;
+	begin(0, 1);
+	relay_open();
+	go(&b, &relay.at, CHANNEL_B);
+	path = (struct path){ .local = relay.at, .remote = b.at };
+	assert_int_equal(esp_cipher_init(&raw, ca.alg, ca.key_out, &rng, false), OK);
+	memset(bytes, 0, sizeof(bytes));
+	for (unsigned i = 0; i < N; i++) {
+		size_t frame = channels[i] ? 4 : 0;
+		struct pkt pk = pkt_udp(true, HOST_A, (uint16_t)(1000 + i), HOST_B, 53, LEN - frame - 34 - 48);
+
+		if (frame) {
+			put_be16(bytes[i], channels[i]);
+			put_be16(bytes[i] + 2, LEN - 4);
+		}
+		if (is_esp[i])
+			assert_int_equal(esp_packet_seal(&raw, SPI, i + 1, i + 1, ESP_NEXT_IP6, span_of(pk.b, pk.len),
+							 bytes[i] + frame, LEN - frame, &len),
+					 OK);
+		if (is_esp[i])
+			assert_int_equal(len, LEN - frame);
+		out[i] = (struct udp_out){ .path = &path, .p = bytes[i], .len = LEN };
+	}
+	sender = (struct udp_sender){ .fd = relay.fd };
+	assert_int_equal(udp_send_trains(&sender, out, N, fates), N);
+	for (unsigned i = 0; i < N; i++) {
+		if (is_esp[i] && channels[i] != 0x4777) {
+			assert_int_equal(out_of_tun(&b, &v, got, sizeof(got)), LEN - (channels[i] ? 4 : 0) - 34);
+			assert_int_equal(be16(got + 40), 1000 + i);
+		} else if (!is_esp[i]) {
+			assert_true(stray_wait(&b.w, &s, got, &len));
+			assert_int_equal(s.kind, STRAY_DATAGRAM);
+			assert_int_equal(s.path.channel, 0);
+			assert_int_equal(len, LEN);
+			assert_memory_equal(got, bytes[i], LEN);
+		}
+	}
+	assert_int_equal(n_dropped(&b, ESP_DROP_CHANNEL), 1);
+	esp_cipher_done(&raw);
+	end_both();
+	relay_close();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_stream_arrives),
-		cmocka_unit_test(the_engine_gets_in),
-		cmocka_unit_test(what_is_not_its_own),
-		cmocka_unit_test(news),
+		cmocka_unit_test(a_stream_arrives),    cmocka_unit_test(the_engine_gets_in),
+		cmocka_unit_test(what_is_not_its_own), cmocka_unit_test(news),
+		cmocka_unit_test(by_a_relay),          cmocka_unit_test(a_mixed_train),
 	};
 
 	return HARNESS_RUN(tests);

@@ -343,9 +343,8 @@ static void paths(void **state)
 {
 	struct pair *p = pair_new(true);
 	struct esp_packet in, out[ESP_BATCH_OUT];
-	struct path from, path = {
-		.local = addr_ip4(0x0a000001, 4500), .remote = addr_ip4(0x0a000002, 9), .channel = 0x4001, .tos = 0xb8
-	};
+	struct path from,
+		path = { .local = addr_ip4(0x0a000001, 4500), .remote = addr_ip4(0x0a000002, 9), .tos = 0xb8 };
 	struct pkt pk = a_tcp(p, 1, 5900, SYN);
 
 	(void)state;

@@ -593,11 +593,13 @@ static void joined(void **state)
 }
 
 /* A train is led by its first datagram. ESP behind a STUN message of the same length comes to the control socket, and the reverse;
- * nothing is lost. */
+ * nothing is lost. A relay's frames say how long each is, not how long the train. */
 static void mixed_kinds(void **state)
 {
 	struct net_buffers *b = net_buffers_new();
 	uint8_t stun[20] = { 0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42 }, esp[20] = { 0xc0, 0, 0, 9 };
+	uint8_t framed[20] = { 0x40, 1, 0, 16, 0xc0, 0, 0, 9 };
+	uint8_t *const firsts[] = { stun, esp, framed };
 	struct group g = group_open(-1, ADDR_IP4);
 	struct path path = { .local = loopback(ADDR_IP4, 0), .remote = loopback(ADDR_IP4, g.port) };
 	struct udp_sender s = { 0 };
@@ -608,8 +610,8 @@ static void mixed_kinds(void **state)
 	assert_non_null(b);
 	assert_int_equal(demux_classify(SPAN_OF(stun)), DEMUX_STUN);
 	assert_int_equal(udp_open(&path.local, &s.fd, &path.local), OK);
-	for (int first = 0; first < 2; first++) {
-		struct udp_msg msgs[3] = { { .path = path, .p = first ? esp : stun, .len = 20 },
+	for (int first = 0; first < 3; first++) {
+		struct udp_msg msgs[3] = { { .path = path, .p = firsts[first], .len = 20 },
 					   { .path = path, .p = esp, .len = 20 },
 					   { .path = path, .p = stun, .len = 20 } };
 		enum udp_fate fates[3];

@@ -62,6 +62,7 @@ static void split(enum addr_family family)
 		uint8_t bytes[40];
 		size_t len = 1 + rng_below(&rng, sizeof(bytes) - 1);
 		struct span d = span_of(bytes, len);
+		struct demux_inside in = { .bytes = d };
 		unsigned got, want;
 
 		rng_fill(&rng, bytes, len);
@@ -69,7 +70,14 @@ static void split(enum addr_family family)
 			bytes[0] |= 0xc0;
 		if (i % 7 == 0)
 			len = d.len = 1;
-		want = demux_classify(d) == DEMUX_ESP ? 1 + be32(bytes) % N_DATA : 0;
+		if (i % 5 == 0 && len > 4) { /* ChannelData, most of it with ESP, some that says too much */
+			put_be32(bytes, 0x40000000u | i << 16 | (uint32_t)(len - 4 + (i % 4 == 0)));
+			bytes[4] |= 0xc0;
+		}
+		in.kind = demux_classify(d);
+		if (in.kind == DEMUX_CHANNEL)
+			(void)!demux_channel(d, &in);
+		want = in.kind == DEMUX_ESP ? 1 + be32(in.bytes.p) % N_DATA : 0;
 		path.tos = (uint8_t)(i * 37); /* DSCP and ECN, each value */
 		/* in two parts, as a marker or a TURN header would be */
 		assert_int_equal(udp_send(fd, &path, span_sub(d, 0, len / 2), span_from(d, len / 2)), OK);
