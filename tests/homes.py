@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
 
@@ -102,8 +103,11 @@ class Home(lablib.Daemon):
         self.configure(self.conf.replace(old, new) if old else self.conf, self.daemon)
         check(self.cli("reload")[0] == 0, "reload")
 
-    def again(self):
-        """Once more, after its end."""
+    def again(self, daemon=None):
+        """Once more, after its end; with other lines of [daemon]."""
+        if daemon is not None:
+            self.daemon = daemon
+            self.configure(self.conf, daemon)
         if self._control:
             self._control.close()
             self._control = None
@@ -225,6 +229,17 @@ class Homes:
         lablib.echo_server(self.lab, self.desk_ns, "10.2.0.10", 22)
         lablib.echo_server(self.lab, self.ns["b"], "127.0.0.1", 8080)
         return self
+
+    def join(self):
+        """Home A calls for home B's network; the addresses that it is assigned."""
+        status, out, err = self.a.cli("call", B + "/lan", "--detach", uid=USER, seconds=60)
+        check(status == 0, "%d %s %s" % (status, out, err))
+        return check(re.search(r"^lan: .* as (10\.77\.0\.\d+), (2001:db8:77:[0-9a-f:]+),", out, re.M), out).groups()
+
+    def planes(self, a, b):
+        """Waits until the one call has these planes at both ends, for as long as a rekeying takes."""
+        for home, plane in ((self.a, a), (self.b, b)):
+            wait(lambda h=home, p=plane: [c["plane"] for c in h.calls("up")] == [p], 5, "%s has the plane %s" % (home.name, plane))
 
     def lan(self):
         """Home B's own network, and in it a TV with an echo server, port 8080."""

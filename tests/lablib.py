@@ -222,10 +222,14 @@ class Daemon:
             f.write("[daemon]\nuser = %s\n%s\n%s" % (engine_user(), daemon, conf))
         os.chmod(self.dir + "/tielined.conf", 0o600)
 
-    def start(self, seconds=10):
-        """Starts it and waits until it answers on its control socket."""
+    def launch(self):
+        """Starts it, whatever becomes of it."""
         argv = [binary(self.program), "-c", self.dir + "/tielined.conf", "-s", self.state, "-r", self.run, "--log-level", self.level]
         self.process = self.lab.spawn(self.ns, argv, self.name, env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
+
+    def start(self, seconds=10):
+        """Starts it and waits until it answers on its control socket."""
+        self.launch()
         wait(lambda: self._answers() or (not self.process.alive() and check(False, self.name + " does not start")), seconds,
              "%s answers on its control socket" % self.name)
         return self

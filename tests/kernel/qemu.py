@@ -24,7 +24,7 @@ import lablib       # noqa: E402
 QEMU = "qemu-system-x86_64"
 MODULES = ["veth", "tun", "xfrm_user", "esp4", "esp6", "gcm", "ctr", "ghash-generic", "seqiv", "echainiv", "drbg", "hmac", "aesni-intel",
            "ghash-clmulni-intel", "chacha20poly1305", "chacha_generic", "poly1305_generic", "sha512_generic", "authenc", "authencesn", "cbc",
-           "nf_tables", "nf_conntrack", "nft_ct", "nft_masq", "nft_nat", "nft_chain_nat", "nft_reject_inet", "nft_objref", "bridge"]
+           "nf_tables", "nf_conntrack", "nft_ct", "nft_masq", "nft_nat", "nft_chain_nat", "nft_reject_inet", "nft_objref", "bridge", "tcp_diag", "udp_diag"]
 INSIDE = "TIELINE_QEMU"
 MEMORY = "1G"
 SECONDS = 150

@@ -26,7 +26,7 @@ import lablib       # noqa: E402
 LINUX = "/usr/bin/linux.uml"
 MODULES = ["ipv6", "tun", "veth", "xfrm_user", "af_key", "esp4", "esp6", "gcm", "ghash_generic", "drbg", "jitterentropy_rng", "seqiv", "echainiv",
            "chacha_generic", "poly1305_generic", "chacha20poly1305", "authenc", "authencesn", "cbc", "hmac",
-           "sha512_generic", "ctr"]
+           "sha512_generic", "ctr", "bridge"]
 INSIDE = "TIELINE_UML"
 MEMORY = "512M"
 ROOM = [path for path in ("/mnt", "/media") if not (lablib.ROOT + "/").startswith(path + "/")][0]      # hidden inside

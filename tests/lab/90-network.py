@@ -184,8 +184,7 @@ def killed(lab):
 def without_host(lab):
     "a caller with host = no has the network in its private namespace, and reaches it by forward"
     check(lab.h.a.stop() == 0, "exit status")
-    lab.h.a.configure(lab.h.a.conf)
-    lab.h.a.again()
+    lab.h.a.again(daemon="")
     code, out, err = lab.h.a.cli("call", B + "/lan", "--detach", uid=USER, seconds=60)
     check(code == 0, "%d %s %s" % (code, out, err))
     check(not ping(lab, lab.a, TV) and "tie0" not in lab.ip(lab.a, "link"), "it is in the host's namespace")
