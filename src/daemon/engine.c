@@ -295,6 +295,7 @@ static enum err open_all(struct engine *e, struct engine_start *s, const char *u
 		r = loop_signal(e->loop, SIGINT, stop, e);
 	if (r == OK)
 		r = loop_signal(e->loop, SIGHUP, reload, e);
+	loop_prompt();
 	if (r == OK)
 		r = sandbox_drop(user);
 	if (r == OK)

@@ -3,12 +3,18 @@
 #include "net/loop.h"
 
 #include <event2/event.h>
+#include <linux/sched.h>
+#include <linux/sched/types.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/timers.h"
+
+#define SLICE_NS 100000 /* the shortest that the kernel takes */
 
 struct loop_fd {
 	struct loop *loop;
@@ -290,4 +296,14 @@ void loop_stop(struct loop *l)
 struct event_base *loop_base(struct loop *l)
 {
 	return l->base;
+}
+
+void loop_prompt(void)
+{
+	struct sched_attr a = { .size = sizeof(a),
+				.sched_policy = SCHED_NORMAL,
+				.sched_flags = SCHED_FLAG_RESET_ON_FORK,
+				.sched_runtime = SLICE_NS };
+
+	(void)syscall(SYS_sched_setattr, 0, &a, 0);
 }

@@ -36,6 +36,10 @@ MUST_CHECK enum err loop_signal(struct loop *l, int signo, void (*fired)(void *a
 MUST_CHECK enum err loop_defer(struct loop *l, void (*fn)(void *arg), void *arg);
 MUST_CHECK enum err loop_run(struct loop *l); /* until loop_stop; ERR_WRONG_STATE: nothing left to wait for */
 void loop_stop(struct loop *l);
+/* The calling thread has a short slice of a processor's time (sched_setattr(2), since Linux 6.12), so that it is run when there is something to do,
+ * and not after those that work through long queues; how much it may take is as before. Threads that it makes are as any other. Where
+ * the kernel cannot, nothing changes. */
+void loop_prompt(void);
 /* For the other files of net/: libevent's base. */
 struct event_base;
 struct event_base *loop_base(struct loop *l);

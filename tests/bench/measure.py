@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The tieline authors
 """Single measurements of a contestant (contestants.py): iperf3, ping, /proc. Each is one run of a second or a few."""
+import array
 import contextlib
 import json
 import os
@@ -16,6 +17,7 @@ import lablib     # noqa: E402
 PORT = 5201
 LOSS_PERCENT = 1.0
 PING_S = 0.11          # tieline lets ten echoes a second through a network's grant
+PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -84,9 +86,28 @@ def forget_peak(pids):
             f.write("5")
 
 
+def _pages(pid):
+    """The frames of memory that a process has mapped (Documentation/admin-guide/mm/pagemap.rst of the kernel)."""
+    frames = set()
+    with open("/proc/%d/maps" % pid) as f:
+        areas = [[int(x, 16) // PAGE for x in line.split()[0].split("-")] for line in f if "[vsyscall]" not in line]
+    with open("/proc/%d/pagemap" % pid, "rb") as f:
+        for first, end in areas:
+            f.seek(first * 8)
+            entries = array.array("Q", f.read((end - first) * 8))
+            frames.update(e & (1 << 55) - 1 for e in entries if e >> 63)
+    return frames
+
+
+def twice(pids):
+    """MiB that several of these processes have in common: what adding their sizes counts more than once."""
+    pages = [_pages(pid) for pid in pids]
+    return (sum(map(len, pages)) - len(set().union(*pages))) * PAGE / 2**20 if len(pids) > 1 else 0
+
+
 def resident(pids, peak=False):
-    """MiB of all these processes, now or at most."""
-    return sum(_status(pid, "VmHWM" if peak else "VmRSS") for pid in pids)
+    """MiB of all these processes, now or at most, each page once."""
+    return sum(_status(pid, "VmHWM" if peak else "VmRSS") for pid in pids) - twice(pids)
 
 
 # ---- measures: each returns {name: value} ----
