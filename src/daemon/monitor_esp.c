@@ -209,6 +209,8 @@ enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq)
 		set_mtu(m, p, 0);
 		unset_ways(m, p);
 		*p = m->esp->pairs[--m->esp->n_pairs];
+		if (!m->esp->n_pairs) /* nor is a table without rules left, for which connections would be tracked */
+			(void)!direction_flush(m->ns_fd, m->esp->table);
 	}
 	return e;
 }
