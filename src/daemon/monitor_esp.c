@@ -315,6 +315,8 @@ enum err monitor_esp_count(struct monitor *m, const struct monitor_esp *rq, stru
 	struct xfrm_counters c;
 	enum err e = s ? xfrm_sa_counters(m->ns_fd, s->spi, &s->to, &c) : ERR_NOTFOUND;
 
+	if (s && e == ERR_NOTFOUND) /* a limit has ended it */
+		*s = m->esp->sas[--m->esp->n_sas];
 	if (e != OK)
 		return e;
 	ret->packets = c.packets;
