@@ -130,8 +130,9 @@ static void call(const struct cli *c, const json_t *k)
 		      cli_is(k, "direction", "out") ? "to" : "from", cli_text(k, "peer", peer),
 		      cli_text(k, "state", state), cli_text(k, "level", level), when(cli_int(k, "since"), since));
 	if (*cli_text(k, "remote", remote))
-		(void)fprintf(c->out, "      path %s: %s to %s, %.1f ms\n", cli_text(k, "path", path),
-			      cli_text(k, "local", local), remote, cli_real(k, "rtt_ms"));
+		(void)fprintf(c->out, "      path %s: %s to %s, %.1f ms%s\n", cli_text(k, "path", path),
+			      cli_text(k, "local", local), remote, cli_real(k, "rtt_ms"),
+			      cli_is(k, "plane", "kernel") ? ", in the kernel" : "");
 	json_array_foreach(json_object_get(k, "services"), i, s) service(c, s);
 	asks(c, k);
 	(void)fprintf(c->out, "      in %s, out %s\n", bytes(cli_int(k, "bytes_in"), in),

@@ -27,6 +27,13 @@ static void leave(void *arg, unsigned shard)
 	worker_leave(&e->workers[shard]);
 }
 
+static bool news(void *arg, unsigned shard)
+{
+	struct engine *e = arg;
+
+	return atomic_exchange(&e->workers[shard].news, false);
+}
+
 enum err data_init(struct engine *e, unsigned n, struct vpn_env *env)
 {
 	enum err r = OK;
@@ -47,7 +54,8 @@ enum err data_init(struct engine *e, unsigned n, struct vpn_env *env)
 		r = worker_init(w);
 	}
 	env->shards = n;
-	env->shard_hooks = (struct esp_set_hooks){ .enter = enter, .leave = leave, .arg = e, .own_time = true };
+	env->shard_hooks =
+		(struct esp_set_hooks){ .enter = enter, .leave = leave, .arg = e, .own_time = true, .news = news };
 	return r;
 }
 

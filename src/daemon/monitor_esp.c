@@ -209,6 +209,8 @@ enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq)
 		set_mtu(m, p, 0);
 		unset_ways(m, p);
 		*p = m->esp->pairs[--m->esp->n_pairs];
+		if (!m->esp->n_pairs) /* nor is a table without rules left, for which connections would be tracked */
+			(void)!direction_flush(m->ns_fd, m->esp->table);
 	}
 	return e;
 }
@@ -313,6 +315,8 @@ enum err monitor_esp_count(struct monitor *m, const struct monitor_esp *rq, stru
 	struct xfrm_counters c;
 	enum err e = s ? xfrm_sa_counters(m->ns_fd, s->spi, &s->to, &c) : ERR_NOTFOUND;
 
+	if (s && e == ERR_NOTFOUND) /* a limit has ended it */
+		*s = m->esp->sas[--m->esp->n_sas];
 	if (e != OK)
 		return e;
 	ret->packets = c.packets;

@@ -22,6 +22,7 @@ enum err worker_init(struct worker *w)
 
 	w->wake_fd = w->stray_fd = w->stray_out = -1;
 	atomic_init(&w->pinging, false);
+	atomic_init(&w->news, false);
 	atomic_init(&w->wanted, 0);
 	if (pthread_mutex_init(&w->lock, NULL) != 0 || pthread_cond_init(&w->left, NULL) != 0)
 		return ERR_SYSTEM;
@@ -145,8 +146,10 @@ static void batch(struct worker *w, const struct pollfd fds[N_FDS])
 		worker_tun_in(w, now);
 	if (esp_plane_deadline_us(w->plane) <= now)
 		esp_plane_tick(w->plane, now);
-	if (esp_plane_has_news(w->plane))
+	if (esp_plane_has_news(w->plane)) {
+		atomic_store(&w->news, true);
 		(void)!write(w->tell_fd, &one, sizeof(one));
+	}
 }
 
 static void *run(void *arg)

@@ -54,6 +54,7 @@ struct worker {
 	/* the engine's side */
 	int stray_fd; /* struct stray and the bytes, one a datagram */
 	atomic_bool pinging; /* echo replies go to the engine first */
+	atomic_bool news; /* the plane has some; taken back by the engine */
 	struct worker_counters counters;
 	/* the worker's own */
 	pthread_t thread;

@@ -16,6 +16,8 @@ struct esp_set {
 	unsigned n;
 	struct esp_plane *plane[ESP_SHARDS_MAX];
 	struct esp_kernel *kernel; /* NULL: there is none */
+	bool may_echo_news[ESP_SHARDS_MAX], may_be_due[ESP_SHARDS_MAX]; /* there may be something to poll */
+	uint64_t n_changes;
 	uint8_t copies[2 * ALONE_MAX][ESP_PACKET_MAX], told[ESP_PACKET_MAX];
 	struct path paths[2 * ALONE_MAX];
 };
@@ -100,6 +102,23 @@ static void leave(struct esp_set *s, unsigned shard)
 		s->hooks.leave(s->hooks.arg, shard);
 }
 
+uint64_t esp_set_changes(const struct esp_set *s)
+{
+	return s->n_changes;
+}
+
+static void news(struct esp_set *s, unsigned shard)
+{
+	s->may_echo_news[shard] = s->may_be_due[shard] = true;
+}
+
+static bool has_news(struct esp_set *s, unsigned shard, bool *which)
+{
+	if (!s->hooks.news || s->hooks.news(s->hooks.arg, shard))
+		news(s, shard);
+	return *which;
+}
+
 /* ---- by call, by SPI ---- */
 
 enum err esp_set_add(struct esp_set *s, uint64_t now_us, const struct esp_sa_config *cfg)
@@ -107,6 +126,7 @@ enum err esp_set_add(struct esp_set *s, uint64_t now_us, const struct esp_sa_con
 	unsigned at = esp_set_shard(s, cfg->call);
 	enum err e;
 
+	s->n_changes++;
 	if (esp_set_in_kernel(s, cfg->spi_in))
 		return esp_kernel_add(s->kernel, now_us, cfg);
 	if (cfg->spi_in % esp_set_divisor(s) != at)
@@ -123,6 +143,7 @@ void esp_set_retire(struct esp_set *s, uint64_t now_us, uint32_t call, uint32_t 
 {
 	unsigned at = esp_set_shard(s, call);
 
+	s->n_changes++;
 	if (s->kernel)
 		esp_kernel_retire(s->kernel, now_us, spi_in);
 	if (esp_set_in_kernel(s, spi_in))
@@ -136,6 +157,7 @@ void esp_set_grant_remove(struct esp_set *s, uint32_t call, uint32_t grant_id)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	s->n_changes++;
 	if (s->kernel)
 		esp_kernel_grant_remove(s->kernel, call, grant_id);
 	esp_grant_remove(enter(s, at), call, grant_id);
@@ -146,6 +168,7 @@ void esp_set_call_remove(struct esp_set *s, uint32_t call)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	s->n_changes++;
 	if (s->kernel)
 		esp_kernel_call_remove(s->kernel, call);
 	esp_call_remove(enter(s, at), call);
@@ -156,6 +179,7 @@ void esp_set_path(struct esp_set *s, uint32_t call, const struct path *path)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	s->n_changes++;
 	if (s->kernel)
 		esp_kernel_path(s->kernel, call, path);
 	esp_call_set_path(enter(s, at), call, path);
@@ -166,6 +190,7 @@ void esp_set_mtu(struct esp_set *s, uint32_t call, unsigned mtu)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	s->n_changes++;
 	if (s->kernel)
 		esp_kernel_mtu(s->kernel, call, mtu);
 	esp_call_set_mtu(enter(s, at), call, mtu);
@@ -176,6 +201,7 @@ void esp_set_hold(struct esp_set *s, uint32_t call, bool hold)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	s->n_changes++;
 	if (s->kernel)
 		esp_kernel_hold(s->kernel, call, hold);
 	esp_call_hold(enter(s, at), call, hold);
@@ -186,6 +212,7 @@ void esp_set_ping_off(struct esp_set *s, uint32_t call)
 {
 	unsigned at = esp_set_shard(s, call);
 
+	s->n_changes++;
 	esp_call_ping_off(enter(s, at), call);
 	leave(s, at);
 }
@@ -250,7 +277,9 @@ bool esp_set_poll_echo(struct esp_set *s, uint32_t *ret_call, unsigned *ret_size
 	bool found = false;
 
 	for (unsigned i = 0; !found && i < s->n; i++) {
-		found = esp_plane_poll_echo(enter(s, i), ret_call, ret_size);
+		if (!has_news(s, i, &s->may_echo_news[i]))
+			continue;
+		found = s->may_echo_news[i] = esp_plane_poll_echo(enter(s, i), ret_call, ret_size);
 		leave(s, i);
 	}
 	return found;
@@ -261,7 +290,9 @@ bool esp_set_poll_due(struct esp_set *s, struct esp_due *ret)
 	bool found = s->kernel && esp_kernel_poll_due(s->kernel, ret);
 
 	for (unsigned i = 0; !found && i < s->n; i++) {
-		found = esp_plane_poll_due(enter(s, i), ret);
+		if (!has_news(s, i, &s->may_be_due[i]))
+			continue;
+		found = s->may_be_due[i] = esp_plane_poll_due(enter(s, i), ret);
 		leave(s, i);
 	}
 	return found;
@@ -349,6 +380,7 @@ unsigned esp_set_input(struct esp_set *s, uint64_t now_us, struct esp_packet *in
 		at = head.spi % esp_set_divisor(s) % s->n;
 		len = s->n == 1 ? n : 1;
 		n_out += esp_plane_input(enter(s, at), now_us, in + i, len, out + n_out);
+		news(s, at);
 		leave(s, at);
 	}
 	return n_out;
@@ -363,6 +395,7 @@ static unsigned output_alone(struct esp_set *s, uint64_t now_us, struct esp_pack
 	assert(n <= ALONE_MAX);
 	for (unsigned i = 0; !n_out && i < s->n; i++) {
 		n_out = esp_plane_output(enter(s, i), now_us, in, n, out);
+		news(s, i);
 		for (unsigned k = 0; k < n_out; k++) {
 			memcpy(s->copies[k], out[k].p, out[k].len);
 			s->paths[k] = *out[k].path;

@@ -21,6 +21,8 @@ struct esp_set_hooks {
 	void *arg;
 	/* Who works on a shard looks after its time as well, and wakes the owner for esp_set_poll_due and _poll_echo. */
 	bool own_time;
+	/* Has he said so, since it was asked last? Else these two need not enter the shard. NULL: they always do. */
+	bool (*news)(void *arg, unsigned shard);
 };
 
 struct esp_set;
@@ -33,8 +35,10 @@ unsigned esp_set_shard(const struct esp_set *s, uint32_t call);
 /* There is a kernel that takes ESP. Before the first SA. ERR_NOMEM. */
 MUST_CHECK enum err esp_set_kernel_begin(struct esp_set *s);
 bool esp_set_has_kernel(const struct esp_set *s);
-unsigned
-esp_set_divisor(const struct esp_set *s); /* SPI mod this is the shard, the last one the kernel's if there is one */
+/* Grows whenever the owner has changed something by one of the following. */
+uint64_t esp_set_changes(const struct esp_set *s);
+/* SPI mod this is the shard, the last one the kernel's if there is one. */
+unsigned esp_set_divisor(const struct esp_set *s);
 bool esp_set_in_kernel(const struct esp_set *s, uint32_t spi_in);
 
 /* The owner's half of esp/plane.h; see there. ERR_UNSUPPORTED: nothing that the kernel is given. */

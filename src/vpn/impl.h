@@ -159,6 +159,8 @@ struct call {
 	struct path ike_path; /* where the IKE message that is worked on came from */
 	struct pmtu mtu; /* of path */
 	struct addr mtu_local, mtu_remote; /* of which path it is */
+	uint64_t mtu_changes; /* esp_set_changes() when mtu_may_echo was found */
+	bool mtu_may_echo;
 	bool path_told;
 	enum ice_type local_type, remote_type;
 	struct ike_sa *sa, *half_open[CALL_HALF_OPEN_MAX];

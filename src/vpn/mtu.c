@@ -57,15 +57,20 @@ void mtu_echoes(struct vpn *v, uint64_t now_us)
 }
 
 /* Is there something that answers, on the very path that ESP goes by? */
-static bool may_ask(const struct vpn *v, const struct call *c)
+static bool may_ask(const struct vpn *v, struct call *c)
 {
+	uint64_t changes = esp_set_changes(v->esp);
 	struct path selected;
 
 	if (c->held)
 		return false;
 	if (c->ice)
 		return ice_agent_selected(c->ice, &selected) && path_eq(&selected, &c->path);
-	return esp_set_may_echo(v->esp, c->id, c->peer_address);
+	/* looked at only when it may have changed: whoever asks the data plane waits for it */
+	if (c->mtu_changes != changes)
+		c->mtu_may_echo = esp_set_may_echo(v->esp, c->id, c->peer_address);
+	c->mtu_changes = changes;
+	return c->mtu_may_echo;
 }
 
 /* The path may be another one, or be heard again: then all that was known of it is void. */
@@ -90,7 +95,7 @@ void mtu_tick(struct vpn *v, struct call *c, uint64_t now_us)
 	struct esp_counters k = { .last_out_us = 0 };
 
 	follow(v, c, now_us);
-	if (!c->mtu.on)
+	if (now_us < pmtu_deadline_us(&c->mtu))
 		return;
 	(void)esp_set_call_counters(v->esp, c->id, &k);
 	if (pmtu_tick(&c->mtu, now_us, k.last_out_us)) {

@@ -336,6 +336,68 @@ static void sas(void **state)
 	assert_int_equal(shows("ip xfrm state", "proto esp"), 1);
 }
 
+/* What each action leaves in the kernel. */
+static void actions(void **state)
+{
+	static const struct {
+		uint8_t action;
+		uint16_t mtu;
+		unsigned blocked, out, templates, mtus;
+	} all[] = {
+		{ MONITOR_ESP_BLOCK, 0, 2, 1, 0, 0 },   { MONITOR_ESP_PASS, 1300, 0, 1, 2, 1 },
+		{ MONITOR_ESP_HOLD, 1300, 1, 1, 1, 1 }, { MONITOR_ESP_IN, 1300, 0, 0, 1, 1 },
+		{ MONITOR_ESP_IN, 1300, 0, 0, 1, 1 },   { MONITOR_ESP_PASS, 0, 0, 1, 2, 0 },
+	};
+	struct monitor_request rq;
+
+	(void)state;
+	need_esp();
+	assert_int_equal(bind_with(HOST_YES), OK);
+	join();
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		rq = policy("10.8.1.0/24", "10.8.0.5/32", all[i].action);
+		rq.esp.mtu = all[i].mtu;
+		assert_int_equal(ask(&rq), OK);
+		assert_int_equal(shows("ip xfrm policy", "action block"), all[i].blocked);
+		assert_int_equal(shows("ip xfrm policy", "dir out"), all[i].out);
+		assert_int_equal(shows("ip xfrm policy", "tmpl"), all[i].templates);
+		assert_int_equal(shows("ip route", "mtu 1300"), all[i].mtus);
+		assert_int_equal(shows("nft list table inet tietest3", "established"), 2); /* in and out */
+	}
+	rq.esp.mtu = 1300;
+	assert_int_equal(ask(&rq), OK);
+	rq.esp.action = MONITOR_ESP_GONE;
+	assert_int_equal(ask(&rq), OK);
+	assert_int_equal(shows("ip xfrm policy", "dir"), 0);
+	assert_int_equal(shows("ip route", "10.8.1.0/24"), 1);
+	assert_int_equal(shows("ip route", "mtu"), 0);
+	assert_int_equal(shows("nft list tables", "tietest3"), 0);
+	end();
+}
+
+/* A limit has ended it: its place is free. */
+static void ended_by_itself(void **state)
+{
+	struct monitor_request rq, pass = policy("10.8.1.0/24", "10.8.0.5/32", MONITOR_ESP_PASS);
+
+	(void)state;
+	need_esp();
+	assert_int_equal(bind_with(HOST_YES), OK);
+	join();
+	assert_int_equal(ask(&pass), OK);
+	rq = sa(true);
+	assert_int_equal(ask(&rq), OK);
+	assert_int_equal(shows("ip xfrm state flush", "error"), 0);
+	rq.op = MONITOR_ESP_COUNT;
+	assert_int_equal(ask(&rq), ERR_NOTFOUND);
+	rq.op = MONITOR_ESP_ADD;
+	assert_int_equal(ask(&rq), OK);
+	rq.op = MONITOR_ESP_REMOVE;
+	assert_int_equal(ask(&rq), OK);
+	assert_int_equal(ask(&rq), ERR_NOTFOUND);
+	end();
+}
+
 static void leftovers(void **state)
 {
 	struct monitor_request rq, pass = policy("10.8.1.0/24", "10.8.0.5/32", MONITOR_ESP_PASS);
@@ -363,10 +425,8 @@ static void leftovers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(only_in_the_host),
-		cmocka_unit_test(what_may_pass),
-		cmocka_unit_test(sas),
-		cmocka_unit_test(leftovers),
+		cmocka_unit_test(only_in_the_host), cmocka_unit_test(what_may_pass),   cmocka_unit_test(sas),
+		cmocka_unit_test(actions),          cmocka_unit_test(ended_by_itself), cmocka_unit_test(leftovers),
 	};
 
 	return HARNESS_RUN(tests);

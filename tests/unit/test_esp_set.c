@@ -38,9 +38,23 @@ static void leave(void *arg, unsigned shard)
 	inside[shard] = false;
 }
 
+static bool told[N];
+
+static bool news(void *arg, unsigned shard)
+{
+	bool was = told[shard];
+
+	assert_ptr_equal(arg, inside);
+	told[shard] = false;
+	return was;
+}
+
 static struct esp_set *set_new(unsigned n, bool own_time)
 {
-	struct esp_set_hooks hooks = { enter, leave, inside, own_time };
+	struct esp_set_hooks hooks = { .enter = enter, .leave = leave, .arg = inside, .own_time = own_time };
+
+	if (own_time)
+		hooks.news = news;
 	struct esp_plane_config cfg = { .rng = &rng, .max_sas = 8, .max_flows = 64 };
 	struct esp_set *s;
 
@@ -147,6 +161,98 @@ static void whose_time_it_is(void **state)
 	esp_set_free(w);
 }
 
+/* Nobody waits for a shard of which there is nothing to hear. */
+static void only_on_news(void **state)
+{
+	struct esp_set *s = set_new(1, true);
+	struct esp_sa_config c = config(1, 0xc0000000u);
+	struct pkt pk = pkt_udp(true, HOST_A, 1000, HOST_B, 53, 100);
+	struct esp_packet in = { .p = pk.b, .len = pk.len }, out[ESP_BATCH_OUT];
+	struct esp_due due;
+	unsigned before;
+
+	(void)state;
+	c.soft_packets = 1;
+	assert_int_equal(esp_set_add(s, 0, &c), OK);
+	assert_int_equal(esp_plane_output(esp_set_plane(s, 0), 0, &in, 1, out), 1); /* by who works on it */
+	before = n_entered[0];
+	assert_false(esp_set_poll_due(s, &due));
+	assert_int_equal(n_entered[0], before);
+	told[0] = true;
+	assert_true(esp_set_poll_due(s, &due));
+	assert_int_equal(due.spi_in, c.spi_in);
+	assert_false(esp_set_poll_due(s, &due)); /* it looks until there is no more */
+	before = n_entered[0];
+	assert_false(esp_set_poll_due(s, &due));
+	assert_int_equal(n_entered[0], before);
+	/* what the owner did himself he need not be told */
+	assert_int_equal(esp_set_output(s, 0, &in, 1, out), 1);
+	before = n_entered[0];
+	assert_false(esp_set_poll_due(s, &due));
+	assert_int_equal(n_entered[0], before + 1);
+	esp_set_free(s);
+}
+
+/* One shard more is the kernel's. */
+static void kernel_shard(void **state)
+{
+	struct esp_set *s = set_new(N, false);
+	uint32_t base = 0xc0000000u - 0xc0000000u % (N + 1);
+	struct esp_sa_config c = config(1, base + N), user = config(1, base + 1);
+	struct esp_kernel_request rq;
+	struct esp_counters k;
+	unsigned n = 0;
+
+	(void)state;
+	assert_int_equal(esp_set_divisor(s), N);
+	assert_false(esp_set_spi_fits(s, 1, true, base + N));
+	assert_false(esp_set_poll_kernel(s, &rq));
+	assert_int_equal(esp_set_kernel_begin(s), OK);
+	assert_true(esp_set_has_kernel(s));
+	assert_int_equal(esp_set_divisor(s), N + 1);
+	assert_true(esp_set_spi_fits(s, 1, true, base + N));
+	assert_false(esp_set_spi_fits(s, 1, true, base + 1));
+	assert_true(esp_set_spi_fits(s, 1, false, base + 1));
+	assert_false(esp_set_spi_fits(s, 1, false, base + N));
+	assert_int_equal(esp_set_add(s, 0, &c), ERR_UNSUPPORTED); /* services */
+	c.n_local = c.n_peer = 1;
+	c.ts_local[0].protocol = c.ts_peer[0].protocol = 0;
+	c.ts_peer[0].port_lo = 0;
+	c.ts_peer[0].port_hi = UINT16_MAX;
+	assert_int_equal(esp_set_add(s, 0, &c), OK);
+	assert_false(esp_set_spi_fits(s, 1, true, base + N));
+	while (esp_set_poll_kernel(s, &rq)) {
+		struct esp_kernel_count count = { .packets = 5 };
+
+		esp_set_kernel_done(s, 0, &rq, OK, &count);
+		n++;
+	}
+	assert_int_equal(n, 4); /* blocked, in, out, passes */
+	esp_set_tick(s, ESP_KERNEL_COUNT_US);
+	while (esp_set_poll_kernel(s, &rq)) {
+		struct esp_kernel_count count = { .packets = 5 };
+
+		assert_int_equal(rq.act, ESP_KERNEL_COUNT);
+		esp_set_kernel_done(s, ESP_KERNEL_COUNT_US, &rq, OK, &count);
+	}
+	assert_true(esp_set_call_counters(s, 1, &k));
+	assert_int_equal(k.packets_in, 5);
+	/* here again: it waits for the end of the kernel's */
+	user.standby = true;
+	user.replaces = c.spi_in;
+	assert_int_equal(esp_set_add(s, 0, &user), OK);
+	esp_set_retire(s, 0, 1, c.spi_in);
+	{
+		struct pkt pk = pkt_udp(true, HOST_A, 1000, HOST_B, 53, 100);
+		struct esp_packet in = { .p = pk.b, .len = pk.len }, out[ESP_BATCH_OUT];
+
+		assert_int_equal(esp_set_output(s, 0, &in, 1, out), 1);
+	}
+	assert_true(esp_set_poll_kernel(s, &rq));
+	assert_int_equal(rq.act, ESP_KERNEL_IN);
+	esp_set_free(s);
+}
+
 static bool make(void *arg)
 {
 	struct esp_plane_config cfg = { .rng = &rng, .max_sas = 2, .max_flows = 4 };
@@ -173,10 +279,9 @@ static void without_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(calls_and_their_shards),
-		cmocka_unit_test(packets_of_the_owner),
-		cmocka_unit_test(whose_time_it_is),
-		cmocka_unit_test(without_memory),
+		cmocka_unit_test(calls_and_their_shards), cmocka_unit_test(packets_of_the_owner),
+		cmocka_unit_test(whose_time_it_is),       cmocka_unit_test(only_on_news),
+		cmocka_unit_test(kernel_shard),           cmocka_unit_test(without_memory),
 	};
 
 	return HARNESS_RUN(tests);
