@@ -613,6 +613,6 @@ def no_table(lab):
     check("tie0" not in str(lab.tables), "tables: %s" % lab.tables)
 
 
-STEPS = [registers, user, one_end, kernel, grantee, granter_outside, granter, in_clear, forgets, silent, hangs_up, service, revoked, engine_killed, monitor_killed,
-         rekeys, other_end, ends, no_table]
+STEPS = [registers, user, one_end, kernel, grantee, granter_outside, granter, in_clear, forgets, silent, hangs_up, service, revoked,
+         engine_killed, monitor_killed, rekeys, other_end, ends, no_table]
 qemu.main("ty", STEPS, needs=["ip", "nft", "setpriv", "ping"], seconds=240)
