@@ -223,6 +223,10 @@ static bool named(const struct config *cfg, const struct addr_prefix *to)
 		if (p->has_address && addr_ip_eq(&p->address, &to->base) && to->len == addr_ip_len(&to->base) * 8)
 			return true;
 	}
+	for (unsigned i = 0; i < cfg->n_networks; i++)
+		for (unsigned k = 0; k < cfg->networks[i].pool.n; k++)
+			if (addr_prefix_eq(&cfg->networks[i].pool.p[k], to))
+				return true;
 	return false;
 }
 
@@ -244,6 +248,10 @@ void monitor_block_configured(struct monitor *m)
 		if (p->has_address)
 			block(m, &address, true);
 	}
+	/* what is still on its way to somebody who has left a network of ours */
+	for (unsigned i = 0; i < m->cfg->n_networks; i++)
+		for (unsigned k = 0; k < m->cfg->networks[i].pool.n; k++)
+			block(m, &m->cfg->networks[i].pool.p[k], true);
 }
 
 void monitor_clean(struct monitor *m)

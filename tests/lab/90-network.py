@@ -113,6 +113,8 @@ def clean(lab):
     check("10.3.0.0/24" not in routes(lab, "dev", "tie0"), "the route is left")
     check("10.3.0.0/24" in routes(lab, "type", "unreachable"), "no unreachable route")
     wait(lambda: lab.own not in lab.ip(lab.b, "-4", "route"), 8, "the way to the caller is gone")
+    left = lab.ip(lab.b, "-4", "route", "show", "type", "unreachable") + lab.ip(lab.b, "-6", "route", "show", "type", "unreachable")
+    check("10.77.0.0/29" in left and "2001:db8:77::/64" in left, "what is on its way to him leaves in clear: " + left)
     check(not ping(lab, lab.a, TV), "the network is reached after the call")
 
 

@@ -130,6 +130,7 @@ static void in_the_host(void **state)
 	begin(HOST_YES);
 	assert_true(shows(ROUTES, "unreachable 10.8.0.0/16"));
 	assert_true(shows(ROUTES, "unreachable 2001:db8:8::/64"));
+	assert_true(shows(ROUTES, "unreachable 10.77.0.0/29")); /* who has left it is nowhere */
 	/* an address: accept-prefix lists it, or not */
 	assert_int_equal(assigned("10.9.0.5", true), ERR_DENIED);
 	assert_int_equal(assigned("10.77.0.1", true), ERR_DENIED); /* our own pool is not what others assign */
@@ -168,6 +169,7 @@ static void in_the_host(void **state)
 	assert_false(shows("ip address show dev tietest2", "10.8.0.5"));
 	assert_false(shows(ROUTES, "dev tietest2"));
 	assert_true(shows(ROUTES, "unreachable 10.8.0.0/16"));
+	assert_true(shows(ROUTES, "unreachable 10.77.0.0/29"));
 	end();
 	assert_false(shows(ROUTES, "unreachable"));
 }
