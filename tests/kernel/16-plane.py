@@ -494,6 +494,9 @@ def hangs_up(lab):
     "hang-up: no SA, policy or rule is left at either end, and packets for the network stay at home"
     hang_up(lab)
     check(not ping(lab, lab.a, TV) and not ping(lab, lab.a, TV6), "the network is reached")
+    # nor does what the network's hosts have for somebody who has left it
+    check(not knocks(lab, lab.tv, [(TV, lab.own), (TV6, lab.own6)]), "answered")
+    check(count(lab, lab.h.nat_ns["b"])["leaks"] == 0, "home B sends it in clear")
     with lab.inside(lab.a):
         for family, to in ((socket.AF_INET, "10.99.0.1"), (socket.AF_INET6, "2001:db8:99::1")):
             with socket.socket(family, socket.SOCK_DGRAM) as s:
