@@ -218,7 +218,8 @@ static void do_ping(const struct command *k)
 		return;
 	}
 	if (s.in_kernel) {
-		wrong(k, "this call's packets pass in the kernel, which has no echo of its own: ping an address of the network");
+		wrong(k, "this call's packets pass in the kernel, which has no echo of its own: ping an address of the "
+			 "network");
 		return;
 	}
 	r = control_request(k->c, RQ_PING, k->id);

@@ -145,4 +145,4 @@ bool config_prefix_sane(const struct addr_prefix *p);
 const struct cfg_peer *config_peer(const struct config *c, const char *aor);
 bool config_plain_esp(const struct config *c);
 bool config_wants_kernel(const struct config *c);
-	/* ESP in the kernel: may it be of use? */ /* some peer may have ESP without UDP */
+/* ESP in the kernel: may it be of use? */ /* some peer may have ESP without UDP */
