@@ -182,6 +182,24 @@ static enum err new_pair(struct monitor *m, const struct monitor_esp *rq, struct
 	return set_rule(m, *ret);
 }
 
+static void drop_pair(struct monitor *m, struct esp_pair *p)
+{
+	set_mtu(m, p, 0);
+	unset_ways(m, p);
+	*p = m->esp->pairs[--m->esp->n_pairs];
+	if (!m->esp->n_pairs) /* nor is a table without rules left, for which connections would be tracked */
+		(void)!direction_flush(m->ns_fd, m->esp->table);
+}
+
+void monitor_esp_recheck(struct monitor *m)
+{
+	bool ours;
+
+	for (unsigned i = m->esp ? m->esp->n_pairs : 0; i-- > 0;)
+		if (!may_pass(m, &m->esp->pairs[i].server, &m->esp->pairs[i].client, &ours))
+			drop_pair(m, &m->esp->pairs[i]);
+}
+
 enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq)
 {
 	struct esp_pair *p;
@@ -205,13 +223,8 @@ enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq)
 	set_mtu(m, p, rq->action > MONITOR_ESP_BLOCK ? rq->mtu : 0);
 	if (e == OK && rq->action != MONITOR_ESP_GONE)
 		e = set_ways(m, p, rq);
-	if (e != OK || rq->action == MONITOR_ESP_GONE) {
-		set_mtu(m, p, 0);
-		unset_ways(m, p);
-		*p = m->esp->pairs[--m->esp->n_pairs];
-		if (!m->esp->n_pairs) /* nor is a table without rules left, for which connections would be tracked */
-			(void)!direction_flush(m->ns_fd, m->esp->table);
-	}
+	if (e != OK || rq->action == MONITOR_ESP_GONE)
+		drop_pair(m, p);
 	return e;
 }
 

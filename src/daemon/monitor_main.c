@@ -386,6 +386,7 @@ static enum err take_over(struct monitor *m, int fd)
 	config_free(m->reloaded);
 	m->cfg = m->reloaded = cfg;
 	monitor_networks_recheck(m);
+	monitor_esp_recheck(m);
 	if (m->tun_made)
 		monitor_block_configured(m);
 	return OK;

@@ -199,8 +199,7 @@ void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_e
 			(void)!ike_sa_child_delete(c->sa, now_us, k->spi_in);
 		return;
 	}
-	if (c->held)
-		esp_set_hold(v->esp, c->id, true);
+	move_hold(v, c);
 	if (k->redundant) { /* of two that both sides made at once: it receives, never sends, and goes */
 		esp_set_retire(v->esp, now_us, c->id, k->spi_in);
 		return;

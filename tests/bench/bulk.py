@@ -32,7 +32,7 @@ OUTSIDE = contestants.OUTER[4][0] + "/24"
 class Tieline(contestants.Tieline):
     """The pair of daemons, with keys that do not last."""
     key = "bulk"
-    daemon = "host = yes\nrekey-after = %ds\n" % REKEY_S
+    daemon = "host = yes\ndataplane = user\nrekey-after = %ds\n" % REKEY_S
     level = "debug"
 
     def cable(self, dev, addresses_client, addresses_server):

@@ -96,7 +96,7 @@ class Tieline(Contestant):
     key, title = "tieline", "tieline"
     program = "tielined"
     to = {4: INNER[4][1], 6: INNER[6][1]}
-    daemon, level = "host = yes\n", "info"
+    daemon, level = "host = yes\ndataplane = user\n", "info"
     sniff = None     # called with the client's namespace before the call
     exchange_conf = "[exchange]\ndomain = example.net\nlisten = %s\nuser = %s\n"
 

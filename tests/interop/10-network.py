@@ -20,7 +20,7 @@ from lablib import check, wait      # noqa: E402
 
 HOME, STOCK, INNER = "10.92.0.1", "10.92.0.2", "fd00:92::2"
 TV, TV6, GATE, GATE6 = "10.3.0.10", "2001:db8:3::10", "10.8.0.1", "2001:db8:8::1"
-HOST = "host = yes\nrekey-after = 8s"
+HOST = "host = yes\ndataplane = user\nrekey-after = 8s"
 CONF = """
 [account]
 aor = sip:home@example.net

@@ -17,7 +17,7 @@ from homes import B, TV, TV6, USER, ping, reaches     # noqa: E402
 from lablib import check, wait   # noqa: E402
 
 OWN, OWN6 = "10.77.0.", "2001:db8:77::"
-HOST = "host = yes\nrekey-after = 6s"
+HOST = "host = yes\ndataplane = user\nrekey-after = 6s"
 
 
 def addresses(lab):

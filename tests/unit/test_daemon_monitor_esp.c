@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 static int mon = -1, tun = -1;
 static pid_t mon_pid;
 static struct config *cfg;
+static const char *file = "f"; /* where the configuration stands */
 
 #define ACCOUNT "[account]\naor = sip:me@example.net\nserver = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n"
 #define REST                                                                                                           \
@@ -42,7 +44,7 @@ static void need_esp(void)
 {
 	need_privilege();
 	if (direction_available() != OK || xfrm_available(ADDR_IP4, XFRM_AES128_GCM) != OK) {
-		print_message("# needs a kernel with ESP and nftables\n");
+		print_message("# needs a kernel with ESP and nftables: tests/kernel has one\n");
 		skip();
 	}
 }
@@ -88,7 +90,7 @@ static enum err bind_with(const char *text)
 	struct monitor_reply reply;
 	struct conf_error e;
 
-	assert_int_equal(config_parse("f", span_str(text), &cfg, &e), OK);
+	assert_int_equal(config_parse(file, span_str(text), &cfg, &e), OK);
 	assert_int_equal(monitor_start(cfg, &mon, &mon_pid), OK);
 	assert_int_equal(monitor_ask(mon, &make, &reply, &tun), OK);
 	return ask(&rq);
@@ -398,6 +400,49 @@ static void ended_by_itself(void **state)
 	end();
 }
 
+static void save(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* The configuration does not allow it any more: so it passes no more, whatever the engine says. */
+static void allowed_no_more(void **state)
+{
+	static char path[] = "/tmp/tieline-test-XXXXXX";
+	struct monitor_request rq, reload = { .op = MONITOR_RELOAD, .add = 1 };
+	int fd;
+
+	(void)state;
+	need_esp();
+	fd = mkstemp(path);
+	assert_true(fd >= 0 && close(fd) == 0);
+	file = path;
+	save(path, HOST_YES);
+	assert_int_equal(bind_with(HOST_YES), OK);
+	join();
+	rq = policy("10.8.1.0/24", "10.8.0.5/32", MONITOR_ESP_PASS);
+	assert_int_equal(ask(&rq), OK);
+	rq = policy("10.3.0.0/25", "10.77.0.2/32", MONITOR_ESP_PASS);
+	assert_int_equal(ask(&rq), OK);
+	assert_int_equal(ask(&reload), OK);
+	assert_int_equal(shows("ip xfrm policy", "dir out"), 2);
+	save(path, "[daemon]\nhost = yes\ninterface = tietest3\n" ACCOUNT
+		   "[peer a@example.net]\naccept-prefix = 10.8.0.0/16\n");
+	assert_int_equal(ask(&reload), OK);
+	assert_int_equal(shows("ip xfrm policy", "dir out"), 1);
+	assert_int_equal(shows("ip xfrm policy", "10.3.0.0/25"), 0);
+	assert_int_equal(ask(&rq), ERR_DENIED);
+	rq.esp.action = MONITOR_ESP_GONE;
+	assert_int_equal(ask(&rq), ERR_NOTFOUND);
+	end();
+	file = "f";
+	assert_int_equal(unlink(path), 0);
+}
+
 static void leftovers(void **state)
 {
 	struct monitor_request rq, pass = policy("10.8.1.0/24", "10.8.0.5/32", MONITOR_ESP_PASS);
@@ -425,8 +470,13 @@ static void leftovers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(only_in_the_host), cmocka_unit_test(what_may_pass),   cmocka_unit_test(sas),
-		cmocka_unit_test(actions),          cmocka_unit_test(ended_by_itself), cmocka_unit_test(leftovers),
+		cmocka_unit_test(only_in_the_host),
+		cmocka_unit_test(what_may_pass),
+		cmocka_unit_test(sas),
+		cmocka_unit_test(actions),
+		cmocka_unit_test(ended_by_itself),
+		cmocka_unit_test(allowed_no_more),
+		cmocka_unit_test(leftovers),
 	};
 
 	return HARNESS_RUN(tests);

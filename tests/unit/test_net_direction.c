@@ -131,7 +131,7 @@ static void through_esp(void **state)
 	(void)state;
 	need_rules();
 	if (!have_esp()) {
-		print_message("# needs a kernel with ESP\n");
+		print_message("# needs a kernel with ESP: tests/kernel has one\n");
 		skip();
 	}
 	for (int at = 0; at < 2; at++)

@@ -29,7 +29,7 @@
 static void need_esp(void)
 {
 	if (geteuid() != 0 || !have_esp()) {
-		print_message("# needs root and a kernel with ESP\n");
+		print_message("# needs root and a kernel with ESP: tests/kernel has one\n");
 		skip();
 	}
 }
