@@ -50,7 +50,7 @@ interop: build-release
 	@scripts/deps.sh lab interop
 	tests/run interop
 
-# Peers with the kernel's ESP, in user-mode-linux.
+# With the kernel's ESP: peers in user-mode-linux, our own two planes on a stock kernel in QEMU.
 test-kernel: build-release
 	@scripts/deps.sh interop kernel
 	tests/run kernel

@@ -14,7 +14,6 @@ import os
 import re
 import signal
 import socket
-import struct
 import sys
 import time
 
@@ -25,12 +24,12 @@ import lablib       # noqa: E402
 import qemu         # noqa: E402
 import tcpcopy      # noqa: E402
 from homes import B, TV, TV6, USER, ping, reaches     # noqa: E402
+from knock import PORT, Flow, knocks, servers     # noqa: E402
 from lablib import check, wait   # noqa: E402
 
 HOST = "host = yes\n"
 A_OUTER, B_OUTER, DESK = "10.1.0.2", "10.2.0.2", "10.2.0.10"
 TV_OTHER, B_OTHER = "2001:db8:4::10", "2001:db8:4::1"      # of a second network, which is not granted
-PORT = 9090
 # Each counts what comes in before anything else of the host sees it, but for connection tracking's helpers.
 LEAKS = """
 table inet watch {
@@ -62,6 +61,16 @@ table inet watch {
 	chain pre { type filter hook prerouting priority -300;
 		meta l4proto icmpv6 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert } return
 		%s
+	}
+}
+"""
+# The one of examples/home-router.
+FIREWALL = """
+table inet filter {
+	chain forward { type filter hook forward priority 0; policy drop;
+		iifname tie0 oifname eth1 accept
+		meta ipsec exists oifname eth1 accept
+		iifname eth1 ct state established,related accept
 	}
 }
 """
@@ -181,86 +190,6 @@ def carries(lab, size=100000):
         check(udp(lab, to), "no UDP to " + to)
 
 
-class Flow:
-    """A TCP connection from home A to the TV that is used now and then."""
-
-    def __init__(self, lab, to):
-        with lab.inside(lab.a):
-            self.conn = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_STREAM)
-        self.conn.settimeout(20)
-        self.conn.connect((to, 8080))
-
-    def goes(self, size=20000):
-        """So many bytes come back."""
-        data, back = os.urandom(size), b""
-        self.conn.sendall(data)
-        while len(back) < size:
-            back += check(self.conn.recv(65536), "the flow has ended")
-        check(back == data, "other bytes came back")
-
-
-class Knock:
-    """A datagram, a TCP connection and a ping from one address to another, without waiting for an answer."""
-    last = 0
-
-    def __init__(self, lab, ns, source, to):
-        six = ":" in to
-        family = socket.AF_INET6 if six else socket.AF_INET
-        with lab.inside(ns):
-            self.udp = socket.socket(family, socket.SOCK_DGRAM)
-            self.tcp = socket.socket(family, socket.SOCK_STREAM)
-            self.ping = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP)
-        self.of = "%s to %s" % (source, to)
-        for s in (self.udp, self.tcp, self.ping):
-            s.setblocking(False)
-            s.bind((source, 0))
-        Knock.last += 1
-        # the kernel fills in the checksum of ICMPv6
-        self.reply = struct.pack("!BB", 129 if six else 0, 0), struct.pack("!H", Knock.last)
-        checksum = 0 if six else 0xffff - 0x0800 - Knock.last
-        with contextlib.suppress(OSError):
-            self.udp.sendto(b"knock", (to, PORT))
-        with contextlib.suppress(OSError):
-            self.tcp.connect((to, PORT))
-        with contextlib.suppress(OSError):
-            self.ping.sendto(struct.pack("!BBHHH", 128 if six else 8, 0, checksum, Knock.last, 0), (to, 0))
-
-    def answers(self):
-        """Which of them were answered."""
-        found = []
-        for name, s in (("udp", self.udp), ("ping", self.ping)):
-            with contextlib.suppress(OSError):
-                while True:
-                    data = s.recv(2048)[-8:]        # no IPv4 header, which a raw socket shows
-                    if name == "udp" or (data[:2], data[4:6]) == self.reply:
-                        found.append(name)
-        with contextlib.suppress(OSError):
-            self.tcp.getpeername()
-            found.append("tcp")
-        return found
-
-    def close(self):
-        for s in (self.udp, self.tcp, self.ping):
-            s.close()
-
-
-def knocks(lab, ns, pairs):
-    """Each of (source, to) in turn; a second later, what was answered."""
-    all_of_them = [Knock(lab, ns, *pair) for pair in pairs]
-    time.sleep(1)
-    found = {k.of: k.answers() for k in all_of_them}
-    for k in all_of_them:
-        k.close()
-    return {of: words for of, words in found.items() if words}
-
-
-def servers(lab, ns, *addresses):
-    """What a Knock is for: TCP and UDP that answer."""
-    for address in addresses:
-        lablib.echo_server(lab, ns, address, PORT)
-        lablib.udp_echo_server(lab, ns, address, PORT)
-
-
 @contextlib.contextmanager
 def taken(lab, ns, *addresses):
     """A host takes addresses that are not its own."""
@@ -271,6 +200,16 @@ def taken(lab, ns, *addresses):
     finally:
         for address in addresses:
             lab.ip(ns, "address", "delete", address, "dev", "lo")
+
+
+@contextlib.contextmanager
+def firewall(lab):
+    """Home B forwards nothing but what its rules name."""
+    watch(lab, lab.b, FIREWALL)
+    try:
+        yield
+    finally:
+        lab.ns_exec(lab.b, ["nft", "delete", "table", "inet", "filter"])
 
 
 def link_local(lab, ns, dev):
@@ -301,7 +240,8 @@ def registers(lab):
 def user(lab):
     "user space on a kernel with ESP: the call carries, and the kernel has nothing of it"
     joins(lab, "user", "user")
-    carries(lab)
+    with firewall(lab):
+        carries(lab)
     for ns in (lab.a, lab.b):
         check(not left(lab, ns) and not drops(lab, ns), "in the kernel: %s %s" % (left(lab, ns), drops(lab, ns)))
     hang_up(lab)
@@ -329,7 +269,8 @@ def kernel(lab):
     told = lab.h.a.ask("status")[-1]["status"]["calls"]
     check([c["plane"] for c in told] == ["kernel"], told)
     before = {ns: (drops(lab, ns), tun(lab, ns)) for ns in (lab.a, lab.b)}
-    carries(lab, 200000)
+    with firewall(lab):
+        carries(lab, 200000)
     for ns in (lab.a, lab.b):
         for way in directions(lab, ns):
             check(sum(s.bytes for s in way) > 400000, "%s: %s" % (ns, [s.text for s in states(lab, ns)]))
