@@ -13,14 +13,14 @@
 
 #define REPLAY_WORDS (XFRM_REPLAY_WINDOW / 32)
 
-struct replay {
-	struct xfrm_replay_state_esn s;
-	uint32_t bits[REPLAY_WORDS];
+union replay {
+	struct xfrm_replay_state_esn s; /* and its window behind it */
+	uint8_t bytes[sizeof(struct xfrm_replay_state_esn) + REPLAY_WORDS * sizeof(uint32_t)];
 };
 
-struct aead {
-	struct xfrm_algo_aead a;
-	uint8_t key[XFRM_KEY_MAX];
+union aead {
+	struct xfrm_algo_aead a; /* and its key behind it */
+	uint8_t bytes[sizeof(struct xfrm_algo_aead) + XFRM_KEY_MAX];
 };
 
 static const struct {
@@ -119,13 +119,13 @@ static void put_encap(struct nlmsghdr *nlh, const struct addr *from, const struc
 static void put_key(struct nlmsghdr *nlh, const struct xfrm_sa *sa)
 {
 	size_t size = aeads[sa->aead].key;
-	struct aead a;
+	union aead a;
 
 	memset(&a, 0, sizeof(a));
 	memcpy(a.a.alg_name, aeads[sa->aead].name, strlen(aeads[sa->aead].name));
 	a.a.alg_key_len = (unsigned)size * 8;
 	a.a.alg_icv_len = 128;
-	memcpy(a.key, sa->key, size);
+	memcpy(a.bytes + sizeof(a.a), sa->key, size);
 	mnl_attr_put(nlh, XFRMA_ALG_AEAD, sizeof(a.a) + size, &a);
 	explicit_bzero(&a, sizeof(a));
 }
@@ -133,12 +133,14 @@ static void put_key(struct nlmsghdr *nlh, const struct xfrm_sa *sa)
 static enum err make(void *arg)
 {
 	const struct xfrm_sa *sa = arg;
-	struct replay r = { .s = { .bmp_len = REPLAY_WORDS, .replay_window = XFRM_REPLAY_WINDOW } };
+	union replay r = { .bytes = { 0 } };
 	struct xfrm_buffer buffer;
 	struct nlmsghdr *nlh = xfrm_request(&buffer, XFRM_MSG_NEWSA, NLM_F_ACK);
 	struct xfrm_usersa_info *i = mnl_nlmsg_put_extra_header(nlh, sizeof(*i));
 	enum err e;
 
+	r.s.bmp_len = REPLAY_WORDS;
+	r.s.replay_window = XFRM_REPLAY_WINDOW;
 	put_outer(i, &sa->from, &sa->to);
 	i->id.spi = htonl(sa->spi);
 	i->id.proto = IPPROTO_ESP;

@@ -161,6 +161,18 @@ void child_wait_over(struct vpn *v, struct call *c, uint64_t now_us)
 			ready(v, c, now_us, &c->grants[i], c->grants[i].spi_in);
 }
 
+/* A stock peer's may reach its own address beside the network, for its services. */
+static bool networks_only(const struct call *c, const struct grant *g, const struct ike_child *k)
+{
+	const struct ike_ts_list *server = c->outgoing ? &k->ts_peer : &k->ts_local;
+
+	for (unsigned i = 0; i < server->n; i++)
+		if (server->ts[i].protocol != 1 && server->ts[i].protocol != 58 &&
+		    !network_selector(c, c->bare ? NULL : g, &server->ts[i], !c->outgoing))
+			return false;
+	return true;
+}
+
 /* Which grants it is of: all of a stock peer's. */
 static void name_grants(struct call *c, struct grant *g, uint32_t spi_in)
 {
@@ -212,7 +224,7 @@ void grant_child_up(struct vpn *v, struct call *c, uint64_t now_us, struct ike_e
 		return;
 	}
 	/* rekeyed: grant, flows and forward are as they were */
-	if (k->replaces ? waited(c, k->spi_in) : !plane_change(v, c, now_us, k->spi_in))
+	if (k->replaces ? waited(c, k->spi_in) : !networks_only(c, g, k) || !plane_change(v, c, now_us, k->spi_in))
 		ready(v, c, now_us, g, k->spi_in);
 	plane_recheck(v, c, now_us);
 }

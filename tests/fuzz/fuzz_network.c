@@ -2,8 +2,8 @@
 /* Copyright The tieline authors */
 /* Networks between a hostile peer, who has proved his key, and us: calls that we make, where he grants and assigns whatever the input
  * says, and calls that he makes, where he asks for it. The first byte says how we are configured, then come the calls, each of which
- * replaces the one before of its direction.
- * covers: src/vpn/network.c src/vpn/child.c */
+ * replaces the one before of its direction. With a kernel that takes ESP, the input also says what it refuses.
+ * covers: src/vpn/network.c src/vpn/child.c src/vpn/plane.c src/esp/kernel.c src/esp/kernel_request.c */
 #include <stdio.h>
 
 #include "../unit/ike_pair.h"
@@ -28,6 +28,7 @@ static struct rng rng;
 static uint64_t now_us;
 static struct path path; /* as the box sees it */
 static bool host_yes, bare, accepts;
+static unsigned n_there; /* SAs in the kernel */
 
 static int64_t wall(void *arg)
 {
@@ -79,6 +80,56 @@ static void judge(const struct vpn_want *w)
 			abort();
 	if (w->ours && host_yes && !accepts)
 		abort();
+}
+
+/* What passes in the kernel is a network that was granted or accepted, for an address that we, or the pool, may have. */
+static void judge_pair(const struct esp_kernel_request *rq)
+{
+	static const char *const servers[] = { "192.0.2.0/24", "198.51.100.0/24", "2001:db8:1::/64", "2001:db8:2::/64",
+					       NULL };
+	struct addr self = addr_of(span_of(v->self, 16), 0), peer = prefix("fd00::9/128").base;
+
+	if (rq->server.base.family != rq->client.base.family || rq->client.len != addr_ip_len(&rq->client.base) * 8 ||
+	    !config_prefix_sane(&rq->server))
+		abort();
+	if (accepts && !in_one_of(&rq->server, servers))
+		abort();
+	if (accepts && !in_one_of(&rq->client, servers) && !addr_ip_eq(&rq->client.base, &self) &&
+	    !addr_ip_eq(&rq->client.base, &peer))
+		abort();
+}
+
+static enum err kernel(const struct esp_kernel_request *rq, struct esp_kernel_count *ret)
+{
+	uint8_t what = rd_left(&r) ? rd_u8(&r) : 0;
+	bool fails = what >= 0xe0;
+
+	*ret = (struct esp_kernel_count){ .packets = what, .bytes = (uint64_t)what << 36 };
+	if (rq->act <= ESP_KERNEL_PASS)
+		judge_pair(rq);
+	if (rq->act == ESP_KERNEL_ADD && !fails)
+		n_there++;
+	if (rq->act == ESP_KERNEL_REMOVE || (rq->act == ESP_KERNEL_MOVE && fails))
+		n_there--;
+	if (rq->act == ESP_KERNEL_COUNT && fails) {
+		n_there--;
+		return ERR_NOTFOUND;
+	}
+	return fails ? ERR_SYSTEM : OK;
+}
+
+static bool in_kernel(void)
+{
+	struct esp_kernel_request rq;
+	struct esp_kernel_count count;
+	bool any = false;
+
+	for (; vpn_poll_kernel(v, &rq); any = true) {
+		enum err e = kernel(&rq, &count);
+
+		vpn_kernel_done(v, now_us, &rq, e, &count);
+	}
+	return any;
 }
 
 /* ---- the two ends ---- */
@@ -148,6 +199,7 @@ static void exchange(void)
 		more = from_box();
 		for (; vpn_poll_want(v, &w); more = true)
 			our_want(&w);
+		more |= in_kernel();
 		more |= from_us();
 		for (; ike_sa_poll_event(box, &e); more = true)
 			box_event(&e);
@@ -245,6 +297,13 @@ static struct ike_config side(int own, int other, bool initiator, const char *lo
 	return k;
 }
 
+static bool spi_taken(void *arg, uint32_t spi)
+{
+	const struct call *ours = arg;
+
+	return !esp_set_spi_fits(v->esp, ours->id, ours->in_kernel, spi);
+}
+
 static void one_call(bool outgoing)
 {
 	static const char *const names[] = { "lan", "desktop", "attic" };
@@ -268,6 +327,8 @@ static void one_call(bool outgoing)
 	if (!c->ike_cfg)
 		abort();
 	*c->ike_cfg = side(BOB, ALICE, outgoing, "bob", "alice");
+	c->ike_cfg->spi_taken = spi_taken;
+	c->ike_cfg->spi_arg = c;
 	if (outgoing) {
 		grant_propose_all(v, c, &c->ike_cfg->tsi, &c->ike_cfg->tsr);
 		network_propose(v, c, &c->ike_cfg->tsi, &c->ike_cfg->tsr);
@@ -294,6 +355,11 @@ static void one_call(bool outgoing)
 	else if (box->n_children)
 		(void)!ike_sa_child_delete(box, now_us, box->children[0].spi_in);
 	exchange();
+	for (unsigned n = esp_set_has_kernel(v->esp) ? rd_u8(&r) % 4 : 0; n; n--) {
+		now_us += SECONDS(2);
+		vpn_tick(v, now_us);
+		exchange();
+	}
 	ike_sa_free(box);
 }
 
@@ -320,8 +386,10 @@ static void configure(uint8_t how)
 		       sections[!bare], accepts ? ACCEPT : "",
 		       host_yes ? "allow = desktop, lan\n" : "allow = desktop\n");
 	if (config_parse("f", span_str(text), &cfg, &e) != OK || trust_new(&trust) != OK ||
-	    trust_load(trust, "pins", SPAN_NONE, cfg, &e) != OK || vpn_new(&env, cfg, trust, pair_ids[BOB], &v) != OK)
+	    trust_load(trust, "pins", SPAN_NONE, cfg, &e) != OK || vpn_new(&env, cfg, trust, pair_ids[BOB], &v) != OK ||
+	    (how & 8 && vpn_kernel_begin(v) != OK))
 		abort();
+	n_there = 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -336,6 +404,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	configure(rd_u8(&r));
 	for (unsigned i = 0; i < CALLS && rd_left(&r); i++)
 		one_call(rd_u8(&r) & 1);
+	vpn_hangup_all(v, now_us);
+	for (r = rd_of(SPAN_NONE); in_kernel();)
+		;
+	if (n_there)
+		abort();
 	vpn_free(v);
 	return 0;
 }

@@ -114,6 +114,25 @@ static void joining_a_gateway(void **state)
 	end();
 }
 
+/* A gateway that has services of its own beside it: that is not the kernel's. */
+static void gateway_and_more(void **state)
+{
+	(void)state;
+	start(STOCK ACCEPT, "");
+	open_call(true, true);
+	offer("192.0.2.0", "192.0.2.255", "198.51.100.7");
+	decision.ts_local.ts[decision.ts_local.n++] = host(c->peer_address);
+	decision.ts_peer.ts[decision.ts_peer.n++] = host(v->self);
+	decision.n_grants = 0;
+	calls();
+	assert_int_equal(c->state, CALL_UP);
+	assert_int_equal(box_up.child.ts_local.n, 2);
+	assert_int_equal(n_box_up, 1);
+	assert_true(here(box_up.child.spi_out));
+	assert_int_equal(n_asked[ESP_KERNEL_BLOCK], 0);
+	end();
+}
+
 /* The box does not answer when the keys are to be changed: what was granted is used with those that there are. */
 static void patience(void **state)
 {
@@ -252,9 +271,11 @@ static void no_kernel(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(granting), cmocka_unit_test(service_beside),  cmocka_unit_test(joining),
-		cmocka_unit_test(patience), cmocka_unit_test(refused_at_once), cmocka_unit_test(leaves),
-		cmocka_unit_test(stranded), cmocka_unit_test(no_kernel),       cmocka_unit_test(joining_a_gateway),
+		cmocka_unit_test(granting),          cmocka_unit_test(service_beside),
+		cmocka_unit_test(joining),           cmocka_unit_test(patience),
+		cmocka_unit_test(refused_at_once),   cmocka_unit_test(leaves),
+		cmocka_unit_test(stranded),          cmocka_unit_test(no_kernel),
+		cmocka_unit_test(joining_a_gateway), cmocka_unit_test(gateway_and_more),
 	};
 
 	return HARNESS_RUN(tests);
