@@ -186,14 +186,14 @@ void data_pinging(struct engine *e, bool on)
 
 void data_drops(const struct engine *e, struct data_drop ret[DATA_DROPS])
 {
-	static const char *const names[DATA_DROPS] = { "tun-full", "unsent", "strays-lost", "unreadable" };
+	static const char *const names[DATA_DROPS] = { "tun-full", "unsent", "strays-lost", "unreadable", "shed" };
 
 	for (int i = 0; i < DATA_DROPS; i++)
 		ret[i] = (struct data_drop){ .name = names[i] };
 	for (unsigned i = 0; i < e->n_workers; i++) {
 		const struct worker_counters *c = &e->workers[i].counters;
-		const _Atomic uint64_t *from[DATA_DROPS] = { &c->tun_full, &c->unsent, &c->strays_lost,
-							     &c->unreadable };
+		const _Atomic uint64_t *from[DATA_DROPS] = { &c->tun_full, &c->unsent, &c->strays_lost, &c->unreadable,
+							     &c->shed };
 
 		for (int k = 0; k < DATA_DROPS; k++)
 			ret[k].n += atomic_load_explicit(from[k], memory_order_relaxed);

@@ -113,7 +113,7 @@ struct data_drop {
 	const char *name;
 	uint64_t n;
 };
-#define DATA_DROPS 4
+#define DATA_DROPS 5
 void data_drops(const struct engine *e, struct data_drop ret[DATA_DROPS]);
 
 /* pump.c */

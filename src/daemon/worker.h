@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include "esp/merge.h"
 #include "esp/set.h"
+#include "esp/share.h"
 #include "net/buffers.h"
 
 /* Read from the TUN before the sockets have their turn: super-packets by their bytes; of single packets so many that they make
@@ -39,6 +40,8 @@ struct worker_counters {
 	_Atomic uint64_t unsent; /* datagrams that no socket took */
 	_Atomic uint64_t strays_lost;
 	_Atomic uint64_t unreadable; /* from the TUN, contradicting themselves */
+	_Atomic uint64_t
+		shed; /* datagrams of calls that had more than their share of a socket that was full (esp/share.h) */
 };
 
 struct worker {
@@ -64,6 +67,7 @@ struct worker {
 	pthread_cond_t left; /* they have had it */
 	int wake_fd, stray_out;
 	struct udp_sender sender[2];
+	struct share share[2]; /* of udp_fd */
 	struct esp_merge merge;
 	struct esp_write *writes; /* WORKER_WRITES */
 	struct net_buffers *memory;

@@ -106,6 +106,36 @@ static bool own_esp(const struct worker *w, struct span *d, uint16_t *ret_channe
 	return true;
 }
 
+/* By the first datagram of a train: it says whose all of it is, as good as always. */
+static bool may_pass(struct worker *w, uint64_t now_us, struct share *s, const struct udp_msg *m)
+{
+	struct demux_inside in;
+	struct span d = span_of(m->p, m->segment ? m->segment : m->len);
+	uint32_t call;
+
+	if (demux_channel(d, &in))
+		d = in.bytes;
+	call = demux_classify(d) == DEMUX_ESP ? esp_spi_call(w->plane, be32(d.p)) : 0;
+	if (share_pass(s, now_us, call, m->len, m->lost))
+		return true;
+	count(&w->counters.shed, m->segment ? (m->len + m->segment - 1) / m->segment : 1);
+	return false;
+}
+
+/* What is left of them. */
+static unsigned shed(struct worker *w, uint64_t now_us, struct share *s, struct udp_msg *msgs, unsigned n)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		if (may_pass(w, now_us, s, &msgs[i])) {
+			if (kept != i)
+				msgs[kept] = msgs[i];
+			kept++;
+		}
+	return kept;
+}
+
 static void messages(struct worker *w, uint64_t now_us, struct udp_msg *msgs, unsigned n)
 {
 	struct esp_packet in[ESP_BATCH];
@@ -159,7 +189,7 @@ void worker_net_in(struct worker *w, uint64_t now_us, unsigned family)
 	worker_apart(w);
 	n = udp_recv_trains(w->udp_fd[family], w->port[family], w->memory->in, NET_IN, msgs);
 	worker_back(w);
-	messages(w, now_us, msgs, n);
+	messages(w, now_us, msgs, shed(w, now_us, &w->share[family], msgs, n));
 }
 
 void worker_raw_in(struct worker *w, uint64_t now_us, unsigned family)

@@ -99,6 +99,7 @@ void esp_call_hold(struct esp_plane *p, uint32_t call, bool hold);
 /* Echo in the SAs that the call has is over (`ping` was taken back), but in those where it goes one way; flows go on. */
 void esp_call_ping_off(struct esp_plane *p, uint32_t call);
 bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in);
+uint32_t esp_spi_call(const struct esp_plane *p, uint32_t spi_in); /* whose it is; 0: nobody's */
 
 /* One packet in a batch. Memory: the input's is the caller's and is written to (decrypted in place), and what esp_plane_input gives
  * out lies in it; the output of esp_plane_output belongs to the plane until the next call, and so does its path. tos: of an outer

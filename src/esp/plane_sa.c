@@ -310,6 +310,13 @@ bool esp_spi_taken(const struct esp_plane *p, uint32_t spi_in)
 	return esp_sadb_find(&p->sadb, spi_in) != NULL;
 }
 
+uint32_t esp_spi_call(const struct esp_plane *p, uint32_t spi_in)
+{
+	const struct esp_sa *sa = esp_sadb_find(&p->sadb, spi_in);
+
+	return sa ? sa->call->call : 0;
+}
+
 const struct esp_counters *esp_plane_counters(const struct esp_plane *p)
 {
 	return &p->counters;

@@ -94,6 +94,8 @@ static void set_room(int fd)
 		(void)set_int(fd, SOL_SOCKET, SO_RCVBUF, UDP_DATA_ROOM);
 	if (!set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, UDP_DATA_ROOM))
 		(void)set_int(fd, SOL_SOCKET, SO_SNDBUF, UDP_DATA_ROOM);
+	/* and whoever reads is told what did not fit */
+	(void)set_int(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
 }
 
 static enum err bind_to(int fd, const struct addr *local)

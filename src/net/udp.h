@@ -35,6 +35,7 @@ struct udp_msg {
 	size_t len;
 	/* Not 0: a train of datagrams of this many bytes each, but for the last, which may be shorter. */
 	size_t segment;
+	uint32_t lost; /* so many datagrams and trains had found this socket full; of a group's data sockets */
 };
 /* The next datagram of what was received, a train or not; *offset begins with 0. False: no more. */
 static inline bool udp_cut(const struct udp_msg *m, size_t *offset, uint8_t **ret, size_t *ret_len)

@@ -10,7 +10,7 @@
 /* Room for the source address, the TOS byte and the size of a train's datagrams. */
 union udp_control {
 	struct cmsghdr align;
-	char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo)) + 2 * CMSG_SPACE(sizeof(int)) + 16];
+	char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo)) + 3 * CMSG_SPACE(sizeof(int)) + 16];
 };
 
 /* For header, which receives into iov; the lengths are set anew for each call. */

@@ -48,6 +48,8 @@ static void read_control(struct msghdr *m, struct udp_msg *u)
 
 			memcpy(&tclass, CMSG_DATA(c), sizeof(tclass));
 			path->tos = (uint8_t)tclass;
+		} else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
+			memcpy(&u->lost, CMSG_DATA(c), sizeof(u->lost));
 		} else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
 			int size;
 

@@ -222,6 +222,36 @@ static void the_engine_gets_in(void **state)
 	end_both();
 }
 
+/* b's socket is full of what comes for one call, again and again: then that call's gives way to what is nobody's, and not the other
+ * way round. */
+static void who_floods_gives_way(void **state)
+{
+	static const uint8_t bytes[1000] = { 0 };
+	uint8_t flood[sizeof(bytes)], other[40] = { 0xf0, 0, 0, 0 };
+	struct path path = { .remote = { .family = ADDR_NONE } };
+	int room = 64 << 10, on = 1;
+	uint64_t shed = 0;
+
+	(void)state;
+	begin(0, 1);
+	assert_int_equal(setsockopt(b.w.udp_fd[0], SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)), 0);
+	assert_int_equal(setsockopt(b.w.udp_fd[0], SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on)), 0);
+	path.remote = b.at;
+	memcpy(flood, bytes, sizeof(flood));
+	put_be32(flood, 0xc0000000u - 0xc0000000u % 8 + 8); /* of b's SA, and not authentic */
+	for (int i = 0; i < 500 && !shed; i++) {
+		worker_enter(&b.w);
+		assert_int_equal(udp_send(a.w.udp_fd[0], &path, SPAN_NONE, SPAN_OF(other)), OK);
+		for (int k = 0; k < 200; k++)
+			(void)!udp_send(a.w.udp_fd[0], &path, SPAN_NONE, SPAN_OF(flood));
+		worker_leave(&b.w);
+		(void)poll(NULL, 0, 2);
+		shed = atomic_load(&b.w.counters.shed);
+	}
+	assert_true(shed > 0);
+	end_both();
+}
+
 static bool stray_wait(struct worker *w, struct stray *s, uint8_t *buf, size_t *len)
 {
 	return poll(&(struct pollfd){ .fd = w->stray_fd, .events = POLLIN }, 1, WAIT_MS) == 1 &&
@@ -500,9 +530,10 @@ static void a_mixed_train(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_stream_arrives),    cmocka_unit_test(the_engine_gets_in),
-		cmocka_unit_test(what_is_not_its_own), cmocka_unit_test(news),
-		cmocka_unit_test(by_a_relay),          cmocka_unit_test(a_mixed_train),
+		cmocka_unit_test(a_stream_arrives),     cmocka_unit_test(the_engine_gets_in),
+		cmocka_unit_test(what_is_not_its_own),  cmocka_unit_test(news),
+		cmocka_unit_test(who_floods_gives_way), cmocka_unit_test(by_a_relay),
+		cmocka_unit_test(a_mixed_train),
 	};
 
 	return HARNESS_RUN(tests);

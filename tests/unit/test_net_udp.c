@@ -222,6 +222,32 @@ static void port_in_use(void **state)
 	assert_int_equal(open_fds(), before);
 }
 
+/* A data socket that was full says so with what comes after. */
+static void overflows(void **state)
+{
+	static const uint8_t esp[1400] = { 0xc0, 0, 0, 1 };
+	static uint8_t room[4][UDP_TRAIN_MAX];
+	struct path path = { .remote = addr_ip4(0x7f000001, 0) };
+	struct addr lo = addr_ip4(0x7f000001, 0), at;
+	uint32_t lost = 0;
+	int fds[2], from;
+
+	(void)state;
+	assert_int_equal(udp_group_open(ADDR_IP4, 0, 1, fds, &path.remote.port), OK);
+	assert_int_equal(udp_open(&lo, &from, &at), OK);
+	for (int round = 0; round < 2; round++) { /* what came before the first loss does not know of it */
+		struct udp_msg got[4];
+
+		for (int i = 0; i < 4000; i++)
+			(void)!udp_send(from, &path, SPAN_NONE, SPAN_OF(esp));
+		for (unsigned n; (n = udp_recv_trains(fds[1], path.remote.port, room, 4, got)) > 0;)
+			lost = got[n - 1].lost;
+	}
+	assert_true(lost > 0);
+	(void)close(from);
+	close_all(fds, 2);
+}
+
 static void batches(void **state)
 {
 	struct udp_buffers *b = udp_buffers_new();
@@ -337,6 +363,7 @@ int main(void)
 		cmocka_unit_test(group_ip6),
 		cmocka_unit_test(two_families_one_port),
 		cmocka_unit_test(port_in_use),
+		cmocka_unit_test(overflows),
 		cmocka_unit_test(batches),
 		cmocka_unit_test(source),
 		cmocka_unit_test(raw),
