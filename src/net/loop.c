@@ -250,7 +250,8 @@ static enum err wait_round(struct loop *l, uint64_t due)
 	int got;
 
 	if (due <= now) {
-		got = event_base_loop(l->base, EVLOOP_NONBLOCK);
+		/* without ONCE it would go on as long as anything is ready, and nothing else would have its turn */
+		got = event_base_loop(l->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		return got < 0 ? ERR_SYSTEM : OK;
 	}
 	if (due == TIME_NEVER) {
