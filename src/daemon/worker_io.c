@@ -109,14 +109,12 @@ static bool own_esp(const struct worker *w, struct span *d, uint16_t *ret_channe
 /* By the first datagram of a train: it says whose all of it is, as good as always. */
 static bool may_pass(struct worker *w, uint64_t now_us, struct share *s, const struct udp_msg *m)
 {
-	struct demux_inside in;
 	struct span d = span_of(m->p, m->segment ? m->segment : m->len);
-	uint32_t call;
+	uint16_t channel;
 
-	if (demux_channel(d, &in))
-		d = in.bytes;
-	call = demux_classify(d) == DEMUX_ESP ? esp_spi_call(w->plane, be32(d.p)) : 0;
-	if (share_pass(s, now_us, call, m->len, m->lost))
+	if (share_idle(s, m->lost))
+		return true;
+	if (share_pass(s, now_us, own_esp(w, &d, &channel) ? esp_spi_call(w->plane, be32(d.p)) : 0, m->len, m->lost))
 		return true;
 	count(&w->counters.shed, m->segment ? (m->len + m->segment - 1) / m->segment : 1);
 	return false;

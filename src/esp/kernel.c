@@ -40,18 +40,6 @@ void kernel_sa_free(struct kernel_slot *s, struct kernel_sa *sa)
 	free(sa);
 }
 
-static void add_counters(struct esp_counters *to, const struct esp_counters *c)
-{
-	to->packets_in += c->packets_in;
-	to->bytes_in += c->bytes_in;
-	to->packets_out += c->packets_out;
-	to->bytes_out += c->bytes_out;
-	for (int d = 0; d < ESP_N_DROPS; d++)
-		to->drops[d] += c->drops[d];
-	to->last_in_us = c->last_in_us > to->last_in_us ? c->last_in_us : to->last_in_us;
-	to->last_out_us = c->last_out_us > to->last_out_us ? c->last_out_us : to->last_out_us;
-}
-
 /* Its counters are the call's as long as that has another one. */
 static void slot_free(struct esp_kernel *k, struct kernel_slot **at)
 {
@@ -61,7 +49,7 @@ static void slot_free(struct esp_kernel *k, struct kernel_slot **at)
 		kernel_sa_free(s, s->sas);
 	while (heir && (heir == s || heir->call != s->call))
 		heir = heir->next;
-	add_counters(heir ? &heir->counters : &k->gone, &s->counters);
+	esp_counters_add(heir ? &heir->counters : &k->gone, &s->counters);
 	*at = s->next;
 	free(s);
 }
@@ -495,7 +483,7 @@ bool esp_kernel_poll_due(struct esp_kernel *k, struct esp_due *ret)
 
 static void slot_counters(const struct kernel_slot *s, struct esp_counters *ret)
 {
-	add_counters(ret, &s->counters);
+	esp_counters_add(ret, &s->counters);
 	for (const struct kernel_sa *sa = s->sas; sa; sa = sa->next)
 		kernel_add_counts(ret, sa);
 }
@@ -514,7 +502,7 @@ bool esp_kernel_call_counters(const struct esp_kernel *k, uint32_t call, struct 
 
 void esp_kernel_counters(const struct esp_kernel *k, struct esp_counters *ret)
 {
-	add_counters(ret, &k->gone);
+	esp_counters_add(ret, &k->gone);
 	for (const struct kernel_slot *s = k->slots; s; s = s->next)
 		slot_counters(s, ret);
 }

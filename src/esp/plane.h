@@ -187,6 +187,7 @@ struct esp_counters {
 	uint64_t last_in_us; /* last datagram that was authentic, a dummy included */
 	uint64_t last_out_us;
 };
+void esp_counters_add(struct esp_counters *to, const struct esp_counters *c); /* of times the later ones */
 const struct esp_counters *esp_plane_counters(const struct esp_plane *p); /* all of it, strangers included */
 /* Of one call; false: none. They outlive its last SA until esp_call_remove, or until its place is needed. */
 bool esp_call_counters(const struct esp_plane *p, uint32_t call, struct esp_counters *ret);

@@ -32,6 +32,24 @@ const char *esp_drop_name(enum esp_drop d)
 	return (unsigned)d < ESP_N_DROPS ? name[d] : "unknown";
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+void esp_counters_add(struct esp_counters *to, const struct esp_counters *c)
+{
+	to->packets_in += c->packets_in;
+	to->packets_out += c->packets_out;
+	to->bytes_in += c->bytes_in;
+	to->bytes_out += c->bytes_out;
+	for (int d = 0; d < ESP_N_DROPS; d++)
+		to->drops[d] += c->drops[d];
+	to->ecn_odd += c->ecn_odd;
+	to->last_in_us = later(to->last_in_us, c->last_in_us);
+	to->last_out_us = later(to->last_out_us, c->last_out_us);
+}
+
 enum err esp_plane_new(const struct esp_plane_config *cfg, struct esp_plane **ret)
 {
 	struct esp_plane *p = calloc(1, sizeof(*p));

@@ -298,26 +298,11 @@ bool esp_set_poll_due(struct esp_set *s, struct esp_due *ret)
 	return found;
 }
 
-static uint64_t later(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
 void esp_set_counters(struct esp_set *s, struct esp_counters *ret)
 {
 	*ret = (struct esp_counters){ .packets_in = 0 };
 	for (unsigned i = 0; i < s->n; i++) {
-		const struct esp_counters *c = esp_plane_counters(enter(s, i));
-
-		ret->packets_in += c->packets_in;
-		ret->packets_out += c->packets_out;
-		ret->bytes_in += c->bytes_in;
-		ret->bytes_out += c->bytes_out;
-		for (int d = 0; d < ESP_N_DROPS; d++)
-			ret->drops[d] += c->drops[d];
-		ret->ecn_odd += c->ecn_odd;
-		ret->last_in_us = later(ret->last_in_us, c->last_in_us);
-		ret->last_out_us = later(ret->last_out_us, c->last_out_us);
+		esp_counters_add(ret, esp_plane_counters(enter(s, i)));
 		leave(s, i);
 	}
 	if (s->kernel)

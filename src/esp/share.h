@@ -28,5 +28,11 @@ struct share {
 	uint64_t forget_us, step_us, ease_us;
 };
 
+/* Nothing is lost, and nothing to be dropped: whose a datagram is need not be asked. */
+static inline bool share_idle(const struct share *s, uint32_t lost)
+{
+	return !s->cut && lost == s->lost;
+}
+
 /* len bytes came for this call (0: nobody's), after the socket had lost so many datagrams since it was made. False: drop them. */
 bool share_pass(struct share *s, uint64_t now_us, uint32_t call, size_t len, uint32_t lost);

@@ -55,7 +55,8 @@ static void run(const unsigned per_ms[CALLS], unsigned n_ms, bool fair)
 			}
 			for (time = WORK_MS / 10; n && time > 0;) {
 				unsigned c = queue[at];
-				bool pass = !fair || share_pass(&s, ms * 1000u + step * 100u, c, LEN, r.lost);
+				bool pass = !fair || share_idle(&s, r.lost) ||
+					    share_pass(&s, ms * 1000u + step * 100u, c, LEN, r.lost);
 
 				at = (at + 1) % PLACES;
 				n--;
