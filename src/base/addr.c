@@ -178,11 +178,38 @@ enum err addr_prefix_parse(struct span text, struct addr_prefix *ret)
 	if (addr_parse_ip(ip, &p.base) != OK || span_u32(rest, (uint32_t)addr_ip_len(&p.base) * 8, &len) != OK)
 		return ERR_MALFORMED;
 	p.len = (uint8_t)len;
-	for (size_t bit = len; bit < addr_ip_len(&p.base) * 8; bit++)
-		if (p.base.ip[bit / 8] & (0x80 >> bit % 8))
-			return ERR_MALFORMED;
+	if (!addr_prefix_sound(&p))
+		return ERR_MALFORMED;
 	*ret = p;
 	return OK;
+}
+
+static bool has_bit(const struct addr *a, size_t bit)
+{
+	return a->ip[bit / 8] & (0x80 >> bit % 8);
+}
+
+bool addr_prefix_sound(const struct addr_prefix *p)
+{
+	size_t n = addr_ip_len(&p->base) * 8;
+
+	for (size_t bit = p->len; bit < n; bit++)
+		if (has_bit(&p->base, bit))
+			return false;
+	return p->len <= n;
+}
+
+bool addr_prefix_of_range(const struct addr *lo, const struct addr *hi, struct addr_prefix *ret)
+{
+	size_t n = addr_ip_len(lo) * 8, len = 0;
+
+	while (len < n && has_bit(lo, len) == has_bit(hi, len))
+		len++;
+	for (size_t bit = len; bit < n; bit++)
+		if (has_bit(lo, bit) || !has_bit(hi, bit))
+			return false;
+	*ret = (struct addr_prefix){ .base = *lo, .len = (uint8_t)len };
+	return n && lo->family == hi->family;
 }
 
 bool addr_prefix_has(const struct addr_prefix *p, const struct addr *a)

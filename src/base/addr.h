@@ -44,6 +44,9 @@ struct addr_prefix {
 	uint8_t len; /* bits */
 };
 MUST_CHECK enum err addr_prefix_parse(struct span text, struct addr_prefix *ret);
+bool addr_prefix_sound(const struct addr_prefix *p); /* a length of its family, and no bits behind it */
+/* False: the addresses from lo to hi are no prefix. */
+bool addr_prefix_of_range(const struct addr *lo, const struct addr *hi, struct addr_prefix *ret);
 bool addr_prefix_has(const struct addr_prefix *p, const struct addr *a);
 bool addr_prefix_inside(const struct addr_prefix *p, const struct addr_prefix *whole); /* all of p; also when equal */
 bool addr_prefix_meets(const struct addr_prefix *a, const struct addr_prefix *b); /* some address is in both */

@@ -28,12 +28,7 @@ bool monitor_is_address(const struct addr *a)
 
 bool monitor_is_prefix(const struct addr_prefix *p)
 {
-	if (!monitor_is_address(&p->base) || p->len > addr_ip_len(&p->base) * 8)
-		return false;
-	for (size_t bit = p->len; bit < addr_ip_len(&p->base) * 8; bit++)
-		if (p->base.ip[bit / 8] & (0x80 >> bit % 8))
-			return false;
-	return true;
+	return monitor_is_address(&p->base) && addr_prefix_sound(p);
 }
 
 static bool accepted(const struct config *cfg, const struct addr_prefix *p)

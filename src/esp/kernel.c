@@ -107,16 +107,11 @@ static uint16_t free_number(const struct esp_kernel *k)
 
 static bool prefix_of(const struct esp_ts *t, struct addr_prefix *ret)
 {
-	size_t len = t->family == ADDR_IP4 ? 4 : 16, bits = 0;
+	struct addr lo = { .family = t->family }, hi = lo;
 
-	*ret = (struct addr_prefix){ .base = addr_of(span_of(t->ip_lo, len), 0) };
-	while (bits < len * 8 && !((t->ip_lo[bits / 8] ^ t->ip_hi[bits / 8]) & (0x80 >> bits % 8)))
-		bits++;
-	ret->len = (uint8_t)bits;
-	for (; bits < len * 8; bits++)
-		if ((t->ip_lo[bits / 8] & (0x80 >> bits % 8)) || !(t->ip_hi[bits / 8] & (0x80 >> bits % 8)))
-			return false;
-	return true;
+	memcpy(lo.ip, t->ip_lo, 16);
+	memcpy(hi.ip, t->ip_hi, 16);
+	return addr_prefix_of_range(&lo, &hi, ret);
 }
 
 static bool is_echo(const struct esp_ts *t)

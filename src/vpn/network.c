@@ -55,31 +55,19 @@ static bool is_host(const struct ike_ts *t, enum addr_family family, const uint8
 	return t->family == family && !memcmp(t->ip_lo, ip, 16) && !memcmp(t->ip_hi, ip, 16);
 }
 
-static bool in_prefix(const struct ike_ts *t, const struct addr_prefix *p)
+static struct addr high_of(const struct ike_ts *t)
 {
-	struct addr lo = low_of(t), hi = lo;
+	struct addr a = { .family = t->family };
 
-	memcpy(hi.ip, t->ip_hi, 16);
-	return addr_prefix_has(p, &lo) && addr_prefix_has(p, &hi);
+	memcpy(a.ip, t->ip_hi, 16);
+	return a;
 }
 
-/* False: the range is no prefix. */
-static bool prefix_of(const struct ike_ts *t, struct addr_prefix *ret)
+static bool in_prefix(const struct ike_ts *t, const struct addr_prefix *p)
 {
-	struct addr_prefix p = { .base = low_of(t) };
-	struct ike_ts_list back = { .n = 0 };
+	struct addr lo = low_of(t), hi = high_of(t);
 
-	while (p.len < addr_ip_len(&p.base) * 8 && !((t->ip_lo[p.len / 8] ^ t->ip_hi[p.len / 8]) & (0x80 >> p.len % 8)))
-		p.len++;
-	add_prefix(&back, &p);
-	if (memcmp(back.ts[0].ip_hi, t->ip_hi, 16) || memcmp(back.ts[0].ip_lo, t->ip_lo, 16))
-		return false;
-	/* no host bits: addr_prefix_parse() would not take them either */
-	for (size_t bit = p.len; bit < addr_ip_len(&p.base) * 8; bit++)
-		if (p.base.ip[bit / 8] & (0x80 >> bit % 8))
-			return false;
-	*ret = p;
-	return true;
+	return addr_prefix_has(p, &lo) && addr_prefix_has(p, &hi);
 }
 
 /* ---- who grants: addresses ---- */
@@ -412,6 +400,7 @@ const char *network_take(const struct vpn *v, const struct call *c, struct grant
 
 	memcpy(n.dns, e->cp.dns, sizeof(n.dns));
 	for (unsigned i = 0; i < peer->n; i++) {
+		struct addr lo = low_of(&peer->ts[i]), hi = high_of(&peer->ts[i]);
 		struct addr_prefix p;
 
 		if (is_host(&peer->ts[i], ADDR_IP6, c->peer_address)) /* its own address, for echo and services */
@@ -419,7 +408,7 @@ const char *network_take(const struct vpn *v, const struct call *c, struct grant
 		if (peer->ts[i].family == ADDR_IP4 &&
 		    n.ip4.family == ADDR_NONE) /* we would have nothing to come from */
 			continue;
-		if (!prefix_of(&peer->ts[i], &p) || !add_network(&n, &p))
+		if (!addr_prefix_of_range(&lo, &hi, &p) || !add_network(&n, &p))
 			return "the other side's network is no prefix, or too many";
 	}
 	if (!n.n_prefixes)

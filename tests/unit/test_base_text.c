@@ -196,12 +196,43 @@ static void prefixes(void **state)
 		assert_int_equal(addr_prefix_parse(span_str(wrong[i]), &p), ERR_MALFORMED);
 }
 
+static void ranges(void **state)
+{
+	static const struct {
+		const char *lo, *hi;
+		int len; /* -1: no prefix */
+	} rows[] = {
+		{ "10.3.0.0", "10.3.0.255", 24 },      { "10.3.0.0", "10.3.0.254", -1 },
+		{ "10.3.0.1", "10.3.0.255", -1 },      { "10.3.0.7", "10.3.0.7", 32 },
+		{ "0.0.0.0", "255.255.255.255", 0 },   { "10.3.0.8", "10.3.0.7", -1 },
+		{ "10.3.0.0", "2001:db8::1", -1 },     { "2001:db8::", "2001:db8::ffff", 112 },
+		{ "2001:db8::1", "2001:db8::1", 128 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct addr lo, hi;
+		struct addr_prefix p;
+
+		assert_int_equal(addr_parse_ip(span_str(rows[i].lo), &lo), OK);
+		assert_int_equal(addr_parse_ip(span_str(rows[i].hi), &hi), OK);
+		assert_int_equal(addr_prefix_of_range(&lo, &hi, &p), rows[i].len >= 0);
+		if (rows[i].len < 0)
+			continue;
+		assert_int_equal(p.len, rows[i].len);
+		assert_true(addr_prefix_sound(&p) && addr_ip_eq(&p.base, &lo));
+	}
+	assert_false(addr_prefix_sound(&(struct addr_prefix){ .base = addr_ip4(0x0a000000, 0), .len = 33 }));
+	assert_false(addr_prefix_sound(&(struct addr_prefix){ .base = addr_ip4(0x0a000001, 0), .len = 31 }));
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(hex_both_ways),           cmocka_unit_test(base64_both_ways),
-		cmocka_unit_test(foreign_text_is_escaped), cmocka_unit_test(addresses),
-		cmocka_unit_test(kinds_of_addresses),      cmocka_unit_test(prefixes),
+		cmocka_unit_test(ranges),           cmocka_unit_test(hex_both_ways),
+		cmocka_unit_test(base64_both_ways), cmocka_unit_test(foreign_text_is_escaped),
+		cmocka_unit_test(addresses),        cmocka_unit_test(kinds_of_addresses),
+		cmocka_unit_test(prefixes),
 	};
 
 	return HARNESS_RUN(tests);
