@@ -20,12 +20,14 @@ struct esp_kernel *esp_kernel_new(void)
 
 void kernel_add_counts(struct esp_counters *to, const struct kernel_sa *sa)
 {
-	to->packets_in += sa->in.packets;
-	to->bytes_in += sa->in.bytes;
-	to->packets_out += sa->out.packets;
-	to->bytes_out += sa->out.bytes;
-	to->drops[ESP_DROP_REPLAY] += sa->in.replayed;
-	to->drops[ESP_DROP_AUTH] += sa->in.not_authentic;
+	const struct esp_kernel_count *in = &sa->half[KERNEL_IN].count, *out = &sa->half[KERNEL_OUT].count;
+
+	to->packets_in += in->packets;
+	to->bytes_in += in->bytes;
+	to->packets_out += out->packets;
+	to->bytes_out += out->bytes;
+	to->drops[ESP_DROP_REPLAY] += in->replayed;
+	to->drops[ESP_DROP_AUTH] += in->not_authentic;
 }
 
 void kernel_sa_free(struct kernel_slot *s, struct kernel_sa *sa)
@@ -75,7 +77,7 @@ static struct kernel_sa *sa_find(const struct esp_kernel *k, uint32_t spi_in, st
 {
 	for (struct kernel_slot *s = k->slots; s; s = s->next)
 		for (struct kernel_sa *sa = s->sas; sa; sa = sa->next)
-			if (sa->spi_in == spi_in) {
+			if (sa->half[KERNEL_IN].spi == spi_in) {
 				*ret_slot = s;
 				return sa;
 			}
@@ -166,14 +168,16 @@ static bool path_fits(const struct path *p)
 
 static bool can_send(const struct kernel_sa *sa)
 {
-	return sa->end_us == TIME_NEVER && (!sa->out_was || sa->out_there);
+	const struct kernel_half *out = &sa->half[KERNEL_OUT];
+
+	return sa->end_us == TIME_NEVER && (!out->was || out->there);
 }
 
 void kernel_activate(struct esp_kernel *k, struct kernel_slot *s, struct kernel_sa *sa)
 {
 	for (struct kernel_sa *o = s->sas; o; o = o->next)
-		o->sends = false;
-	sa->sends = true;
+		o->half[KERNEL_OUT].shall = false;
+	sa->half[KERNEL_OUT].shall = true;
 	sa->standby = false;
 	s->elsewhere = false;
 	k->work = true;
@@ -193,21 +197,21 @@ static struct kernel_sa *sa_new(const struct esp_sa_config *cfg)
 
 	if (!sa)
 		return NULL;
-	*sa = (struct kernel_sa){ .spi_in = cfg->spi_in,
-				  .spi_out = cfg->spi_out,
-				  .alg = cfg->alg,
-				  .esn = cfg->esn,
-				  .copy_dscp = cfg->copy_dscp,
-				  .hard_packets = cfg->hard_packets,
-				  .soft_packets = cfg->soft_packets,
-				  .soft_bytes = cfg->soft_bytes,
-				  .hard_bytes = cfg->hard_bytes,
-				  .receives = true,
-				  .standby = cfg->standby,
-				  .replaces = cfg->replaces,
-				  .end_us = TIME_NEVER };
-	memcpy(sa->key_in, cfg->key_in, sizeof(sa->key_in));
-	memcpy(sa->key_out, cfg->key_out, sizeof(sa->key_out));
+	*sa = (struct kernel_sa){
+		.half = { [KERNEL_IN] = { .spi = cfg->spi_in, .shall = true }, [KERNEL_OUT] = { .spi = cfg->spi_out } },
+		.alg = cfg->alg,
+		.esn = cfg->esn,
+		.copy_dscp = cfg->copy_dscp,
+		.hard_packets = cfg->hard_packets,
+		.soft_packets = cfg->soft_packets,
+		.soft_bytes = cfg->soft_bytes,
+		.hard_bytes = cfg->hard_bytes,
+		.standby = cfg->standby,
+		.replaces = cfg->replaces,
+		.end_us = TIME_NEVER
+	};
+	memcpy(sa->half[KERNEL_IN].key, cfg->key_in, CIPHER_KEY_MAX);
+	memcpy(sa->half[KERNEL_OUT].key, cfg->key_out, CIPHER_KEY_MAX);
 	return sa;
 }
 
@@ -294,7 +298,7 @@ static void successor_wake(struct esp_kernel *k, struct kernel_slot *s)
 	for (struct kernel_sa *sa = s->sas; sa; sa = sa->next) {
 		if (!can_send(sa))
 			continue;
-		if (sa->sends)
+		if (sa->half[KERNEL_OUT].shall)
 			return;
 		if (sa->standby) {
 			kernel_activate(k, s, sa);
@@ -313,7 +317,7 @@ static void retire(struct esp_kernel *k, struct kernel_slot *s, struct kernel_sa
 {
 	if (sa->end_us == TIME_NEVER)
 		sa->end_us = now_us + ESP_LATE_US;
-	sa->sends = sa->standby = false;
+	sa->half[KERNEL_OUT].shall = sa->standby = false;
 	successor_wake(k, s);
 	k->work = true;
 }
@@ -338,7 +342,7 @@ void esp_kernel_superseded(struct esp_kernel *k, uint32_t spi_in)
 	if (!sa_find(k, spi_in, &s))
 		return;
 	for (struct kernel_sa *o = s->sas; o; o = o->next)
-		o->sends = false;
+		o->half[KERNEL_OUT].shall = false;
 	s->elsewhere = true;
 	k->work = true;
 }
@@ -405,8 +409,8 @@ static void ask_counts(struct esp_kernel *k, uint64_t now_us)
 
 	for (struct kernel_slot *s = k->slots; s; s = s->next)
 		for (struct kernel_sa *sa = s->sas; sa && !s->over; sa = sa->next) {
-			sa->count_in |= sa->in_there;
-			sa->count_out |= sa->out_there;
+			for (int i = 0; i < KERNEL_HALVES; i++)
+				sa->half[i].ask |= sa->half[i].there;
 			any = true;
 		}
 	k->count_us = any ? now_us + ESP_KERNEL_COUNT_US : TIME_NEVER;
@@ -421,11 +425,13 @@ void esp_kernel_tick(struct esp_kernel *k, uint64_t now_us)
 		bool live = false;
 
 		for (struct kernel_sa *sa = s->sas; sa && !s->over; sa = sa->next) {
-			if (now_us >= sa->end_us && sa->receives) {
-				sa->receives = false;
+			bool *receives = &sa->half[KERNEL_IN].shall;
+
+			if (now_us >= sa->end_us && *receives) {
+				*receives = false;
 				k->work = true;
 			}
-			live |= sa->receives;
+			live |= *receives;
 		}
 		if (!live && !s->over)
 			end(k, s);
@@ -440,7 +446,7 @@ uint64_t esp_kernel_deadline_us(const struct esp_kernel *k)
 		return 0;
 	for (const struct kernel_slot *s = k->slots; s; s = s->next)
 		for (const struct kernel_sa *sa = s->sas; sa && !s->over; sa = sa->next)
-			if (sa->receives && sa->end_us < due)
+			if (sa->half[KERNEL_IN].shall && sa->end_us < due)
 				due = sa->end_us;
 	return due;
 }
@@ -466,7 +472,9 @@ bool esp_kernel_poll_due(struct esp_kernel *k, struct esp_due *ret)
 
 			if (!*which)
 				continue;
-			*ret = (struct esp_due){ .spi_in = sa->spi_in, .call = s->call, .hard = sa->due_hard };
+			*ret = (struct esp_due){ .spi_in = sa->half[KERNEL_IN].spi,
+						 .call = s->call,
+						 .hard = sa->due_hard };
 			*which = false;
 			return true;
 		}
@@ -521,7 +529,8 @@ static void sweep(struct esp_kernel *k)
 
 		for (struct kernel_sa *sa = s->sas, *next; sa; sa = next) {
 			next = sa->next;
-			if (!sa->in_there && !sa->out_there && (s->over || !sa->receives))
+			if (!sa->half[KERNEL_IN].there && !sa->half[KERNEL_OUT].there &&
+			    (s->over || !sa->half[KERNEL_IN].shall))
 				kernel_sa_free(s, sa);
 		}
 		if (s->over && (s->forget || (s->failed == s->failed_told && !alone(k, s))))

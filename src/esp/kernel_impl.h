@@ -15,23 +15,28 @@ struct kernel_pair {
 	size_t mtu;
 };
 
+/* One direction of an SA. */
+struct kernel_half {
+	uint32_t spi;
+	uint8_t key[CIPHER_KEY_MAX]; /* wiped once the kernel has it */
+	bool shall; /* be there */
+	/* as it is */
+	bool there, was; /* was: once. It is not made again: its numbers would begin anew */
+	struct addr own, peer;
+	bool ask; /* for its counters */
+	struct esp_kernel_count count;
+};
+enum { KERNEL_OUT, KERNEL_IN, KERNEL_HALVES }; /* as esp_kernel_request.inbound */
+
 struct kernel_sa {
 	struct kernel_sa *next; /* an older one of its slot */
-	uint32_t spi_in, spi_out;
+	struct kernel_half half[KERNEL_HALVES];
 	enum cipher_alg alg;
 	bool esn, copy_dscp;
-	uint8_t key_in[CIPHER_KEY_MAX], key_out[CIPHER_KEY_MAX]; /* wiped once the kernel has them */
 	uint64_t hard_packets, soft_packets, soft_bytes, hard_bytes; /* 0: none */
-	bool receives, sends; /* as it shall be */
 	bool standby; /* it sends when the peer has, or when what it replaces is gone (esp/plane.h) */
 	uint32_t replaces;
 	uint64_t end_us; /* it was replaced: until when it receives; TIME_NEVER: it was not */
-	/* as it is there */
-	bool in_there, out_there;
-	bool out_was; /* once: its numbers are not begun again */
-	struct addr in_own, in_peer, out_own, out_peer;
-	bool count_in, count_out; /* to be asked for */
-	struct esp_kernel_count in, out;
 	bool soft_told, hard_told, due_soft, due_hard;
 };
 

@@ -3,7 +3,6 @@
 /* What the kernel lacks, a request at a time: pairs are blocked, SAs are made, then pairs pass; and the other way round. */
 #include <string.h>
 
-#include "base/timers.h"
 #include "crypto/secret.h"
 #include "esp/kernel_impl.h"
 #include "esp/packet.h"
@@ -26,7 +25,7 @@ static enum esp_kernel_act pair_shall(const struct kernel_slot *s)
 	if (s->over)
 		return ESP_KERNEL_GONE;
 	for (const struct kernel_sa *sa = s->sas; sa; sa = sa->next)
-		sends |= sa->sends;
+		sends |= sa->half[KERNEL_OUT].shall;
 	if (s->held)
 		return ESP_KERNEL_HOLD;
 	return sends && !s->elsewhere ? ESP_KERNEL_PASS : ESP_KERNEL_IN;
@@ -74,80 +73,78 @@ static bool pairs_begin(struct kernel_slot *s, struct esp_kernel_request *ret)
 
 /* ---- SAs ---- */
 
-static struct esp_kernel_request about(const struct kernel_slot *s, const struct kernel_sa *sa, enum esp_kernel_act act,
-				       bool inbound)
+static struct esp_kernel_request about(const struct kernel_slot *s, const struct kernel_half *h,
+				       enum esp_kernel_act act, int i)
 {
-	return (struct esp_kernel_request){ .act = act,
-					    .slot = s->number,
-					    .inbound = inbound,
-					    .spi = inbound ? sa->spi_in : sa->spi_out,
-					    .own = inbound ? sa->in_own : sa->out_own,
-					    .peer = inbound ? sa->in_peer : sa->out_peer };
+	return (struct esp_kernel_request){
+		.act = act, .slot = s->number, .inbound = i == KERNEL_IN, .spi = h->spi, .own = h->own, .peer = h->peer
+	};
 }
 
-static void add(const struct kernel_slot *s, struct kernel_sa *sa, bool inbound, struct esp_kernel_request *ret)
+static void add(const struct kernel_slot *s, struct kernel_sa *sa, int i, struct esp_kernel_request *ret)
 {
-	bool *there = inbound ? &sa->in_there : &sa->out_there;
-	uint8_t *key = inbound ? sa->key_in : sa->key_out;
+	struct kernel_half *h = &sa->half[i];
 
-	*there = true;
-	sa->out_was |= !inbound;
-	*(inbound ? &sa->in_own : &sa->out_own) = s->path.local;
-	*(inbound ? &sa->in_peer : &sa->out_peer) = s->path.remote;
-	*ret = about(s, sa, ESP_KERNEL_ADD, inbound);
+	h->there = h->was = true;
+	h->own = s->path.local;
+	h->peer = s->path.remote;
+	*ret = about(s, h, ESP_KERNEL_ADD, i);
 	ret->alg = sa->alg;
 	ret->esn = sa->esn;
 	ret->copy_dscp = sa->copy_dscp;
 	ret->hard_packets = sa->hard_packets;
 	ret->hard_bytes = sa->hard_bytes;
-	memcpy(ret->key, key, sizeof(ret->key));
-	secret_wipe(key, CIPHER_KEY_MAX); /* it is asked for once */
+	memcpy(ret->key, h->key, sizeof(ret->key));
+	secret_wipe(h->key, sizeof(h->key)); /* it is asked for once */
 }
 
-static bool move(const struct kernel_slot *s, struct kernel_sa *sa, bool inbound, struct esp_kernel_request *ret)
+static bool move(const struct kernel_slot *s, struct kernel_half *h, int i, struct esp_kernel_request *ret)
 {
-	struct addr *own = inbound ? &sa->in_own : &sa->out_own, *peer = inbound ? &sa->in_peer : &sa->out_peer;
-
-	if (!(inbound ? sa->in_there : sa->out_there) ||
-	    (addr_eq(own, &s->path.local) && addr_eq(peer, &s->path.remote)))
+	if (!h->there || (addr_eq(&h->own, &s->path.local) && addr_eq(&h->peer, &s->path.remote)))
 		return false;
-	*ret = about(s, sa, ESP_KERNEL_MOVE, inbound);
-	*own = ret->new_own = s->path.local;
-	*peer = ret->new_peer = s->path.remote;
+	*ret = about(s, h, ESP_KERNEL_MOVE, i);
+	h->own = ret->new_own = s->path.local;
+	h->peer = ret->new_peer = s->path.remote;
 	return true;
 }
 
+/* What comes in first: it must not be sent by who is not heard. */
 static bool add_or_move(const struct kernel_slot *s, struct kernel_sa *sa, struct esp_kernel_request *ret)
 {
-	bool in = sa->receives && !sa->in_there, out = sa->sends && !sa->out_there && !sa->out_was;
-
-	if (in || out) {
-		add(s, sa, in, ret);
-		return true;
-	}
-	return move(s, sa, true, ret) || move(s, sa, false, ret);
+	for (int i = KERNEL_HALVES; i-- > 0;)
+		if (sa->half[i].shall && !sa->half[i].was) {
+			add(s, sa, i, ret);
+			return true;
+		}
+	return move(s, &sa->half[KERNEL_IN], KERNEL_IN, ret) || move(s, &sa->half[KERNEL_OUT], KERNEL_OUT, ret);
 }
 
 static bool remove_one(const struct kernel_slot *s, struct kernel_sa *sa, struct esp_kernel_request *ret)
 {
-	bool in = sa->in_there && (s->over || !sa->receives), out = sa->out_there && (s->over || !sa->sends);
+	for (int i = KERNEL_HALVES; i-- > 0;) {
+		struct kernel_half *h = &sa->half[i];
 
-	if (!in && !out)
-		return false;
-	*ret = about(s, sa, ESP_KERNEL_REMOVE, in);
-	*(in ? &sa->in_there : &sa->out_there) = false;
-	return true;
+		if (!h->there || (h->shall && !s->over))
+			continue;
+		*ret = about(s, h, ESP_KERNEL_REMOVE, i);
+		h->there = false;
+		return true;
+	}
+	return false;
 }
 
 static bool count(const struct kernel_slot *s, struct kernel_sa *sa, struct esp_kernel_request *ret)
 {
-	bool in = sa->count_in && sa->in_there, out = sa->count_out && sa->out_there;
+	for (int i = KERNEL_HALVES; i-- > 0;) {
+		struct kernel_half *h = &sa->half[i];
 
-	if (!in && !out)
-		return false;
-	*ret = about(s, sa, ESP_KERNEL_COUNT, in);
-	*(in ? &sa->count_in : &sa->count_out) = false;
-	return true;
+		if (!h->ask || !h->there)
+			continue;
+		*ret = about(s, h, ESP_KERNEL_COUNT, i);
+		h->ask = false;
+		return true;
+	}
+	return false;
 }
 
 /* One after the other: so that another one is there to send before the old one is gone. */
@@ -170,15 +167,15 @@ bool kernel_request_next(struct kernel_slot *s, struct esp_kernel_request *ret)
 
 /* ---- what came of it ---- */
 
-static void failed(struct esp_kernel *k, struct kernel_slot *s, struct kernel_sa *sa,
+static void failed(struct esp_kernel *k, struct kernel_slot *s, struct kernel_half *h,
 		   const struct esp_kernel_request *rq)
 {
 	for (unsigned i = 0; rq->act <= ESP_KERNEL_PASS && i < s->n_pairs; i++)
 		if (addr_prefix_eq(&s->pairs[i].server, &rq->server) &&
 		    addr_prefix_eq(&s->pairs[i].client, &rq->client))
 			s->pairs[i].is = ESP_KERNEL_GONE; /* it is all of it, or nothing */
-	if (sa && (rq->act == ESP_KERNEL_ADD || rq->act == ESP_KERNEL_MOVE))
-		*(rq->inbound ? &sa->in_there : &sa->out_there) = false;
+	if (h && (rq->act == ESP_KERNEL_ADD || rq->act == ESP_KERNEL_MOVE))
+		h->there = false;
 	if (rq->act != ESP_KERNEL_GONE && rq->act != ESP_KERNEL_REMOVE)
 		kernel_fail(k, s);
 }
@@ -192,16 +189,17 @@ static void hard(struct esp_kernel *k, struct kernel_sa *sa)
 static void counted(struct esp_kernel *k, uint64_t now_us, struct kernel_slot *s, struct kernel_sa *sa, bool inbound,
 		    const struct esp_kernel_count *c)
 {
-	struct esp_kernel_count *was = inbound ? &sa->in : &sa->out;
+	const struct esp_kernel_count *in = &sa->half[KERNEL_IN].count, *out = &sa->half[KERNEL_OUT].count;
+	struct esp_kernel_count *was = &sa->half[inbound].count;
 	uint64_t most, bytes;
 
 	if (c->packets > was->packets)
 		*(inbound ? &s->counters.last_in_us : &s->counters.last_out_us) = now_us;
 	*was = *c;
-	if (sa->standby && sa->in.packets) /* the peer has the keys */
+	if (sa->standby && in->packets) /* the peer has the keys */
 		kernel_activate(k, s, sa);
-	most = sa->in.packets > sa->out.packets ? sa->in.packets : sa->out.packets;
-	bytes = sa->in.bytes + sa->out.bytes;
+	most = in->packets > out->packets ? in->packets : out->packets;
+	bytes = in->bytes + out->bytes;
 	if (!sa->soft_told &&
 	    ((sa->soft_packets && most >= sa->soft_packets) || (sa->soft_bytes && bytes >= sa->soft_bytes)))
 		sa->soft_told = sa->due_soft = k->news = true;
@@ -223,19 +221,20 @@ void esp_kernel_done(struct esp_kernel *k, uint64_t now_us, const struct esp_ker
 {
 	struct kernel_slot *s = slot_of(k, rq->slot);
 	struct kernel_sa *sa = s ? s->sas : NULL;
+	struct kernel_half *h;
 
-	while (sa && rq->spi != (rq->inbound ? sa->spi_in : sa->spi_out))
+	while (sa && rq->spi != sa->half[rq->inbound].spi)
 		sa = sa->next;
 	if (!s)
 		return;
+	h = sa ? &sa->half[rq->inbound] : NULL;
 	if (rq->act != ESP_KERNEL_COUNT) {
 		if (e != OK)
-			failed(k, s, sa, rq);
+			failed(k, s, h, rq);
 	} else if (sa && e == OK) {
 		counted(k, now_us, s, sa, rq->inbound, counts);
 	} else if (sa && e == ERR_NOTFOUND && !s->over) { /* a limit has ended it */
-		*(rq->inbound ? &sa->in_there : &sa->out_there) = false;
-		*(rq->inbound ? &sa->receives : &sa->sends) = false;
+		h->there = h->shall = false;
 		hard(k, sa);
 	}
 }
