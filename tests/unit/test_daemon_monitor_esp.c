@@ -7,38 +7,20 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/monitor.h"
 #include "net/direction.h"
 #include "net/xfrm.h"
-#include "harness.h"
+#include "monitor_ask.h"
 
-static int mon = -1, tun = -1;
-static pid_t mon_pid;
-static struct config *cfg;
-static const char *file = "f"; /* where the configuration stands */
-
-#define ACCOUNT "[account]\naor = sip:me@example.net\nserver = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n"
 #define REST                                                                                                           \
 	"interface = tietest3\n" ACCOUNT "[network lan]\nprefix = 10.3.0.0/24\npool = 10.77.0.0/29\n"                  \
 	"[peer a@example.net]\naccept-prefix = 10.8.0.0/16, 2001:db8:8::/64\n"
 #define HOST_YES "[daemon]\nhost = yes\n" REST
 #define SPI 0xc0000003u /* leads to the last one of 2 */
-
-static void need_privilege(void)
-{
-	if (geteuid() != 0 || access("/dev/net/tun", R_OK | W_OK) != 0 || unshare(CLONE_NEWNET) < 0) {
-		print_message("# needs root and /dev/net/tun\n");
-		skip();
-	}
-}
 
 static void need_esp(void)
 {
@@ -47,32 +29,6 @@ static void need_esp(void)
 		print_message("# needs a kernel with ESP and nftables: tests/kernel has one\n");
 		skip();
 	}
-}
-
-static enum err ask_for(const struct monitor_request *rq, struct monitor_reply *reply)
-{
-	int fd = -1;
-	enum err e = monitor_ask(mon, rq, reply, &fd);
-
-	if (fd >= 0)
-		(void)close(fd);
-	return e;
-}
-
-static enum err ask(const struct monitor_request *rq)
-{
-	struct monitor_reply reply;
-
-	return ask_for(rq, &reply);
-}
-
-static struct addr ip(const char *text, uint16_t port)
-{
-	struct addr a;
-
-	assert_int_equal(addr_parse_ip(span_str(text), &a), OK);
-	a.port = port;
-	return a;
 }
 
 static struct addr_prefix prefix(const char *text)
@@ -94,35 +50,6 @@ static enum err bind_with(const char *text)
 	assert_int_equal(monitor_start(cfg, &mon, &mon_pid), OK);
 	assert_int_equal(monitor_ask(mon, &make, &reply, &tun), OK);
 	return ask(&rq);
-}
-
-static void end(void)
-{
-	int status = -1;
-
-	(void)close(tun);
-	(void)close(mon);
-	assert_int_equal(waitpid(mon_pid, &status, 0), mon_pid);
-	assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
-	config_free(cfg);
-}
-
-/* How many of these words does the command print? */
-static unsigned shows(const char *command, const char *words)
-{
-	char text[16384];
-	/* NOLINTNEXTLINE(cert-env33-c) the commands are the test's own */
-	FILE *f = popen(command, "r");
-	unsigned found = 0;
-	size_t n;
-
-	assert_non_null(f);
-	n = fread(text, 1, sizeof(text) - 1, f);
-	text[n] = 0;
-	(void)pclose(f);
-	for (const char *at = text; (at = strstr(at, words)) != NULL; at++)
-		found++;
-	return found;
 }
 
 /* We join 10.8.1.0/24 as 10.8.0.5, and somebody ours as 10.77.0.2. */
@@ -377,18 +304,26 @@ static void actions(void **state)
 	end();
 }
 
-/* A limit has ended it: its place is free. */
-static void ended_by_itself(void **state)
+/* A network that was joined passes, with one SA, which is returned. */
+static struct monitor_request one_passes(void)
 {
 	struct monitor_request rq, pass = policy("10.8.1.0/24", "10.8.0.5/32", MONITOR_ESP_PASS);
 
-	(void)state;
 	need_esp();
 	assert_int_equal(bind_with(HOST_YES), OK);
 	join();
 	assert_int_equal(ask(&pass), OK);
 	rq = sa(true);
 	assert_int_equal(ask(&rq), OK);
+	return rq;
+}
+
+/* A limit has ended it: its place is free. */
+static void ended_by_itself(void **state)
+{
+	struct monitor_request rq = one_passes();
+
+	(void)state;
 	assert_int_equal(shows("ip xfrm state flush", "error"), 0);
 	rq.op = MONITOR_ESP_COUNT;
 	assert_int_equal(ask(&rq), ERR_NOTFOUND);
@@ -398,15 +333,6 @@ static void ended_by_itself(void **state)
 	assert_int_equal(ask(&rq), OK);
 	assert_int_equal(ask(&rq), ERR_NOTFOUND);
 	end();
-}
-
-static void save(const char *path, const char *text)
-{
-	FILE *f = fopen(path, "w");
-
-	assert_non_null(f);
-	assert_true(fputs(text, f) >= 0);
-	assert_int_equal(fclose(f), 0);
 }
 
 /* The configuration does not allow it any more: so it passes no more, whatever the engine says. */
@@ -445,16 +371,10 @@ static void allowed_no_more(void **state)
 
 static void leftovers(void **state)
 {
-	struct monitor_request rq, pass = policy("10.8.1.0/24", "10.8.0.5/32", MONITOR_ESP_PASS);
 	int status;
 
 	(void)state;
-	need_esp();
-	assert_int_equal(bind_with(HOST_YES), OK);
-	join();
-	assert_int_equal(ask(&pass), OK);
-	rq = sa(true);
-	assert_int_equal(ask(&rq), OK);
+	(void)one_passes();
 	assert_int_equal(kill(mon_pid, SIGKILL), 0);
 	assert_int_equal(waitpid(mon_pid, &status, 0), mon_pid);
 	(void)close(tun);

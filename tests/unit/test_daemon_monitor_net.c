@@ -7,61 +7,24 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "crypto/cert.h"
-#include "daemon/monitor.h"
-#include "harness.h"
+#include "monitor_ask.h"
 
-static int mon = -1, tun = -1;
-static pid_t mon_pid;
-static struct config *cfg;
-static const char *file = "f"; /* where the configuration stands */
-
-#define ACCOUNT "[account]\naor = sip:me@example.net\nserver = 192.0.2.1\npassword = abcdefghijklmnopqrstuv\n"
 #define HOST_YES                                                                                                       \
 	"[daemon]\nhost = yes\ninterface = tietest2\n" ACCOUNT                                                         \
 	"[network lan]\nprefix = 10.3.0.0/24\npool = 10.77.0.0/29\n[service game]\nlisten = udp/27015\n"               \
 	"[peer a@example.net]\naccept-prefix = 10.8.0.0/16, 2001:db8:8::/64\n"
 #define HOST_NO "[daemon]\ninterface = tietest2\n" ACCOUNT "[peer a@example.net]\n"
 
-static void need_privilege(void)
-{
-	if (geteuid() != 0 || access("/dev/net/tun", R_OK | W_OK) != 0 || unshare(CLONE_NEWNET) < 0) {
-		print_message("# needs root and /dev/net/tun\n");
-		skip();
-	}
-}
-
-static enum err ask(const struct monitor_request *rq)
-{
-	struct monitor_reply reply;
-	int fd = -1;
-	enum err e = monitor_ask(mon, rq, &reply, &fd);
-
-	if (fd >= 0)
-		(void)close(fd);
-	return e;
-}
-
-static struct addr ip(const char *text)
-{
-	struct addr a;
-
-	assert_int_equal(addr_parse_ip(span_str(text), &a), OK);
-	return a;
-}
-
 static enum err assigned(const char *text, bool add)
 {
-	struct monitor_request rq = { .op = MONITOR_ASSIGNED, .add = add, .peer = ip(text) };
+	struct monitor_request rq = { .op = MONITOR_ASSIGNED, .add = add, .peer = ip(text, 0) };
 
 	return ask(&rq);
 }
@@ -75,7 +38,7 @@ static enum err route(const char *prefix, const char *source, bool add)
 	rq.peer = p.base;
 	rq.bits = p.len;
 	if (source)
-		rq.source = ip(source);
+		rq.source = ip(source, 0);
 	return ask(&rq);
 }
 
@@ -94,32 +57,6 @@ static void begin(const char *text)
 	rq = (struct monitor_request){ .op = MONITOR_SELF_ADDRESS, .spki_len = 7 };
 	memcpy(rq.spki, "our key", 7);
 	assert_int_equal(ask(&rq), OK);
-}
-
-static void end(void)
-{
-	int status = -1;
-
-	(void)close(tun);
-	(void)close(mon);
-	assert_int_equal(waitpid(mon_pid, &status, 0), mon_pid);
-	assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
-	config_free(cfg);
-}
-
-/* Is this in what `ip` shows of the namespace? */
-static bool shows(const char *command, const char *words)
-{
-	char text[4096];
-	/* NOLINTNEXTLINE(cert-env33-c) the commands are the test's own */
-	FILE *f = popen(command, "r");
-	size_t n;
-
-	assert_non_null(f);
-	n = fread(text, 1, sizeof(text) - 1, f);
-	text[n] = 0;
-	(void)pclose(f);
-	return strstr(text, words) != NULL;
 }
 
 #define ROUTES "ip -4 route show proto 193; ip -6 route show proto 193"
@@ -208,7 +145,7 @@ static void by_the_tunnel_alone(void **state)
 	rq.peer.family = ADDR_IP6;
 	assert_int_equal(assigned("10.8.0.5", true), OK);
 	assert_int_equal(route("10.8.1.0/24", "10.8.0.5", true), OK);
-	to.peer = ip("10.8.1.9");
+	to.peer = ip("10.8.1.9", 0);
 	assert_int_equal(monitor_ask(mon, &rq, &reply, &fds[0]), OK);
 	assert_int_equal(monitor_ask(mon, &to, &reply, &fds[1]), OK);
 	for (int i = 0; i < 2; i++) {
@@ -223,7 +160,7 @@ static void by_the_tunnel_alone(void **state)
 
 static void in_private(void **state)
 {
-	struct monitor_request rq = { .op = MONITOR_CONNECT, .protocol = 17, .port = 53, .peer = ip("192.0.2.9") };
+	struct monitor_request rq = { .op = MONITOR_CONNECT, .protocol = 17, .port = 53, .peer = ip("192.0.2.9", 0) };
 
 	(void)state;
 	begin(HOST_NO);
@@ -236,14 +173,6 @@ static void in_private(void **state)
 	assert_int_equal(ask(&rq), OK);
 	assert_false(shows("ip address; ip route", "192.0.2"));
 	end();
-}
-
-static void save(const char *path, const char *text)
-{
-	FILE *f = fopen(path, "w");
-
-	assert_non_null(f);
-	assert_true(fputs(text, f) >= 0 && fclose(f) == 0);
 }
 
 /* What the configuration does not allow any more goes, whether the engine asks for that or not. */
@@ -282,18 +211,18 @@ static void accepted_no_more(void **state)
 
 static void out_of_form(void **state)
 {
-	struct monitor_request rq = { .op = MONITOR_NETWORK_ROUTE, .add = 1, .bits = 24, .peer = ip("10.8.1.1") };
+	struct monitor_request rq = { .op = MONITOR_NETWORK_ROUTE, .add = 1, .bits = 24, .peer = ip("10.8.1.1", 0) };
 
 	(void)state;
 	begin(HOST_YES);
 	assert_int_equal(ask(&rq), ERR_MALFORMED); /* host bits */
-	rq.peer = ip("10.8.1.0");
+	rq.peer = ip("10.8.1.0", 0);
 	rq.bits = 33;
 	assert_int_equal(ask(&rq), ERR_MALFORMED);
 	rq.bits = 24;
 	rq.peer.ip[9] = 1; /* beyond an IPv4 address */
 	assert_int_equal(ask(&rq), ERR_MALFORMED);
-	rq.peer = ip("10.8.1.0");
+	rq.peer = ip("10.8.1.0", 0);
 	rq.source = (struct addr){ .family = (enum addr_family)7 };
 	assert_int_equal(ask(&rq), ERR_MALFORMED);
 	rq = (struct monitor_request){ .op = MONITOR_ASSIGNED, .add = 1 };
