@@ -269,13 +269,19 @@ def restart(home, daemon):
     home.again(HOST + daemon)
 
 
+def apart(lab, a, b):
+    """A call whose ends have different planes: it carries, and only one kernel has anything of it."""
+    joins(lab, a, b)
+    carries(lab)
+    ends_of = {a: lab.a, b: lab.b}
+    check(len(states(lab, ends_of["kernel"])) >= 2 and not left(lab, ends_of["user"]), "in user space: " + left(lab, ends_of["user"]))
+    hang_up(lab)
+
+
 def one_end(lab):
     "the caller's packets are its kernel's, the callee's are not"
     restart(lab.h.a, "dataplane = auto\ndead-after = 60s")
-    joins(lab, "kernel", "user")
-    carries(lab)
-    check(len(states(lab, lab.a)) >= 2 and not left(lab, lab.b), "at the callee: " + left(lab, lab.b))
-    hang_up(lab)
+    apart(lab, "kernel", "user")
 
 
 def kernel(lab):
@@ -553,10 +559,7 @@ def rekeys(lab):
 def other_end(lab):
     "the callee's packets are its kernel's, the caller's are not"
     restart(lab.h.a, "dataplane = user")
-    joins(lab, "user", "kernel")
-    carries(lab)
-    check(len(states(lab, lab.b)) >= 2 and not left(lab, lab.a), "at the caller: " + left(lab, lab.a))
-    hang_up(lab)
+    apart(lab, "user", "kernel")
 
 
 def ends(lab):
