@@ -19,17 +19,6 @@ static uint32_t op_of(enum esp_kernel_act act)
 	}
 }
 
-static uint8_t action_of(enum esp_kernel_act act)
-{
-	switch (act) {
-	case ESP_KERNEL_BLOCK: return MONITOR_ESP_BLOCK;
-	case ESP_KERNEL_IN: return MONITOR_ESP_IN;
-	case ESP_KERNEL_HOLD: return MONITOR_ESP_HOLD;
-	case ESP_KERNEL_PASS: return MONITOR_ESP_PASS;
-	default: return MONITOR_ESP_GONE;
-	}
-}
-
 static enum err aead_of(enum cipher_alg alg, uint8_t *ret)
 {
 	switch (alg) {
@@ -43,7 +32,7 @@ static enum err aead_of(enum cipher_alg alg, uint8_t *ret)
 static enum err fill(const struct esp_kernel_request *rq, struct monitor_esp *m)
 {
 	*m = (struct monitor_esp){ .slot = rq->slot,
-				   .action = action_of(rq->act),
+				   .action = (uint8_t)rq->act,
 				   .inbound = rq->inbound,
 				   .esn = rq->esn,
 				   .copy_dscp = rq->copy_dscp,

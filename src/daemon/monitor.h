@@ -9,6 +9,7 @@
 #include <sys/types.h>
 #include "base/addr.h"
 #include "crypto/cert.h"
+#include "esp/kernel.h"
 #include "vpn/config.h"
 
 enum monitor_op {
@@ -39,11 +40,9 @@ enum monitor_op {
 	MONITOR_ESP_COUNT, /* the reply has its counters; ERR_NOTFOUND: also when a limit has ended it */
 	MONITOR_RELOAD /* the configuration file, opened anew, for the engine to read; `add`: taken over here as well */
 };
-/* What may pass: nothing; nothing, in neither direction; what comes in (HOLD: what would go out is dropped, not sent elsewhere); all. */
-enum monitor_esp_action { MONITOR_ESP_GONE, MONITOR_ESP_BLOCK, MONITOR_ESP_IN, MONITOR_ESP_HOLD, MONITOR_ESP_PASS };
 struct monitor_esp {
 	uint16_t slot; /* ties SAs and what passes, the engine's choice; not 0 */
-	uint8_t action; /* POLICY */
+	uint8_t action; /* POLICY: of enum esp_kernel_act, up to PASS */
 	uint16_t mtu; /* POLICY: of an inner packet; 0: not limited */
 	uint8_t inbound, aead, esn, copy_dscp; /* SAs; aead: of enum xfrm_aead (net/xfrm.h) */
 	uint32_t spi;

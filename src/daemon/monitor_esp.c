@@ -107,7 +107,7 @@ static enum err set_way(struct monitor *m, const struct xfrm_policy *x, uint8_t 
 {
 	enum err e;
 
-	if (x->way != XFRM_WAY_OUT || action != MONITOR_ESP_IN)
+	if (x->way != XFRM_WAY_OUT || action != ESP_KERNEL_IN)
 		return xfrm_policy_set(m->ns_fd, x);
 	e = xfrm_policy_remove(m->ns_fd, x->way, &x->from, &x->to);
 	return e == ERR_NOTFOUND ? OK : e;
@@ -123,8 +123,8 @@ static enum err set_ways(struct monitor *m, const struct esp_pair *p, const stru
 					 .from = to_client ? p->server : p->client,
 					 .to = to_client ? p->client : p->server,
 					 .reqid = reqid_of(m, p->slot),
-					 .block = rq->action == MONITOR_ESP_BLOCK ||
-						  (rq->action == MONITOR_ESP_HOLD && way == XFRM_WAY_OUT),
+					 .block = rq->action == ESP_KERNEL_BLOCK ||
+						  (rq->action == ESP_KERNEL_HOLD && way == XFRM_WAY_OUT),
 					 .outer_from = rq->own,
 					 .outer_to = rq->peer };
 
@@ -209,21 +209,21 @@ enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq)
 		return ERR_WRONG_STATE;
 	if (!rq->slot || !monitor_is_prefix(&rq->server) || !monitor_is_prefix(&rq->client) ||
 	    rq->client.len != addr_ip_len(&rq->client.base) * 8 || rq->server.base.family != rq->client.base.family ||
-	    rq->action > MONITOR_ESP_PASS || (rq->action > MONITOR_ESP_BLOCK && !outer_fits(m, &rq->own, &rq->peer)))
+	    rq->action > ESP_KERNEL_PASS || (rq->action > ESP_KERNEL_BLOCK && !outer_fits(m, &rq->own, &rq->peer)))
 		return ERR_MALFORMED;
 	p = pair_find(m->esp, &rq->server, &rq->client);
 	if (p && p->slot != rq->slot)
 		return ERR_WRONG_STATE;
-	if (!p && rq->action == MONITOR_ESP_GONE)
+	if (!p && rq->action == ESP_KERNEL_GONE)
 		return ERR_NOTFOUND;
 	if (!p)
 		e = new_pair(m, rq, &p);
 	if (!p)
 		return e;
-	set_mtu(m, p, rq->action > MONITOR_ESP_BLOCK ? rq->mtu : 0);
-	if (e == OK && rq->action != MONITOR_ESP_GONE)
+	set_mtu(m, p, rq->action > ESP_KERNEL_BLOCK ? rq->mtu : 0);
+	if (e == OK && rq->action != ESP_KERNEL_GONE)
 		e = set_ways(m, p, rq);
-	if (e != OK || rq->action == MONITOR_ESP_GONE)
+	if (e != OK || rq->action == ESP_KERNEL_GONE)
 		drop_pair(m, p);
 	return e;
 }

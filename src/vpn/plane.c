@@ -58,13 +58,18 @@ bool plane_change(struct vpn *v, struct call *c, uint64_t now_us, uint32_t spi_i
 	return true;
 }
 
+static void to_user(const struct vpn *v, struct call *c, uint64_t now_us)
+{
+	c->no_kernel = true;
+	c->in_kernel = false;
+	(void)rekey(v, c, now_us);
+}
+
 void plane_leave(struct vpn *v, struct call *c, uint64_t now_us)
 {
 	if (!c->no_kernel)
 		log_warn(&c->log, "call %u: the kernel does not take it; its packets pass here", c->id);
-	c->no_kernel = true;
-	c->in_kernel = false;
-	(void)rekey(v, c, now_us);
+	to_user(v, c, now_us);
 	c->plane_due_us = now_us + CHANGE_US; /* until then nothing passes */
 }
 
@@ -74,9 +79,7 @@ void plane_recheck(struct vpn *v, struct call *c, uint64_t now_us)
 	if (!c->in_kernel || !call_live(c) || suits(v, c))
 		return;
 	log_info(&c->log, "call %u: what is granted besides does not pass in the kernel", c->id);
-	c->no_kernel = true;
-	c->in_kernel = false;
-	(void)rekey(v, c, now_us);
+	to_user(v, c, now_us);
 }
 
 void plane_failures(struct vpn *v, uint64_t now_us)

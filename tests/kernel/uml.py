@@ -31,6 +31,7 @@ INSIDE = "TIELINE_UML"
 MEMORY = "512M"
 ROOM = [path for path in ("/mnt", "/media") if not (lablib.ROOT + "/").startswith(path + "/")][0]      # hidden inside
 SECONDS = 120       # of a whole program, with the boot
+HALT_S = 5          # of the machine, when the program is over
 # The longest state of a processor that this kernel can save: AVX-512. See fewer_registers().
 XSTATE = 2696
 # Where it cannot, programs inside must not use the registers that would be lost.
@@ -112,15 +113,18 @@ def run(program, seconds):
                                         os.path.abspath(__file__), "boot", folder, os.path.abspath(program)],
                                        stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         end = time.monotonic() + seconds
+        over = False
         while machine.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
             show()
+            if not over and os.path.exists(folder + "/status"):     # the program has ended; now and then the halt hangs
+                over, end = True, min(end, time.monotonic() + HALT_S)
         late = machine.poll() is None
         if late:
             machine.kill()
             machine.wait()
         show()
-        if not late and os.path.exists(folder + "/status"):
+        if os.path.exists(folder + "/status"):
             with open(folder + "/status") as f:
                 return int(f.read())
         print("# the virtual machine %s; its console:" % ("took over %d s" % seconds if late else "stopped"))

@@ -101,7 +101,7 @@ static void only_in_the_host(void **state)
 	(void)state;
 	need_privilege();
 	assert_int_equal(bind_with("[daemon]\ninterface = tietest3\n" ACCOUNT), ERR_UNSUPPORTED);
-	rq = policy("10.3.0.0/24", "10.77.0.2/32", MONITOR_ESP_BLOCK);
+	rq = policy("10.3.0.0/24", "10.77.0.2/32", ESP_KERNEL_BLOCK);
 	assert_int_equal(ask(&rq), ERR_WRONG_STATE);
 	rq = sa(true);
 	assert_int_equal(ask(&rq), ERR_WRONG_STATE);
@@ -141,7 +141,7 @@ static void what_may_pass(void **state)
 	for (int joined = 0; joined < 2; joined++) {
 		for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 			for (int pass = 0; pass < 2; pass++) {
-				rq = policy(all[i].server, all[i].client, pass ? MONITOR_ESP_PASS : MONITOR_ESP_BLOCK);
+				rq = policy(all[i].server, all[i].client, pass ? ESP_KERNEL_PASS : ESP_KERNEL_BLOCK);
 				assert_int_equal(ask(&rq), joined ? all[i].after : all[i].before);
 			}
 		if (!joined)
@@ -154,30 +154,30 @@ static void what_may_pass(void **state)
 	assert_int_equal(shows("ip xfrm policy", "action block"), 0);
 	assert_int_equal(shows("nft list table inet tietest3", "drop"), 4);
 	/* blocked, and gone */
-	rq = policy("10.3.0.0/24", "10.77.0.2/32", MONITOR_ESP_BLOCK);
+	rq = policy("10.3.0.0/24", "10.77.0.2/32", ESP_KERNEL_BLOCK);
 	assert_int_equal(ask(&rq), OK);
 	assert_int_equal(shows("ip xfrm policy", "action block"), 3);
 	rq.esp.slot = 8;
 	assert_int_equal(ask(&rq), ERR_WRONG_STATE);
 	rq.esp.slot = 7;
-	rq.esp.action = MONITOR_ESP_GONE;
+	rq.esp.action = ESP_KERNEL_GONE;
 	assert_int_equal(ask(&rq), OK);
 	assert_int_equal(ask(&rq), ERR_NOTFOUND);
 	assert_int_equal(shows("ip xfrm policy", "dir"), 2);
 	assert_int_equal(shows("nft list table inet tietest3", "drop"), 2);
 	/* out of form */
-	rq.esp.action = MONITOR_ESP_PASS + 1;
+	rq.esp.action = ESP_KERNEL_PASS + 1;
 	assert_int_equal(ask(&rq), ERR_MALFORMED);
-	rq = policy("10.3.0.0/24", "10.77.0.2/32", MONITOR_ESP_PASS);
+	rq = policy("10.3.0.0/24", "10.77.0.2/32", ESP_KERNEL_PASS);
 	rq.esp.slot = 0;
 	assert_int_equal(ask(&rq), ERR_MALFORMED);
-	rq = policy("10.3.0.0/24", "10.77.0.2/32", MONITOR_ESP_PASS);
+	rq = policy("10.3.0.0/24", "10.77.0.2/32", ESP_KERNEL_PASS);
 	rq.esp.own.port = 4501;
 	assert_int_equal(ask(&rq), ERR_MALFORMED);
-	rq = policy("10.3.0.0/24", "10.77.0.2/32", MONITOR_ESP_PASS);
+	rq = policy("10.3.0.0/24", "10.77.0.2/32", ESP_KERNEL_PASS);
 	rq.esp.peer.family = (enum addr_family)9;
 	assert_int_equal(ask(&rq), ERR_MALFORMED);
-	rq = policy("10.3.0.0/24", "10.77.0.2/32", MONITOR_ESP_PASS);
+	rq = policy("10.3.0.0/24", "10.77.0.2/32", ESP_KERNEL_PASS);
 	rq.esp.server.base.ip[3] = 1;
 	assert_int_equal(ask(&rq), ERR_MALFORMED);
 	end();
@@ -187,7 +187,7 @@ static void what_may_pass(void **state)
 
 static void sas(void **state)
 {
-	struct monitor_request rq, pass = policy("10.8.1.0/24", "10.8.0.5/32", MONITOR_ESP_PASS);
+	struct monitor_request rq, pass = policy("10.8.1.0/24", "10.8.0.5/32", ESP_KERNEL_PASS);
 	struct monitor_reply reply;
 	struct xfrm_sa other = { .spi = 0xc0000009, .reqid = 7, .esn = true };
 
@@ -273,9 +273,9 @@ static void actions(void **state)
 		uint16_t mtu;
 		unsigned blocked, out, templates, mtus;
 	} all[] = {
-		{ MONITOR_ESP_BLOCK, 0, 2, 1, 0, 0 },   { MONITOR_ESP_PASS, 1300, 0, 1, 2, 1 },
-		{ MONITOR_ESP_HOLD, 1300, 1, 1, 1, 1 }, { MONITOR_ESP_IN, 1300, 0, 0, 1, 1 },
-		{ MONITOR_ESP_IN, 1300, 0, 0, 1, 1 },   { MONITOR_ESP_PASS, 0, 0, 1, 2, 0 },
+		{ ESP_KERNEL_BLOCK, 0, 2, 1, 0, 0 },   { ESP_KERNEL_PASS, 1300, 0, 1, 2, 1 },
+		{ ESP_KERNEL_HOLD, 1300, 1, 1, 1, 1 }, { ESP_KERNEL_IN, 1300, 0, 0, 1, 1 },
+		{ ESP_KERNEL_IN, 1300, 0, 0, 1, 1 },   { ESP_KERNEL_PASS, 0, 0, 1, 2, 0 },
 	};
 	struct monitor_request rq;
 
@@ -295,7 +295,7 @@ static void actions(void **state)
 	}
 	rq.esp.mtu = 1300;
 	assert_int_equal(ask(&rq), OK);
-	rq.esp.action = MONITOR_ESP_GONE;
+	rq.esp.action = ESP_KERNEL_GONE;
 	assert_int_equal(ask(&rq), OK);
 	assert_int_equal(shows("ip xfrm policy", "dir"), 0);
 	assert_int_equal(shows("ip route", "10.8.1.0/24"), 1);
@@ -307,7 +307,7 @@ static void actions(void **state)
 /* A network that was joined passes, with one SA, which is returned. */
 static struct monitor_request one_passes(void)
 {
-	struct monitor_request rq, pass = policy("10.8.1.0/24", "10.8.0.5/32", MONITOR_ESP_PASS);
+	struct monitor_request rq, pass = policy("10.8.1.0/24", "10.8.0.5/32", ESP_KERNEL_PASS);
 
 	need_esp();
 	assert_int_equal(bind_with(HOST_YES), OK);
@@ -350,9 +350,9 @@ static void allowed_no_more(void **state)
 	save(path, HOST_YES);
 	assert_int_equal(bind_with(HOST_YES), OK);
 	join();
-	rq = policy("10.8.1.0/24", "10.8.0.5/32", MONITOR_ESP_PASS);
+	rq = policy("10.8.1.0/24", "10.8.0.5/32", ESP_KERNEL_PASS);
 	assert_int_equal(ask(&rq), OK);
-	rq = policy("10.3.0.0/25", "10.77.0.2/32", MONITOR_ESP_PASS);
+	rq = policy("10.3.0.0/25", "10.77.0.2/32", ESP_KERNEL_PASS);
 	assert_int_equal(ask(&rq), OK);
 	assert_int_equal(ask(&reload), OK);
 	assert_int_equal(shows("ip xfrm policy", "dir out"), 2);
@@ -362,7 +362,7 @@ static void allowed_no_more(void **state)
 	assert_int_equal(shows("ip xfrm policy", "dir out"), 1);
 	assert_int_equal(shows("ip xfrm policy", "10.3.0.0/25"), 0);
 	assert_int_equal(ask(&rq), ERR_DENIED);
-	rq.esp.action = MONITOR_ESP_GONE;
+	rq.esp.action = ESP_KERNEL_GONE;
 	assert_int_equal(ask(&rq), ERR_NOTFOUND);
 	end();
 	file = "f";
