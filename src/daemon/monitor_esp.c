@@ -191,6 +191,14 @@ static void drop_pair(struct monitor *m, struct esp_pair *p)
 		(void)!direction_flush(m->ns_fd, m->esp->table);
 }
 
+bool monitor_esp_carries(const struct monitor *m, const struct addr *a)
+{
+	for (unsigned i = 0; m->esp && i < m->esp->n_pairs; i++)
+		if (m->esp->pairs[i].ours && addr_prefix_has(&m->esp->pairs[i].server, a))
+			return true;
+	return false;
+}
+
 void monitor_esp_recheck(struct monitor *m)
 {
 	bool ours;

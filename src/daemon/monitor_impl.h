@@ -84,6 +84,7 @@ bool monitor_is_prefix(const struct addr_prefix *p);
 bool monitor_esp_can(const struct config *cfg);
 MUST_CHECK enum err monitor_esp_begin(struct monitor *m, uint16_t port);
 void monitor_esp_end(struct monitor *m);
+bool monitor_esp_carries(const struct monitor *m, const struct addr *a); /* what we and this host of a network say */
 void monitor_esp_recheck(struct monitor *m); /* after monitor_networks_recheck(): what may pass no more does not */
 MUST_CHECK enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq);
 MUST_CHECK enum err monitor_esp_add(struct monitor *m, const struct monitor_esp *rq);

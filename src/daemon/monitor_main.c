@@ -314,7 +314,9 @@ static enum err connect_inside(struct monitor *m, const struct monitor_request *
 	if (!rq->port)
 		return ERR_MALFORMED;
 	to.port = rq->port;
-	e = tunnel_socket(m, &to, rq->protocol, &fd);
+	/* what the kernel has decrypted is no packet of the TUN's, and its policies let nothing else in from there */
+	e = monitor_esp_carries(m, &to) ? socket_of(m->ns_fd, &to, rq->protocol, &fd)
+					: tunnel_socket(m, &to, rq->protocol, &fd);
 	if (e == OK)
 		e = connect_fd(fd, &to, ret_fd);
 	if (e == OK && rq->protocol == IPPROTO_UDP)

@@ -328,6 +328,14 @@ def misuse(lab, ns, other, pairs):
     check(set(dropped) <= {"XfrmInNoPols", "XfrmInTmplMismatch", "XfrmInPolBlock"} and sum(dropped.values()) >= received, dropped)
 
 
+def forwards(lab):
+    "local forwards to hosts of the network pass in the kernel as well"
+    for target in ("tcp/%s:8080" % TV, "tcp/[%s]:8080" % TV6):
+        line = [x for x in lab.h.a.ask("forward", B, target, uid=USER) if x.get("event") == "granted"][0]
+        code, text = lab.h.echo(USER, line["local"], 50000, 20 * lablib.PATIENCE)
+        check(code == 0, "%s: %s" % (target, text))
+
+
 def grantee(lab):
     "a hostile caller uses the SA for what is not granted, other targets and other sources: nothing arrives, and it is counted"
     strange, strange6 = [a for a in ("10.77.0.5", "10.77.0.6") if a != lab.own][0], "2001:db8:77::5"      # of the pool, and nobody's
@@ -579,6 +587,6 @@ def no_table(lab):
     check("tie0" not in str(lab.tables), "tables: %s" % lab.tables)
 
 
-STEPS = [registers, user, one_end, kernel, grantee, granter_outside, granter, in_clear, forgets, silent, hangs_up, service, revoked,
+STEPS = [registers, user, one_end, kernel, forwards, grantee, granter_outside, granter, in_clear, forgets, silent, hangs_up, service, revoked,
          engine_killed, monitor_killed, rekeys, other_end, ends, no_table]
 qemu.main("ty", STEPS, needs=["ip", "nft", "setpriv", "ping"], seconds=240)
