@@ -45,12 +45,11 @@ enum err data_init(struct engine *e, unsigned n, struct vpn_env *env)
 	for (unsigned i = 0; r == OK && i < n; i++) {
 		struct worker *w = &e->workers[e->n_workers++];
 
-		*w = (struct worker){ .shard = i,
-				      .n_shards = n,
-				      .tun_fd = -1,
-				      .udp_fd = { -1, -1 },
-				      .raw_fd = { -1, -1 },
-				      .tell_fd = e->tell_fd };
+		*w = (struct worker){
+			.shard = i, .n_shards = n, .udp_fd = { -1, -1 }, .raw_fd = { -1, -1 }, .tell_fd = e->tell_fd
+		};
+		for (unsigned k = 0; k < WORKER_QUEUES; k++)
+			w->tun_fd[k] = -1;
 		r = worker_init(w);
 	}
 	env->shards = n;
@@ -66,7 +65,7 @@ static void tun_write(struct engine *e, const struct esp_packet *p)
 	static const struct vnet whole = { .flags = 0 };
 	struct span packet = span_of(p->p, p->len);
 
-	if (vnet_write(e->workers[0].tun_fd, &whole, &packet, 1) != OK)
+	if (vnet_write(e->workers[0].tun_fd[0], &whole, &packet, 1) != OK)
 		e->drops[DEMUX_ESP]++; /* the TUN's queue is full, or the kernel does not like the packet */
 }
 
@@ -203,23 +202,39 @@ void data_drops(const struct engine *e, struct data_drop ret[DATA_DROPS])
 
 /* ---- life ---- */
 
+/* As many for each worker as there may be. */
+static enum err open_queues(struct engine *e, unsigned i, uint8_t *ret_offloads)
+{
+	struct worker *w = &e->workers[i];
+	enum err r = OK;
+
+	w->n_queues = MONITOR_DATA_MAX / e->n_workers < WORKER_QUEUES ? MONITOR_DATA_MAX / e->n_workers : WORKER_QUEUES;
+	for (unsigned k = 0; r == OK && k < w->n_queues; k++) {
+		struct monitor_request rq = { .op = MONITOR_TUN,
+					      .n_data = (uint8_t)(e->n_workers * w->n_queues),
+					      .index = (uint8_t)(i * w->n_queues + k),
+					      .offloads = TUN_OFFLOAD_ALL };
+		struct monitor_reply reply;
+
+		r = monitor_ask(e->monitor_fd, &rq, &reply, &w->tun_fd[k]);
+		*ret_offloads = r == OK ? reply.offloads : 0;
+	}
+	return r;
+}
+
 enum err data_open_tun(struct engine *e)
 {
 	const struct config *cfg = vpn_config(e->vpn);
 	enum err r = OK;
 
 	for (unsigned i = 0; r == OK && i < e->n_workers; i++) {
-		struct monitor_request rq = { .op = MONITOR_TUN,
-					      .n_data = (uint8_t)e->n_workers,
-					      .index = (uint8_t)i,
-					      .offloads = TUN_OFFLOAD_ALL };
 		struct worker *w = &e->workers[i];
-		struct monitor_reply reply;
+		uint8_t offloads = 0;
 
-		r = monitor_ask(e->monitor_fd, &rq, &reply, &w->tun_fd);
+		r = open_queues(e, i, &offloads);
 		w->plane = esp_set_plane(vpn_data(e->vpn), i);
 		w->divisor = esp_set_divisor(vpn_data(e->vpn));
-		w->merge_cfg.uso = r == OK && (reply.offloads & TUN_OFFLOAD_USO);
+		w->merge_cfg.uso = offloads & TUN_OFFLOAD_USO;
 		/* in the private namespace packets end at a socket */
 		w->merge_cfg.fixed_ids = !cfg->host;
 		for (int k = 0; k < 2; k++) {
@@ -262,12 +277,14 @@ void data_close(struct engine *e)
 {
 	loop_fd_free(e->tell_watch);
 	for (unsigned i = 0; i < e->n_workers; i++) {
-		int tun_fd = e->workers[i].tun_fd;
+		int fds[WORKER_QUEUES];
 
+		memcpy(fds, e->workers[i].tun_fd, sizeof(fds)); /* worker_done() forgets them */
 		loop_fd_free(e->stray_watch[i]);
 		worker_done(&e->workers[i]);
-		if (tun_fd >= 0)
-			(void)close(tun_fd);
+		for (unsigned k = 0; k < WORKER_QUEUES; k++)
+			if (fds[k] >= 0)
+				(void)close(fds[k]);
 	}
 	e->n_workers = 0;
 	if (e->tell_fd >= 0)

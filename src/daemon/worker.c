@@ -14,7 +14,7 @@
 
 #include "base/timers.h"
 
-enum { FD_WAKE, FD_TUN, FD_UDP4, FD_UDP6, FD_RAW4, FD_RAW6, N_FDS };
+enum { FD_WAKE, FD_UDP4, FD_UDP6, FD_RAW4, FD_RAW6, FD_TUN, N_FDS = FD_TUN + WORKER_QUEUES };
 
 enum err worker_init(struct worker *w)
 {
@@ -123,16 +123,17 @@ static int timeout_ms(uint64_t now, uint64_t due)
 
 static void fds_of(const struct worker *w, struct pollfd fds[N_FDS])
 {
-	const int list[N_FDS] = { w->wake_fd, w->tun_fd, w->udp_fd[0], w->udp_fd[1], w->raw_fd[0], w->raw_fd[1] };
+	const int list[FD_TUN] = { w->wake_fd, w->udp_fd[0], w->udp_fd[1], w->raw_fd[0], w->raw_fd[1] };
 
 	for (int i = 0; i < N_FDS; i++)
-		fds[i] = (struct pollfd){ .fd = list[i], .events = POLLIN };
+		fds[i] = (struct pollfd){ .fd = i < FD_TUN ? list[i] : w->tun_fd[i - FD_TUN], .events = POLLIN };
 }
 
 static void batch(struct worker *w, const struct pollfd fds[N_FDS])
 {
 	static const uint64_t one = 1;
 	uint64_t now = now_us(), ignored;
+	unsigned n_ready = 0;
 
 	if (fds[FD_WAKE].revents)
 		(void)!read(w->wake_fd, &ignored, sizeof(ignored));
@@ -142,8 +143,11 @@ static void batch(struct worker *w, const struct pollfd fds[N_FDS])
 		if (fds[FD_RAW4 + i].revents)
 			worker_raw_in(w, now, i);
 	}
-	if (fds[FD_TUN].revents)
-		worker_tun_in(w, now);
+	for (unsigned i = 0; i < WORKER_QUEUES; i++)
+		n_ready += fds[FD_TUN + i].revents != 0;
+	for (unsigned i = 0; i < WORKER_QUEUES; i++)
+		if (fds[FD_TUN + i].revents)
+			worker_tun_in(w, now, i, n_ready);
 	if (esp_plane_deadline_us(w->plane) <= now)
 		esp_plane_tick(w->plane, now);
 	if (esp_plane_has_news(w->plane)) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* daemon/worker.h - the threads of the data plane: one a shard (esp/set.h), between its sockets and its queue of the TUN.
+/* daemon/worker.h - the threads of the data plane: one a shard (esp/set.h), between its sockets and its queues of the TUN.
  *
  * A worker has its shard's plane while it works on a batch, and leaves it while it waits for packets; the engine's thread has it
  * between worker_enter() and worker_leave(). One lock a batch, none a packet, and nothing is allocated after the start. Who wants
@@ -22,6 +22,9 @@
 #define WORKER_READS 64
 #define WORKER_READ_BYTES (8 * 65536)
 #define WORKER_WRITES 64 /* into the TUN, of one batch */
+/* Of the TUN, each with room of its own in the kernel, which leads a flow to the queue that its other direction was written to: that of
+ * the address it comes from. So what floods one is not in the way of what others send, unless they share it. */
+#define WORKER_QUEUES 4
 
 enum stray_kind {
 	STRAY_DATAGRAM = 1, /* not ESP (in ChannelData or not), or of another shard's SA */
@@ -49,7 +52,8 @@ struct worker {
 	unsigned shard, n_shards;
 	unsigned divisor; /* SPI mod this is the shard (esp/set.h) */
 	struct esp_plane *plane;
-	int tun_fd;
+	int tun_fd[WORKER_QUEUES]; /* n_queues; -1: none */
+	unsigned n_queues;
 	int udp_fd[2], raw_fd[2]; /* IPv4, IPv6; -1: none */
 	uint16_t port[2];
 	struct esp_merge_config merge_cfg;
@@ -97,7 +101,8 @@ void worker_back(struct worker *w);
 /* worker_io.c: one batch of what is there; inside the lock. */
 void worker_net_in(struct worker *w, uint64_t now_us, unsigned family);
 void worker_raw_in(struct worker *w, uint64_t now_us, unsigned family);
-void worker_tun_in(struct worker *w, uint64_t now_us);
+/* One queue of the TUN, of so many that have something. */
+void worker_tun_in(struct worker *w, uint64_t now_us, unsigned queue, unsigned n_ready);
 /* A super-packet through a plane, out by these sockets. Of all shards' in the engine's thread; inside that shard's lock. */
 struct esp_super_work;
 void worker_stray_out(struct worker *w, const struct stray *s, struct span bytes);

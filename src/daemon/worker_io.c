@@ -18,6 +18,17 @@ static void count(_Atomic uint64_t *c, uint64_t n)
 
 /* ---- into the TUN ---- */
 
+/* By where a packet comes from: what goes back to there is read from the same queue. */
+static int queue_to(const struct worker *w, const uint8_t *packet)
+{
+	bool six = packet[0] >> 4 == 6;
+	uint32_t sum = 0;
+
+	for (size_t i = 0; i < (six ? 16 : 4); i += 4)
+		sum ^= be32(packet + (six ? 8 : 12) + i);
+	return w->tun_fd[(sum * UINT32_C(0x9e3779b1) >> 16) % w->n_queues]; /* Knuth, 6.4: addresses are alike */
+}
+
 static void merge_begin(struct worker *w)
 {
 	esp_merge_init(&w->merge, &w->merge_cfg, w->writes, WORKER_WRITES);
@@ -31,7 +42,7 @@ static void merge_write(struct worker *w)
 	for (unsigned i = 0; i < n; i++) {
 		const struct esp_write *one = &w->writes[i];
 
-		if (vnet_write(w->tun_fd, &one->vnet, one->slice, one->n) != OK)
+		if (vnet_write(queue_to(w, one->slice[0].p), &one->vnet, one->slice, one->n) != OK)
 			count(&w->counters.tun_full, one->n);
 	}
 	worker_back(w);
@@ -47,7 +58,7 @@ static void write_told(struct worker *w)
 	while (esp_plane_poll_inner(w->plane, &p)) {
 		struct span one = span_of(p.p, p.len);
 
-		if (vnet_write(w->tun_fd, &whole, &one, 1) != OK)
+		if (vnet_write(w->tun_fd[0], &whole, &one, 1) != OK)
 			count(&w->counters.tun_full, 1);
 	}
 }
@@ -265,15 +276,15 @@ static void super_out(struct worker *w, uint64_t now_us, const struct vnet *v, s
 	}
 }
 
-void worker_tun_in(struct worker *w, uint64_t now_us)
+void worker_tun_in(struct worker *w, uint64_t now_us, unsigned queue, unsigned n_ready)
 {
 	struct esp_packet out[ESP_BATCH_OUT];
 	size_t bytes = 0;
 	unsigned n = 0;
 
-	for (int i = 0; i < WORKER_READS && bytes < WORKER_READ_BYTES; i++) {
+	for (unsigned i = 0; i < WORKER_READS / n_ready && bytes < WORKER_READ_BYTES / n_ready; i++) {
 		struct vnet v;
-		size_t len = vnet_read(w->tun_fd, w->memory->tun, VNET_PACKET_MAX, &v);
+		size_t len = vnet_read(w->tun_fd[queue], w->memory->tun, VNET_PACKET_MAX, &v);
 
 		if (!len)
 			break;

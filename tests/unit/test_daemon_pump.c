@@ -66,7 +66,7 @@ static void by_a_relay(void **state)
 	(void)state;
 	control_engine_new(&engine, LOG_ERROR);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, tun), 0);
-	engine.e.workers[0].tun_fd = tun[0];
+	engine.e.workers[0].tun_fd[0] = tun[0];
 	b.path = (struct path){ .remote = server, .channel = 0x4001 };
 	assert_int_equal(esp_set_add(vpn_data(engine.e.vpn), 0, &b), OK);
 	for (int pad = 0; pad < 4; pad++) {

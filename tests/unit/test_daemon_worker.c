@@ -53,7 +53,8 @@ static void end_open(struct end *e, unsigned shard, unsigned n)
 				.n_shards = n,
 				.divisor = n,
 				.plane = e->plane,
-				.tun_fd = pair[1],
+				.tun_fd = { pair[1], -1, -1, -1 },
+				.n_queues = 1,
 				.udp_fd = { -1, -1 },
 				.raw_fd = { -1, -1 },
 				.tell_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) };
@@ -64,7 +65,7 @@ static void end_open(struct end *e, unsigned shard, unsigned n)
 
 static void end_close(struct end *e)
 {
-	int fds[] = { e->tun, e->w.tun_fd, e->w.udp_fd[0], e->w.tell_fd };
+	int fds[] = { e->tun, e->w.tun_fd[0], e->w.udp_fd[0], e->w.tell_fd };
 
 	worker_done(&e->w);
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
