@@ -22,6 +22,9 @@
 #define WORKER_READS 64
 #define WORKER_READ_BYTES (8 * 65536)
 #define WORKER_WRITES 64 /* into the TUN, of one batch */
+/* Packets into the TUN before those whom they are for may have the processor: a socket holds less than a hundred of 1200 bytes by
+ * default, and its program, woken on this processor, would not run before the batch has ended. */
+#define WORKER_AT_ONCE 16
 /* Of the TUN, each with room of its own in the kernel, which leads a flow to the queue that its other direction was written to: that of
  * the address it comes from. So what floods one is not in the way of what others send, unless they share it. */
 #define WORKER_QUEUES 4

@@ -2,6 +2,7 @@
 /* Copyright The tieline authors */
 /* daemon/worker_io.c - a worker's packets: trains of datagrams in, opened where they lie, merged into the TUN; super-packets out
  * of it, cut where they are sealed, in trains to the peer. */
+#include <sched.h>
 #include <string.h>
 
 #include "daemon/worker.h"
@@ -36,12 +37,17 @@ static void merge_begin(struct worker *w)
 
 static void merge_write(struct worker *w)
 {
-	unsigned n = esp_merge_finish(&w->merge);
+	unsigned n = esp_merge_finish(&w->merge), at_once = 0;
 
 	worker_apart(w);
 	for (unsigned i = 0; i < n; i++) {
 		const struct esp_write *one = &w->writes[i];
 
+		at_once += one->n;
+		if (at_once >= WORKER_AT_ONCE) {
+			(void)sched_yield();
+			at_once = 0;
+		}
 		if (vnet_write(queue_to(w, one->slice[0].p), &one->vnet, one->slice, one->n) != OK)
 			count(&w->counters.tun_full, one->n);
 	}
