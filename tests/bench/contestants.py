@@ -55,6 +55,7 @@ class Contestant:
     key, title = "veth", "no tunnel (veth)"
     to = {4: OUTER[4][1], 6: OUTER[6][1]}      # where the server is reached
     outer_family = 4
+    hard = True      # whether it can do with the hard wire
 
     def __init__(self, lab):
         self.lab = lab
@@ -159,6 +160,30 @@ class Relay(Tieline):
     program = "tests/bench_relay"
 
 
+class Bare(Contestant):
+    """bare.c: reads, sends, receives and writes, and nothing else. What TUN and UDP cost on this machine."""
+    key, title = "bare", "bare relay"
+    program = "tests/bench_bare"
+    to = Tieline.to
+    hard = False
+    super_bytes = "62000"      # a super-packet, so that it leaves as one train
+
+    def start(self):
+        if not lablib.binary(self.program):
+            raise Missing("%s is not built" % self.program)
+        self.daemons = []
+        for i, (ns, end) in enumerate(((self.client, "a"), (self.server, "b"))):
+            name = "b%s%d" % (end, os.getpid())
+            self.daemons.append(self.lab.spawn(ns, [lablib.binary(self.program), name, OUTER[4][i], OUTER[4][1 - i]], "bare-" + end))
+            self.daemons[i].says("ready")
+            self.lab.ip(ns, "link", "set", name, "gso_max_size", self.super_bytes)
+            for family in (4, 6):
+                self.lab.ip(ns, "address", "add", "%s/%d" % (INNER[family][i], 24 if family == 4 else 64), "dev", name)
+
+    def processes(self):
+        return [self.daemons[0].pid], [self.daemons[1].pid]
+
+
 class WireGuardGo(Contestant):
     """Debian's wireguard-go."""
     key, title = "wireguard", "wireguard-go"
@@ -228,4 +253,4 @@ class StrongSwan(Contestant):
         return [self.daemons[0].pid], [self.daemons[1].pid]
 
 
-ALL = (Tieline, Relay, WireGuardGo, StrongSwan, Contestant)
+ALL = (Tieline, Relay, Bare, WireGuardGo, StrongSwan, Contestant)

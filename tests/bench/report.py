@@ -6,7 +6,7 @@ import re
 import statistics
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-COLOURS = {"tieline": "#1f6fb4", "null": "#8fbbe0", "wireguard": "#c8553d", "strongswan": "#d9a441", "veth": "#8a8a8a"}
+COLOURS = {"tieline": "#1f6fb4", "null": "#8fbbe0", "bare": "#b9c9d6", "wireguard": "#c8553d", "strongswan": "#d9a441", "veth": "#8a8a8a"}
 
 # (name, heading, unit, decimals, where more is better)
 FIGURES = [
@@ -72,6 +72,15 @@ def goals(result):
     return rows
 
 
+def limits(result):
+    """[(figure, measured or None)]: how near to the machine's own limits it is, and what the goals would be for whoever reaches those."""
+    return [(words, ratio(result, name, a, b)) for words, name, a, b in (
+        ("TCP one stream, tieline / bare relay", "tcp1", "tieline", "bare"),
+        ("TCP one stream, bare relay / wireguard-go", "tcp1", "bare", "wireguard"),
+        ("UDP 1200 bytes, tieline / no tunnel", "udp1200", "tieline", "veth"),
+        ("UDP 1200 bytes, no tunnel / wireguard-go", "udp1200", "veth", "wireguard"))]
+
+
 def _cell(s, name, decimals):
     v = s.get(name)
     return "-" if v is None else "%.*f (%.*f to %.*f)" % (decimals, v["median"], decimals, v["min"], decimals, v["max"])
@@ -103,6 +112,9 @@ def tables(result):
     for words, goal, value, met in goals(result):
         rows.append([words, goal, "-" if value is None else "%.2f" % value, "not measured" if met is None else "met" if met else "not met"])
     ret.append(("Goals (ratios of the same round, median)", rows))
+    rows = [[words, "%.2f" % value] for words, value in limits(result) if value is not None]
+    if rows:
+        ret.append(("The machine's limits (ratios of the same round, median)", [["figure", "measured"]] + rows))
     return ret
 
 
