@@ -266,7 +266,7 @@ static bool is_name(const char *s)
 static bool prefixes_fit(const struct addr_prefix *p, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
-		if (p[i].len > addr_ip_len(&p[i].base) * 8)
+		if (!addr_prefix_sound(&p[i])) /* a rule for it would match nothing, and not drop either */
 			return false;
 	return true;
 }

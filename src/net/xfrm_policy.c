@@ -15,7 +15,7 @@ static uint8_t direction(enum xfrm_way way)
 
 static bool prefix_fits(const struct addr_prefix *p)
 {
-	return addr_ip_len(&p->base) && p->len <= addr_ip_len(&p->base) * 8;
+	return addr_ip_len(&p->base) && addr_prefix_sound(p);
 }
 
 static void select_packets(struct xfrm_selector *s, const struct addr_prefix *from, const struct addr_prefix *to)

@@ -252,6 +252,8 @@ static void refuses(void **state)
 	bad = d;
 	bad.servers[0].len = 33;
 	assert_int_equal(direction_set(-1, &bad), ERR_MALFORMED);
+	bad.servers[0].len = 22; /* the address has bits behind them */
+	assert_int_equal(direction_set(-1, &bad), ERR_MALFORMED);
 }
 
 int main(void)

@@ -76,6 +76,8 @@ static void refuses(void **state)
 	wrong.to = one(&sa.to);
 	wrong.to.len = 33;
 	assert_int_equal(xfrm_policy_set(-1, &wrong), ERR_MALFORMED);
+	wrong.to.len = 8; /* the address has bits behind them */
+	assert_int_equal(xfrm_policy_set(-1, &wrong), ERR_MALFORMED);
 	assert_int_equal(xfrm_policy_remove(-1, XFRM_WAY_IN, &wrong.from, &wrong.to), ERR_MALFORMED);
 
 	assert_int_equal(xfrm_key_size(XFRM_AES128_GCM), 20);
