@@ -10,6 +10,9 @@
 #include "net/direction.h"
 #include "net/xfrm.h"
 
+/* 20 IP, 8 UDP, 8 SPI and number, 8 IV, 1280, 4 padding, its length and the next header, 16 ICV */
+#define IP6_IN_IP4_MTU 1344
+
 /* Ours begin with the tunnel port, of which a host has one: so another daemon's are never touched. */
 static uint32_t reqid_of(const struct monitor *m, uint16_t slot)
 {
@@ -100,6 +103,16 @@ static bool outer_fits(struct monitor *m, const struct addr *own, const struct a
 	return monitor_is_address(own) && monitor_is_address(peer) && own->family == peer->family &&
 	       group_of(m, own->family)->made && own->port == group_of(m, own->family)->port && peer->port &&
 	       !addr_is_any(own) && !addr_is_any(peer) && !addr_is_multicast(own) && !addr_is_multicast(peer);
+}
+
+/* IPv6 of 1280 bytes must pass (RFC 8200, 5). Where an interface or a router has said that the way does not carry them with what is
+ * around them, the kernel drops those that it forwards and says a length that nobody believes, and takes none of ours. */
+static bool too_short(const struct monitor_esp *rq)
+{
+	unsigned mtu;
+
+	return rq->server.base.family == ADDR_IP6 && rq->own.family == ADDR_IP4 &&
+	       path_mtu(&rq->own, &rq->peer, &mtu) == OK && mtu < IP6_IN_IP4_MTU;
 }
 
 /* With IN what goes out has no policy: it takes the route into the TUN. */
@@ -228,6 +241,8 @@ enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq)
 		e = new_pair(m, rq, &p);
 	if (!p)
 		return e;
+	if (e == OK && rq->action > ESP_KERNEL_BLOCK && too_short(rq))
+		e = ERR_UNSUPPORTED;
 	set_mtu(m, p, rq->action > ESP_KERNEL_BLOCK ? rq->mtu : 0);
 	if (e == OK && rq->action != ESP_KERNEL_GONE)
 		e = set_ways(m, p, rq);
@@ -270,6 +285,7 @@ enum err monitor_esp_add(struct monitor *m, const struct monitor_esp *rq)
 			      .to = rq->inbound ? rq->own : rq->peer,
 			      .aead = (enum xfrm_aead)rq->aead,
 			      .esn = rq->esn,
+			      .cut = true, /* what inner IPv6 may not be */
 			      .copy_dscp = rq->copy_dscp,
 			      .hard_packets = rq->hard_packets,
 			      .hard_bytes = rq->hard_bytes };

@@ -9,13 +9,16 @@
 
 /* ---- pairs ---- */
 
-static size_t inner_mtu(const struct kernel_slot *s)
+/* IPv6 of 1280 bytes passes in any case: what is too long for the path around it is cut outside (net/xfrm.h). */
+static size_t inner_mtu(const struct kernel_slot *s, enum addr_family inner)
 {
 	const size_t ip = s->path.remote.family == ADDR_IP6 ? 40 : 20;
 	size_t over =
 		ip + 8 + ESP_HDR + CIPHER_IV_MIN + CIPHER_ICV; /* combined modes: a multiple of 4 (RFC 4303, 2.4) */
 
-	return s->mtu > over + 4 ? (s->mtu - over) / 4 * 4 - ESP_TRAILER : 0;
+	size_t mtu = s->mtu > over + 4 ? (s->mtu - over) / 4 * 4 - ESP_TRAILER : 0;
+
+	return mtu && inner == ADDR_IP6 && mtu < ESP_IP6_MTU_MIN ? ESP_IP6_MTU_MIN : mtu;
 }
 
 static enum esp_kernel_act pair_shall(const struct kernel_slot *s)
@@ -34,7 +37,7 @@ static enum esp_kernel_act pair_shall(const struct kernel_slot *s)
 static bool pair_to(struct kernel_slot *s, struct kernel_pair *p, enum esp_kernel_act act,
 		    struct esp_kernel_request *ret)
 {
-	size_t mtu = act == ESP_KERNEL_GONE || act == ESP_KERNEL_BLOCK ? 0 : inner_mtu(s);
+	size_t mtu = act == ESP_KERNEL_GONE || act == ESP_KERNEL_BLOCK ? 0 : inner_mtu(s, p->server.base.family);
 	bool there = act == ESP_KERNEL_GONE || act == ESP_KERNEL_BLOCK ||
 		     (addr_eq(&p->own, &s->path.local) && addr_eq(&p->peer, &s->path.remote) && p->mtu == mtu);
 

@@ -15,6 +15,8 @@
 #define ESP_HDR 8 /* SPI, sequence number */
 #define ESP_TRAILER 2 /* pad length, next header */
 #define ESP_MIN (ESP_HDR + CIPHER_IV_MIN + ESP_TRAILER + CIPHER_ICV)
+/* RFC 8200, 5: IPv6 packets of this length go everywhere; and RFC 8201, 4: less nobody believes. */
+#define ESP_IP6_MTU_MIN 1280
 #define ESP_SPI_MIN 256 /* RFC 4303, 2.1: 0 is local, 1 to 255 are reserved */
 
 enum esp_next { ESP_NEXT_IP4 = 4, ESP_NEXT_IP6 = 41, ESP_NEXT_DUMMY = 59 };

@@ -6,8 +6,6 @@
 #include "esp/cut.h"
 #include "esp/plane_impl.h"
 
-#define IP6_MTU_MIN 1280
-
 /* IPv4 says so itself. IPv6 only its source may cut (RFC 8200, 4.5): that is this host, where it is our own address. Of others what
  * any link must carry (RFC 8200, 5): a path that does not is made to; and what is in fragments already, which one more does not
  * hurt. */
@@ -15,7 +13,7 @@ static bool may_be_cut(const struct esp_plane *p, const struct esp_inner *pkt)
 {
 	if (pkt->ends.family == ADDR_IP4)
 		return !pkt->dont_fragment;
-	return pkt->len <= IP6_MTU_MIN || pkt->fragment != ESP_WHOLE || !memcmp(pkt->ends.src, p->self, 16);
+	return pkt->len <= ESP_IP6_MTU_MIN || pkt->fragment != ESP_WHOLE || !memcmp(pkt->ends.src, p->self, 16);
 }
 
 static void tell(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, const struct esp_packet *in,
@@ -24,8 +22,8 @@ static void tell(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, const 
 	struct told *t = &p->told[(p->told_head + p->n_told) % ESP_TOLD_SLOTS];
 	size_t mtu = sa->inner_max;
 
-	if (pkt->ends.family == ADDR_IP6 && mtu < IP6_MTU_MIN)
-		mtu = IP6_MTU_MIN; /* RFC 8201, 4: less would be ignored */
+	if (pkt->ends.family == ADDR_IP6 && mtu < ESP_IP6_MTU_MIN)
+		mtu = ESP_IP6_MTU_MIN;
 	if (p->n_told == ESP_TOLD_SLOTS || !esp_rate_pass(&sa->call->told, now_us) ||
 	    !esp_too_big_write(in->p, pkt, (unsigned)mtu, p->self, t->packet, &t->len))
 		return;
@@ -36,7 +34,7 @@ static void tell(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, const 
 enum esp_drop plane_too_big(struct esp_plane *p, uint64_t now_us, struct esp_sa *sa, const struct esp_packet *in,
 			    const struct esp_inner *pkt)
 {
-	bool told_of = pkt->dont_fragment && (pkt->ends.family == ADDR_IP4 || pkt->len > IP6_MTU_MIN);
+	bool told_of = pkt->dont_fragment && (pkt->ends.family == ADDR_IP4 || pkt->len > ESP_IP6_MTU_MIN);
 
 	if (told_of)
 		tell(p, now_us, sa, in, pkt);

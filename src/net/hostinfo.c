@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright The tieline authors */
-/* What an unprivileged process may ask the kernel: our addresses, and whose a socket is. */
+/* What an unprivileged process may ask the kernel: our addresses, whose a socket is, how long packets may be. */
 #include <linux/inet_diag.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
@@ -8,9 +8,12 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "net/netlink.h"
 #include "net/tun.h"
+#include "net/udp.h"
 
 #define LINKS_MAX 256 /* interfaces looked at; addresses of others are left out */
 
@@ -239,4 +242,37 @@ enum err sock_owner(uint8_t protocol, const struct addr *from, const struct addr
 		return ERR_DENIED;
 	*ret_uid = o.uid;
 	return OK;
+}
+
+/* ---- how long packets may be ---- */
+
+static int mtu_of(int fd, bool six)
+{
+	int mtu = 0;
+	socklen_t len = sizeof(mtu);
+
+	return getsockopt(fd, six ? IPPROTO_IPV6 : IPPROTO_IP, six ? IPV6_MTU : IP_MTU, &mtu, &len) == 0 ? mtu : 0;
+}
+
+enum err path_mtu(const struct addr *from, const struct addr *to, unsigned *ret_mtu)
+{
+	struct addr any_port = *from;
+	struct sockaddr_storage a, b;
+	socklen_t a_len, b_len;
+	int fd, mtu = 0;
+
+	if (!addr_ip_len(from) || from->family != to->family)
+		return ERR_UNSUPPORTED;
+	any_port.port = 0;
+	a_len = addr_to_sockaddr(&any_port, &a);
+	b_len = addr_to_sockaddr(to, &b);
+	fd = socket(a.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return ERR_SYSTEM;
+	/* nothing is sent: connect() looks for the way */
+	if (bind(fd, (struct sockaddr *)&a, a_len) == 0 && connect(fd, (struct sockaddr *)&b, b_len) == 0)
+		mtu = mtu_of(fd, from->family == ADDR_IP6);
+	(void)close(fd);
+	*ret_mtu = mtu > 0 ? (unsigned)mtu : 0;
+	return *ret_mtu ? OK : ERR_NOTFOUND;
 }

@@ -50,6 +50,9 @@ MUST_CHECK enum err tun_route_mtu(int ns_fd, const char *name, const struct addr
 /* The uid of the local socket that is connected from `from` to `to` (sock_diag, our own namespace); works
  * unprivileged. ERR_NOTFOUND; ERR_DENIED: sockets of different users share this UDP port. */
 MUST_CHECK enum err sock_owner(uint8_t protocol, const struct addr *from, const struct addr *to, uint32_t *ret_uid);
+/* How long IP packets from an address of ours to another one may be, as far as this host knows: its interface, routes, ICMP. Our own
+ * namespace; works unprivileged. ERR_NOTFOUND: no way there, or no such address here. */
+MUST_CHECK enum err path_mtu(const struct addr *from, const struct addr *to, unsigned *ret_mtu);
 /* This host's addresses usable as ICE host candidates: up, not loopback, link-local, multicast or
  * deprecated, nor of the interface `except` (NULL: none); at most cap. Works unprivileged. */
 MUST_CHECK enum err local_addresses(const char *except, struct addr *ret, unsigned cap, unsigned *ret_n);

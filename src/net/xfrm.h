@@ -25,6 +25,7 @@ struct xfrm_sa {
 	enum xfrm_aead aead;
 	uint8_t key[XFRM_KEY_MAX];
 	bool esn; /* 64-bit sequence numbers (RFC 4303, 2.2.1) */
+	bool cut; /* without DF: the packet around may be cut on its way over IPv4 (RFC 4301, 8.1); over IPv6 the kernel does it where it must */
 	bool copy_dscp; /* to the outer packet; the inner one's is never changed. ECN follows RFC 6040 as far as the kernel does */
 	uint64_t soft_bytes, soft_packets, hard_bytes, hard_packets; /* 0: no limit. After hard ones it is gone. */
 };

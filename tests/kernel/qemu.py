@@ -123,7 +123,7 @@ class Archive:
 
 def pack(path, program, needs, modules):
     a = Archive(path)
-    for link, to in (("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")):
+    for link, to in (("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("var/run", "/run")):
         a.link(link, to)
     for folder in ("proc", "sys", "dev", "run", "tmp", "root", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"):
         a.folder(folder)

@@ -268,6 +268,31 @@ static void comes_and_goes(void **state)
 	end();
 }
 
+/* What any link of IPv6 carries, and nobody believes less. */
+static void short_path(void **state)
+{
+	struct esp_sa_config c = config(1, 1);
+
+	(void)state;
+	begin();
+	c.mtu = 1280;
+	c.n_local = c.n_peer = 2;
+	c.ts_local[1] = c.ts_peer[1] = (struct esp_ts){ .family = ADDR_IP6, .port_hi = 65535 };
+	c.ts_local[1].ip_lo[15] = c.ts_local[1].ip_hi[15] = 9;
+	c.ts_peer[1].ip_lo[0] = c.ts_peer[1].ip_hi[0] = 0x20;
+	memset(c.ts_peer[1].ip_hi + 8, 0xff, 8);
+	add(&c);
+	(void)settle();
+	assert_int_equal(m.n_pairs, 2);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(m.pairs[i].mtu, m.pairs[i].server.base.family == ADDR_IP6 ? 1280 : 1220 - 2);
+	esp_kernel_mtu(k, 1, 1400);
+	(void)settle();
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(m.pairs[i].mtu, 1340 - 2);
+	end();
+}
+
 static void rekeyed(void **state)
 {
 	struct esp_sa_config a = config(1, 1), b = config(1, 2), c = config(1, 3);
@@ -580,15 +605,11 @@ static void memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(comes_and_goes),
-		cmocka_unit_test(rekeyed),
-		cmocka_unit_test(sends_when_the_peer_has),
-		cmocka_unit_test(redundant),
-		cmocka_unit_test(other_plane),
-		cmocka_unit_test(limits),
-		cmocka_unit_test(only_networks),
-		cmocka_unit_test(each_fails),
-		cmocka_unit_test(at_random),
+		cmocka_unit_test(comes_and_goes), cmocka_unit_test(short_path),
+		cmocka_unit_test(rekeyed),        cmocka_unit_test(sends_when_the_peer_has),
+		cmocka_unit_test(redundant),      cmocka_unit_test(other_plane),
+		cmocka_unit_test(limits),         cmocka_unit_test(only_networks),
+		cmocka_unit_test(each_fails),     cmocka_unit_test(at_random),
 		cmocka_unit_test(memory),
 	};
 

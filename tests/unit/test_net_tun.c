@@ -335,6 +335,21 @@ static void addresses(void **state)
 	assert_int_equal(few, 0);
 }
 
+static void how_long(void **state)
+{
+	struct addr here = addr_ip4(0x7f000001, 9), six = { .family = ADDR_IP6, .ip = { [15] = 1 }, .port = 9 };
+	struct addr nobodys = addr_ip4(0xc0000201, 0);
+	unsigned mtu;
+
+	(void)state;
+	assert_int_equal(path_mtu(&here, &here, &mtu), OK);
+	assert_in_range(mtu, 1500, 65536);
+	assert_int_equal(path_mtu(&six, &six, &mtu), OK);
+	assert_in_range(mtu, 1500, 65536);
+	assert_int_equal(path_mtu(&nobodys, &here, &mtu), ERR_NOTFOUND);
+	assert_int_equal(path_mtu(&here, &six, &mtu), ERR_UNSUPPORTED);
+}
+
 static void watch(void **state)
 {
 	struct pollfd p = { .events = POLLIN };
@@ -349,13 +364,10 @@ static void watch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(namespace_and_tun),
-		cmocka_unit_test(namespace_is_private),
-		cmocka_unit_test(owner_tcp),
-		cmocka_unit_test(owner_udp),
-		cmocka_unit_test(owner_ambiguous),
-		cmocka_unit_test(addresses),
-		cmocka_unit_test(watch),
+		cmocka_unit_test(namespace_and_tun), cmocka_unit_test(namespace_is_private),
+		cmocka_unit_test(owner_tcp),         cmocka_unit_test(owner_udp),
+		cmocka_unit_test(owner_ambiguous),   cmocka_unit_test(addresses),
+		cmocka_unit_test(how_long),          cmocka_unit_test(watch),
 	};
 
 	return HARNESS_RUN(tests);
