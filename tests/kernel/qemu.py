@@ -143,7 +143,7 @@ def pack(path, program, needs, modules):
         for name in LIBRARIES:
             a.path(os.path.join(folder, name))
     a.path(subprocess.run([PYTHON, "-c", "import os; print(os.path.dirname(os.__file__))"], capture_output=True, text=True, check=True).stdout.strip())
-    for file in glob.glob(lablib.ROOT + "/tests/*.py") + [lablib.ROOT + "/" + f for f in ("tests/lab", "tests/interop", "tests/kernel", "examples")]:
+    for file in glob.glob(lablib.ROOT + "/tests/*.py") + [lablib.ROOT + "/" + f for f in ("tests/lab", "tests/interop", "tests/kernel", "tests/bench", "examples")]:
         a.path(file)
     names = []
     for file in modules:
