@@ -243,9 +243,10 @@ enum err monitor_esp_policy(struct monitor *m, const struct monitor_esp *rq)
 		return e;
 	if (e == OK && rq->action > ESP_KERNEL_BLOCK && too_short(rq))
 		e = ERR_UNSUPPORTED;
-	set_mtu(m, p, rq->action > ESP_KERNEL_BLOCK ? rq->mtu : 0);
-	if (e == OK && rq->action != ESP_KERNEL_GONE)
+	if (e == OK && rq->action != ESP_KERNEL_GONE) {
+		set_mtu(m, p, rq->action > ESP_KERNEL_BLOCK ? rq->mtu : 0);
 		e = set_ways(m, p, rq);
+	}
 	if (e != OK || rq->action == ESP_KERNEL_GONE)
 		drop_pair(m, p);
 	return e;
@@ -285,7 +286,6 @@ enum err monitor_esp_add(struct monitor *m, const struct monitor_esp *rq)
 			      .to = rq->inbound ? rq->own : rq->peer,
 			      .aead = (enum xfrm_aead)rq->aead,
 			      .esn = rq->esn,
-			      .cut = true, /* what inner IPv6 may not be */
 			      .copy_dscp = rq->copy_dscp,
 			      .hard_packets = rq->hard_packets,
 			      .hard_bytes = rq->hard_bytes };

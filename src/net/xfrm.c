@@ -147,8 +147,7 @@ static enum err make(void *arg)
 	i->mode = XFRM_MODE_TUNNEL;
 	i->reqid = sa->reqid;
 	/* either family inside */
-	i->flags = (uint8_t)(XFRM_STATE_AF_UNSPEC | (sa->esn ? XFRM_STATE_ESN : 0) |
-			     (sa->cut ? XFRM_STATE_NOPMTUDISC : 0));
+	i->flags = (uint8_t)(XFRM_STATE_AF_UNSPEC | XFRM_STATE_NOPMTUDISC | (sa->esn ? XFRM_STATE_ESN : 0));
 	set_limits(&i->lft, sa);
 	put_key(nlh, sa);
 	put_encap(nlh, &sa->from, &sa->to);

@@ -25,11 +25,11 @@ struct xfrm_sa {
 	enum xfrm_aead aead;
 	uint8_t key[XFRM_KEY_MAX];
 	bool esn; /* 64-bit sequence numbers (RFC 4303, 2.2.1) */
-	bool cut; /* without DF: the packet around may be cut on its way over IPv4 (RFC 4301, 8.1); over IPv6 the kernel does it where it must */
 	bool copy_dscp; /* to the outer packet; the inner one's is never changed. ECN follows RFC 6040 as far as the kernel does */
 	uint64_t soft_bytes, soft_packets, hard_bytes, hard_packets; /* 0: no limit. After hard ones it is gone. */
 };
-/* IPv4 and IPv6 inside, whatever is outside. ERR_WRONG_STATE: there is one with this SPI and `to`; ERR_UNSUPPORTED: see
+/* IPv4 and IPv6 inside, whatever is outside, where packets have no DF over IPv4: an inner IPv6 packet cannot be cut, so that around it may
+ * be (RFC 4301, 8.1). Over IPv6 the kernel cuts what it knows to be too long. ERR_WRONG_STATE: there is one with this SPI and `to`; ERR_UNSUPPORTED: see
  * xfrm_available; ERR_MALFORMED: SPI under 256, no reqid, addresses of two families, one port alone. */
 MUST_CHECK enum err xfrm_sa_add(int ns_fd, const struct xfrm_sa *sa);
 MUST_CHECK enum err xfrm_sa_remove(int ns_fd, uint32_t spi, const struct addr *to);
