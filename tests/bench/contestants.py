@@ -56,6 +56,7 @@ class Contestant:
     to = {4: OUTER[4][1], 6: OUTER[6][1]}      # where the server is reached
     outer_family = 4
     hard = True      # whether it can do with the hard wire
+    daemons = ()      # the client's, the server's
 
     def __init__(self, lab):
         self.lab = lab
@@ -77,7 +78,7 @@ class Contestant:
 
     def processes(self):
         """([PIDs of the client's end], [PIDs of the server's end])"""
-        return [], []
+        return tuple([d.pid for d in self.daemons[i:i + 1]] for i in (0, 1))
 
     def wire(self, hard):
         """hard: every outer packet crosses the link alone, cut by the kernel before it and not joined behind it, as between machines
@@ -86,6 +87,11 @@ class Contestant:
             for feature in TRAINS:
                 text_of(["ip", "netns", "exec", ns, "ethtool", "-K", "eth0", feature, "off" if hard else "on"])
             text_of(["ip", "netns", "exec", ns, "ethtool", "-K", "eth0", "generic-receive-offload", "off"])
+
+    def inside(self, ns, end, dev):
+        """The addresses that the tunnel's interface of an end has (0: the client)."""
+        for family in (4, 6):
+            self.lab.ip(ns, "address", "add", "%s/%d" % (INNER[family][end], 24 if family == 4 else 64), "dev", dev)
 
     def server_address(self, family):
         """The server's end of the tunnel, for the server's own programs."""
@@ -177,11 +183,7 @@ class Bare(Contestant):
             self.daemons.append(self.lab.spawn(ns, [lablib.binary(self.program), name, OUTER[4][i], OUTER[4][1 - i]], "bare-" + end))
             self.daemons[i].says("ready")
             self.lab.ip(ns, "link", "set", name, "gso_max_size", self.super_bytes)
-            for family in (4, 6):
-                self.lab.ip(ns, "address", "add", "%s/%d" % (INNER[family][i], 24 if family == 4 else 64), "dev", name)
-
-    def processes(self):
-        return [self.daemons[0].pid], [self.daemons[1].pid]
+            self.inside(ns, i, name)
 
 
 class WireGuardGo(Contestant):
@@ -206,8 +208,7 @@ class WireGuardGo(Contestant):
             argv = ["wg", "set", self.names[i], "private-key", path, "listen-port", str(self.port), "peer", other, "allowed-ips",
                     ",".join("%s/%d" % (INNER[f][1 - i], LEN[f]) for f in (4, 6)), "endpoint", "%s:%d" % (OUTER[4][1 - i], self.port)]
             wait(lambda n=ns, a=argv: self._quiet(n, a), 10, "wireguard-go takes its configuration")
-            for family in (4, 6):
-                self.lab.ip(ns, "address", "add", "%s/%d" % (INNER[family][i], 24 if family == 4 else 64), "dev", self.names[i])
+            self.inside(ns, i, self.names[i])
             self.lab.ip(ns, "link", "set", self.names[i], "up")
 
     def _quiet(self, ns, argv):
@@ -219,9 +220,6 @@ class WireGuardGo(Contestant):
 
     def version(self):
         return package("wireguard-go")
-
-    def processes(self):
-        return [self.daemons[0].pid], [self.daemons[1].pid]
 
 
 class StrongSwan(Contestant):
@@ -248,9 +246,6 @@ class StrongSwan(Contestant):
 
     def version(self):
         return package("strongswan-charon")
-
-    def processes(self):
-        return [self.daemons[0].pid], [self.daemons[1].pid]
 
 
 ALL = (Tieline, Relay, Bare, WireGuardGo, StrongSwan, Contestant)
