@@ -69,7 +69,7 @@ def calls_in(lab):
     lablib.check(lab.call.status == 200 and "c=IN IP4 " + HOME in lab.call.answer, "%s %s" % (lab.call.status, lab.call.answer))
     port = int(re.search(r"^m=application (\d+) ", lab.call.answer, re.M).group(1))
     lab.charon.connection("%any", HOME, port, lab.cert, "home@example.net", lab.d.address, mobike="yes")
-    lab.charon.swanctl("--initiate", "--child", "tunnel", "--timeout", "10")
+    lab.charon.initiate()
     lab.id = lab.d.up()["id"]
     lablib.check(re.search(r"parsed IKE_AUTH response .*N\(MOBIKE_SUP\)", lab.charon.process.text()), "MOBIKE on both sides")
     with lab.inside(lab.stock):

@@ -119,9 +119,17 @@ class Charon:
                                         "ike": "aes128gcm16-prfsha256-x25519", "esp": "aes128gcm16", "mobike": "no"}, **more))
         self.swanctl("--load-all")
 
-    def initiate(self):
+    def initiate(self, seconds=10):
         """Brings its Child SA up; Failed with what it says."""
-        return self.swanctl("--initiate", "--child", "tunnel", "--timeout", "10")
+        return self.swanctl("--initiate", "--child", "tunnel", "--timeout", str(seconds))
+
+    def refused(self, seconds=10):
+        """Its Child SA does not come up; returns what it says."""
+        try:
+            self.initiate(seconds)
+        except lablib.Failed as e:
+            return str(e)
+        raise lablib.Failed("it came up")
 
     def terminate(self):
         """Ends its IKE SA."""

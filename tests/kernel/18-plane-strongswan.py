@@ -5,7 +5,6 @@
 tests/interop/10-network.py on a stock kernel. What each step has sent is seen in the kernel's SAs at tielined's end.
 """
 import os
-import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -13,8 +12,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) +
 import charon       # noqa: E402
 import networks as n      # noqa: E402
 import qemu         # noqa: E402
+import seen     # noqa: E402
 from lablib import check, wait      # noqa: E402
-
 
 # Long packets of tielined's: with DF, and without.
 WATCH = """
@@ -34,31 +33,21 @@ def network(lab):
     n.begin(lab, n.KernelRoadWarrior, "auto")
 
 
-def carried(lab):
-    """Bytes that the SAs of tielined's end have carried: to it, from it."""
-    text = lab.ip(lab.home, "-s", "xfrm", "state")
-    ways = re.findall(r"^src (\S+) .*?lifetime current:\s*(\d+)\(bytes\)", text, re.M | re.S)
-    return tuple(sum(int(b) for src, b in ways if (src == n.STOCK) == inbound) for inbound in (True, False))
-
-
-def tun(lab):
-    """Bytes that tielined's TUN has carried."""
-    words = re.search(r"tie0:(.*)", lab.ns_exec(lab.home, ["cat", "/proc/net/dev"])).group(1).split()
-    return int(words[0]) + int(words[8])
-
-
 def in_kernel(lab, *steps):
     """Steps while the call's packets are the kernel's: both ways carry, the TUN does not, and neither kernel has found one that was
     wrong."""
     wait(lambda: [c["plane"] for c in lab.d.calls("up")] == ["kernel"], 10, "the kernel has the call")
-    before = tun(lab)
+    before = seen.tun(lab, lab.home)
     for step in steps:
         step(lab)
-    check(min(carried(lab)) > 300, "in the SAs: %d, %d" % carried(lab))      # which may be new ones
-    check(tun(lab) - before < 2000, "the TUN has carried %d bytes" % (tun(lab) - before))
-    for ns in (lab.home, lab.stock):
-        failures = re.findall(r"replay-window (\d+) replay (\d+) failed (\d+)", lab.ip(ns, "-s", "xfrm", "state"))
-        check(failures and all(f == ("0", "0", "0") for f in failures), "%s: %s" % (ns, failures))
+    sas = seen.states(lab, lab.home)
+    for inbound in (True, False):      # which may be new ones
+        carried = sum(s.bytes for s in sas if (s.src == n.STOCK) == inbound)
+        check(carried > 300, "%d bytes in SAs, inbound: %s" % (carried, inbound))
+    carried = seen.tun(lab, lab.home) - before
+    check(carried < 2000, "the TUN has carried %d bytes" % carried)
+    failures = [s.failures for ns in (lab.home, lab.stock) for s in seen.states(lab, ns)]
+    check(not sum(failures), "failures: %s" % failures)
 
 
 def joined(lab):
@@ -69,14 +58,10 @@ def joined(lab):
 
 def long_ones(lab):
     "nothing is known of the path but that it carries 1280 bytes: IPv6 packets of that length pass, and what is around them may be cut"
-    path = os.path.join(lab.dir, "watch")
-    with open(path, "w", encoding="ascii") as f:
-        f.write(WATCH)
-    lab.ns_exec(lab.stock, ["nft", "-f", path])
-    in_kernel(lab, lambda _: lab.ns_exec(lab.tv, ["ping", "-6", "-n", "-c", "1", "-W", "5", "-s", "1232", "2001:db8:3::1"]),
-              lambda _: lab.ns_exec(lab.stock, ["ping", "-6", "-n", "-c", "2", "-i", "0.3", "-W", "5", "-s", "1232", n.TV6]))
-    count = dict(re.findall(r"counter (\w+) \{\s*packets (\d+)", lab.ns_exec(lab.stock, ["nft", "list", "counters", "table", "inet", "watch"])))
-    check(count["whole"] == "0" and int(count["cut"]) >= 2, count)
+    seen.watch(lab, lab.stock, WATCH)
+    in_kernel(lab, lambda _: lab.ns_exec(lab.stock, ["ping", "-6", "-n", "-c", "3", "-i", "0.3", "-W", "5", "-s", "1232", n.TV6]))
+    count = seen.count(lab, lab.stock)
+    check(count["whole"] == 0 and count["cut"] >= 3, count)
 
 
 def new_keys(lab):
@@ -86,7 +71,7 @@ def new_keys(lab):
 
 def nothing(lab):
     """Nothing of a call is left in tielined's kernel."""
-    wait(lambda: not (lab.ip(lab.home, "xfrm", "state") + lab.ip(lab.home, "xfrm", "policy")).strip(), 5, "no SA and no policy")
+    wait(lambda: not seen.left(lab, lab.home), 5, "nothing is left")
 
 
 def leaves(lab):

@@ -5,7 +5,6 @@
 UDP over IPv4 passes.
 """
 import os
-import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -13,6 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) +
 import contestants       # noqa: E402
 import lablib       # noqa: E402
 import qemu         # noqa: E402
+import seen     # noqa: E402
 from lablib import check, wait      # noqa: E402
 
 ONLY_IP6 = "table inet only6 {\n\tchain out { type filter hook output priority 0; meta nfproto ipv4 meta l4proto udp drop; }\n}\n"
@@ -33,11 +33,9 @@ class OverIp6(contestants.Tieline):
 
 def spis(lab):
     """Those of the client's SAs between the two addresses, all of them in UDP."""
-    text = lab.ip(lab.c.client, "xfrm", "state")
-    one, other = contestants.OUTER[6]
-    found = re.findall(r"^src (\S+) dst (\S+)\s.*?spi (0x\w+).*?encap type espinudp", text, re.M | re.S)
-    check(found and all({src, dst} == {one, other} for src, dst, _ in found), text)
-    return {spi for _, _, spi in found}
+    sas = seen.states(lab, lab.c.client)
+    check(sas and all({s.src, s.dst} == set(contestants.OUTER[6]) and all(s.ports) for s in sas), [s.text for s in sas])
+    return {s.spi for s in sas}
 
 
 def carries(lab):
@@ -79,7 +77,7 @@ def ends(lab):
     "both daemons end; nothing is left in a kernel"
     check(lab.c.a.stop() == 0 and lab.c.b.stop() == 0, "exit status")
     for ns in (lab.c.client, lab.c.server):
-        check(not (lab.ip(ns, "xfrm", "state") + lab.ip(ns, "xfrm", "policy")).strip(), "left: " + lab.ip(ns, "xfrm", "state"))
+        check(not seen.left(lab, ns), seen.left(lab, ns))
 
 
 qemu.main("tv6", [joins, passes, short_link, ends])

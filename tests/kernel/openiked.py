@@ -6,7 +6,6 @@ It only agrees on keys. Debian's build (7.2) does not offer AES-GCM or ChaCha20-
 which it then takes, says "pfkey_sa: unsupported integrity algorithm": with Linux no suite is left that is also ours.
 """
 import os
-import re
 import ssl
 
 import lablib

@@ -10,7 +10,6 @@ Nothing of the machine's network is reachable from inside, and all ends with the
 Inside: tmpfs on /run and on ROOM (TMPDIR), /proc, /sys, the modules of MODULES. One processor; a boot takes two seconds.
 """
 import ctypes
-import glob
 import os
 import shutil
 import signal
